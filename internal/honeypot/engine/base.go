@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+)
+
+const (
+	// BaseTag names the image that all others start from.
+	BaseTag = "kokkuri/base:bookworm"
+
+	registryBase = "debian:bookworm-slim"
+	suite        = "bookworm"
+	pullIdle     = 10 * time.Second // a registry that says nothing for so long is given up
+)
+
+// EnsureBase makes sure that the base image exists and returns its tag. It is Debian's own image
+// where a registry answers, else it is made of Debian's packages with mmdebstrap.
+func (d *Docker) EnsureBase(ctx context.Context, progress io.Writer) (string, error) {
+	d.buildMu.Lock()
+	defer d.buildMu.Unlock()
+
+	_, err := d.cli.ImageInspect(ctx, BaseTag)
+	if err == nil {
+		return BaseTag, nil
+	}
+	if !errdefs.IsNotFound(err) {
+		return "", d.wrap(err, "look for the image "+BaseTag)
+	}
+	fmt.Fprintf(progress, "base image: pulling %s\n", registryBase)
+	if err := d.pull(ctx, registryBase); err == nil {
+		_, err = d.cli.ImageTag(ctx, client.ImageTagOptions{Source: registryBase, Target: BaseTag})
+		if err != nil {
+			return "", d.wrap(err, "tag "+registryBase+" as "+BaseTag)
+		}
+		return BaseTag, nil
+	} else if ctx.Err() != nil || errors.Is(err, ErrUnreachable) {
+		return "", err
+	} else {
+		fmt.Fprintf(progress, "base image: no registry (%v)\n", err)
+	}
+	fmt.Fprintf(progress, "base image: making it with mmdebstrap out of Debian's packages (half a minute)\n")
+	if err := d.bootstrap(ctx, progress); err != nil {
+		return "", err
+	}
+	return BaseTag, nil
+}
+
+// pull fetches an image; silence for pullIdle is a failure.
+func (d *Docker) pull(ctx context.Context, ref string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(pullIdle, func() {
+		cancel(fmt.Errorf("the registry said nothing for %s", pullIdle))
+	})
+	defer idle.Stop()
+
+	doing := "pull " + ref
+	resp, err := d.cli.ImagePull(ctx, ref, client.ImagePullOptions{})
+	if err != nil {
+		return d.wrap(causeOf(ctx, err), doing)
+	}
+	for msg, err := range resp.JSONMessages(ctx) {
+		if err != nil {
+			return d.wrap(causeOf(ctx, err), doing)
+		}
+		if msg.Error != nil {
+			return fmt.Errorf("%s: %w", doing, msg.Error)
+		}
+		idle.Reset(pullIdle)
+	}
+	return nil
+}
+
+// causeOf prefers the reason why ctx was cancelled to the error that this led to.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// bootstrap makes the base image with mmdebstrap and imports it into the engine.
+func (d *Docker) bootstrap(ctx context.Context, progress io.Writer) error {
+	path, err := exec.LookPath("mmdebstrap")
+	if err != nil {
+		return fmt.Errorf("make the base image: no registry answers and mmdebstrap is not installed (apt-get install mmdebstrap): %w", err)
+	}
+	args := []string{"--variant=minbase", "--format=tar", suite, "-"}
+	if d.o.Mirror != "" {
+		args = append(args, d.o.Mirror)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tail := &tailWriter{limit: 4096}
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // fixed program; the mirror is the operator's
+	cmd.Stderr = io.MultiWriter(progress, tail)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("run mmdebstrap: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run mmdebstrap: %w", err)
+	}
+	importErr := d.importImage(ctx, out, BaseTag)
+	if importErr != nil {
+		cancel() // nobody reads the archive any more
+	}
+	if err := cmd.Wait(); err != nil && importErr == nil {
+		// The engine took half an archive for a whole one.
+		_, _ = d.cli.ImageRemove(context.WithoutCancel(ctx), BaseTag, client.ImageRemoveOptions{Force: true})
+		return fmt.Errorf("make the base image: mmdebstrap: %w: %s", err, strings.TrimSpace(tail.String()))
+	}
+	return importErr
+}
+
+func (d *Docker) importImage(ctx context.Context, archive io.Reader, tag string) error {
+	doing := "import " + tag
+	resp, err := d.cli.ImageImport(ctx,
+		client.ImageImportSource{Source: archive, SourceName: "-"}, tag,
+		client.ImageImportOptions{
+			Message: "made with mmdebstrap",
+			Changes: []string{`CMD ["/bin/bash"]`},
+		})
+	if err != nil {
+		return d.wrap(err, doing)
+	}
+	defer resp.Close() //nolint:errcheck // read to its end below
+	return readStream(resp, io.Discard, doing)
+}
+
+// tailWriter keeps the last bytes of what is written to it.
+type tailWriter struct {
+	limit int
+	buf   bytes.Buffer
+}
+
+func (w *tailWriter) Write(p []byte) (int, error) {
+	w.buf.Write(p)
+	if over := w.buf.Len() - w.limit; over > 0 {
+		w.buf.Next(over)
+	}
+	return len(p), nil
+}
+
+func (w *tailWriter) String() string { return w.buf.String() }

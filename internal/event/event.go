@@ -108,9 +108,11 @@ type Offence struct {
 	Proof   []Proof       `json:"proof,omitempty"`
 	// Logins are the source's connections whose login succeeded before First; they are spared when flows are cut.
 	Logins []netip.AddrPort `json:"logins,omitempty"`
-	// FiredAt is when the detector decided, ReceivedAt when the firing line was collected.
-	FiredAt    time.Time `json:"fired_at"`
+	// The legs of the way from the firing line to the redirect: collected, read as an event, rule fired, lease granted.
 	ReceivedAt time.Time `json:"received_at"`
+	EventAt    time.Time `json:"event_at,omitzero"`
+	FiredAt    time.Time `json:"fired_at"`
+	LeasedAt   time.Time `json:"leased_at,omitzero"`
 	// Outcome says what became of it: redirected, alert, exempt: …, allowed: …, paused, dry-run, breaker.
 	Outcome string `json:"outcome,omitempty"`
 }

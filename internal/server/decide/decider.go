@@ -1,0 +1,266 @@
+package decide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// Store keeps what was decided.
+type Store interface {
+	// SaveOffence stores an offence and, where it has one, its redirect, durably and at once; an
+	// offence that is stored already changes nothing and reports false.
+	SaveOffence(ctx context.Context, o event.Offence, r *event.Redirect) (stored bool, err error)
+	SaveRedirect(ctx context.Context, r event.Redirect) error
+}
+
+// Leaser gets endpoints from nodes.
+type Leaser interface {
+	Grant(ctx context.Context, r event.LeaseRequest) (event.Lease, error)
+	Release(ctx context.Context, r event.Redirect)
+}
+
+// Notifier tells a host of a change of its desired state.
+type Notifier interface {
+	Changed(host string, c event.Change)
+}
+
+// Hosts knows the protected hosts.
+type Hosts interface {
+	Port(host string, s event.Service) uint16
+	Addresses(host string) []netip.Addr
+}
+
+// Options of a Decider.
+type Options struct {
+	Store     Store
+	Leaser    Leaser
+	Notifier  Notifier
+	Hosts     Hosts
+	Allow     *Allow
+	Logins    *Logins
+	Breaker   *Breaker
+	Live      []event.Redirect // stored redirects that have not ended
+	Paused    bool
+	DryRun    bool
+	ExemptFor time.Duration // how long a login exempts its source
+	// Protected lists the addresses that must never be redirected on a host.
+	Protected func(host string) []Protected
+	// Ended is called when a redirect is over, so that the rule may fire again.
+	Ended   func(event.Redirect)
+	Workers int // offences that are handled at once; default 8
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Decider decides about offences and keeps the desired state of the hosts. Offence and ObserveLogin
+// are for one goroutine, the pipeline's; the rest is safe for concurrent use.
+type Decider struct {
+	opts    Options
+	log     *slog.Logger
+	now     func() time.Time
+	board   *Board
+	allow   *Allow
+	logins  *Logins
+	breaker *Breaker
+	paused  atomic.Bool
+	jobs    chan job
+	pending tracker       // offences that are decided but not stored
+	failed  chan error    // the first that could not be stored
+	wake    chan struct{} // expiry or node changed
+}
+
+type job struct {
+	offence event.Offence
+	verdict verdict
+}
+
+// New makes a Decider; Run must be running for offences to be handled.
+func New(o Options) *Decider {
+	if o.Workers == 0 {
+		o.Workers = 8
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	d := &Decider{
+		opts: o, log: o.Log, now: o.Now,
+		board: NewBoard(o.Live), allow: o.Allow, logins: o.Logins, breaker: o.Breaker,
+		jobs: make(chan job, 256), failed: make(chan error, 1), wake: make(chan struct{}, 1),
+	}
+	d.paused.Store(o.Paused)
+	return d
+}
+
+// Board is the desired state.
+func (d *Decider) Board() *Board { return d.board }
+
+// Paused reports whether nothing is redirected at the moment.
+func (d *Decider) Paused() bool { return d.paused.Load() }
+
+// ObserveLogin learns who logs in honestly.
+func (d *Decider) ObserveLogin(source netip.Prefix, e event.Event) { d.logins.Observe(source, e) }
+
+// Logins is what was learnt of logins, for the checkpoint.
+func (d *Decider) Logins() *Logins { return d.logins }
+
+// Offence judges an offence now and has it carried out by a worker; it blocks while all are busy.
+func (d *Decider) Offence(ctx context.Context, o event.Offence) error {
+	v := d.judge(o, d.now())
+	d.pending.begin()
+	select {
+	case d.jobs <- job{offence: o, verdict: v}:
+		return nil
+	case <-ctx.Done():
+		d.pending.end()
+		return fmt.Errorf("hand over offence %s: %w", o.ID, ctx.Err())
+	}
+}
+
+// Flush waits until every offence that was handed over is stored, and returns what went wrong: then
+// the pipeline must not move its checkpoint past it.
+func (d *Decider) Flush() error {
+	d.pending.wait()
+	select {
+	case err := <-d.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// Run carries out what was decided and ends redirects when their time is over.
+func (d *Decider) Run(ctx context.Context) {
+	var workers sync.WaitGroup
+	for range d.opts.Workers {
+		workers.Go(func() { d.work(ctx) })
+	}
+	defer workers.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		case <-timer.C:
+		}
+		d.expire(ctx)
+		d.lease(ctx)
+		timer.Reset(d.untilNext())
+	}
+}
+
+func (d *Decider) untilNext() time.Duration {
+	const slow = 5 * time.Second
+	next := d.board.NextExpiry()
+	if next.IsZero() {
+		return slow
+	}
+	return min(max(next.Sub(d.now()), time.Millisecond), slow)
+}
+
+// Wake has expiries and missing leases looked at now, as when a node came up.
+func (d *Decider) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *Decider) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-d.jobs:
+			if err := d.carryOut(ctx, j); err != nil {
+				d.log.Error("offence not stored", "offence", j.offence.ID, "error", err)
+				select {
+				case d.failed <- err:
+				default:
+				}
+			}
+			d.pending.end()
+		}
+	}
+}
+
+func (d *Decider) carryOut(ctx context.Context, j job) error {
+	o := j.offence
+	o.Outcome = j.verdict.outcome
+	if o.Outcome == OutcomeRedirected && d.paused.Load() {
+		o.Outcome = OutcomePaused // since it was judged
+	}
+	if o.Outcome != OutcomeRedirected {
+		if _, err := d.opts.Store.SaveOffence(ctx, o, nil); err != nil {
+			return fmt.Errorf("store offence %s: %w", o.ID, err)
+		}
+		level := slog.LevelInfo
+		if j.verdict.alarm {
+			level = slog.LevelWarn
+		}
+		d.log.Log(ctx, level, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
+			"account", o.Account, "guesses", o.Count, "outcome", o.Outcome)
+		return nil
+	}
+	r := event.Redirect{
+		ID: "r" + o.ID, Source: o.Source, Host: o.Host, Service: o.Service, Port: d.opts.Hosts.Port(o.Host, o.Service),
+		Rule: o.Rule, OffenceID: o.ID, State: event.Pending, CreatedAt: d.now(), ExpiresAt: d.now().Add(o.TTL), Spare: o.Logins,
+	}
+	d.grant(ctx, &r)
+	o.LeasedAt = d.now()
+	stored, err := d.opts.Store.SaveOffence(ctx, o, &r)
+	if err != nil {
+		return fmt.Errorf("store offence %s: %w", o.ID, err)
+	}
+	if !stored { // before a restart: the host asks for its whole state
+		return nil
+	}
+	d.log.Info("offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
+		"guesses", o.Count, "outcome", o.Outcome, "endpoint", r.Endpoint, "redirect", r.ID)
+	return d.publish(ctx, r)
+}
+
+// publish puts a stored redirect on the board and tells its host.
+func (d *Decider) publish(ctx context.Context, r event.Redirect) error {
+	c, ok := d.board.Add(r)
+	if !ok { // two rules fired at once
+		r.State, r.Reason = event.Released, OutcomeKnown
+		if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
+			return fmt.Errorf("store redirect %s: %w", r.ID, err)
+		}
+		return nil
+	}
+	d.opts.Notifier.Changed(r.Host, c)
+	d.Wake()
+	return nil
+}
+
+// grant gives a redirect its endpoint, or says in Reason why there is none yet.
+func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	l, err := d.opts.Leaser.Grant(ctx, event.LeaseRequest{
+		Op: "grant", Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: d.opts.Hosts.Addresses(r.Host), Expires: r.ExpiresAt,
+	})
+	if err != nil {
+		r.Reason = err.Error()
+		if !errors.Is(err, ErrNoNode) {
+			d.log.Warn("no lease", "source", r.Source, "host", r.Host, "error", err)
+		}
+		return false
+	}
+	r.Endpoint, r.Node, r.Reason = l.Endpoint, l.Node, ""
+	return true
+}
+
+// ErrNoNode says that no honeypot node can take an attacker.
+var ErrNoNode = errors.New("no honeypot node is connected that can take it: start one with kokkuri honeypot, or see kokkuri nodes ls")

@@ -1,0 +1,171 @@
+package decide
+
+import (
+	"container/list"
+	"net/netip"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+const (
+	// typos is how many failures a login of the same account right after them forgives.
+	typos = 2
+	// typoWindow is how soon that login must follow the first of them.
+	typoWindow = 2 * time.Minute
+)
+
+// LoginKey names whose logins a record remembers.
+type LoginKey struct {
+	Host   string
+	Source netip.Prefix
+}
+
+// Login is what is remembered of one source's logins to one host.
+type Login struct {
+	LoginKey
+
+	TrustedAt time.Time // last success with no failure remembered before it
+	FailedAt  time.Time // first failure since; zero where none is remembered
+	LastAt    time.Time // last event of either kind
+	Failures  int
+	Account   string // of all those failures; meaningless once Failures exceeds typos
+}
+
+// Logins answers whether a source is known to log in honestly. A success counts only where no
+// failure came before it, since a brute force that guesses right ends in a success too; one or two
+// mistyped passwords that the right one follows at once are forgiven. It isn't safe for concurrent use.
+type Logins struct {
+	records map[LoginKey]*list.Element
+	// of *Login, least recently changed first; trusted ones apart, so that no flood of sources displaces them
+	trusted, others *list.List
+	changed         map[LoginKey]struct{}
+	limit           int
+	memory          time.Duration
+	evicted         int64
+}
+
+// NewLogins remembers up to limit trusted sources and as many others, each for memory after its last event.
+func NewLogins(limit int, memory time.Duration) *Logins {
+	return &Logins{
+		records: make(map[LoginKey]*list.Element),
+		trusted: list.New(),
+		others:  list.New(),
+		changed: make(map[LoginKey]struct{}),
+		limit:   limit,
+		memory:  memory,
+	}
+}
+
+// Load puts back a record that was saved; records come oldest first.
+func (l *Logins) Load(r Login) {
+	if e, ok := l.records[r.LoginKey]; ok {
+		l.list(e.Value.(*Login)).Remove(e)
+	}
+	l.records[r.LoginKey] = l.list(&r).PushBack(&r)
+}
+
+func (l *Logins) list(r *Login) *list.List {
+	if r.TrustedAt.IsZero() {
+		return l.others
+	}
+	return l.trusted
+}
+
+// Observe learns from an event of a source.
+func (l *Logins) Observe(source netip.Prefix, e event.Event) {
+	if e.Kind != event.AuthFailed && e.Kind != event.AuthOK || !source.IsValid() {
+		return
+	}
+	k := LoginKey{Host: e.Host, Source: source}
+	r := l.take(k, e.Time)
+	if e.Kind == event.AuthFailed {
+		r.fail(e)
+	} else {
+		r.succeed(e)
+	}
+	if e.Time.After(r.LastAt) {
+		r.LastAt = e.Time
+	}
+	into := l.list(r)
+	l.forget(into, e.Time)
+	l.records[k] = into.PushBack(r)
+	l.changed[k] = struct{}{}
+}
+
+// Exempt reports whether the source logged in honestly to the host within the given time before now.
+func (l *Logins) Exempt(k LoginKey, now time.Time, within time.Duration) (time.Time, bool) {
+	e, ok := l.records[k]
+	if !ok {
+		return time.Time{}, false
+	}
+	at := e.Value.(*Login).TrustedAt
+	return at, !at.IsZero() && now.Sub(at) <= within
+}
+
+// Changed returns the records that changed since the last call; gone are those that were forgotten.
+func (l *Logins) Changed() (put []Login, gone []LoginKey) {
+	for k := range l.changed {
+		if e, ok := l.records[k]; ok {
+			put = append(put, *e.Value.(*Login))
+		} else {
+			gone = append(gone, k)
+		}
+	}
+	clear(l.changed)
+	return put, gone
+}
+
+// Evicted counts the sources that were forgotten because there were too many.
+func (l *Logins) Evicted() int64 { return l.evicted }
+
+// take returns a source's record, out of its list; a new one where none is remembered.
+func (l *Logins) take(k LoginKey, now time.Time) *Login {
+	e, ok := l.records[k]
+	if !ok {
+		return &Login{LoginKey: k}
+	}
+	r := e.Value.(*Login)
+	l.list(r).Remove(e)
+	if now.Sub(r.LastAt) > l.memory {
+		return &Login{LoginKey: k}
+	}
+	return r
+}
+
+// forget makes room in a list: it drops what is too old, and the oldest where there are too many.
+func (l *Logins) forget(from *list.List, now time.Time) {
+	for e := from.Front(); e != nil; e = from.Front() {
+		r := e.Value.(*Login)
+		old := now.Sub(r.LastAt) > l.memory
+		if !old && from.Len() < l.limit {
+			return
+		}
+		if !old {
+			l.evicted++
+		}
+		from.Remove(e)
+		delete(l.records, r.LoginKey)
+		l.changed[r.LoginKey] = struct{}{}
+	}
+}
+
+func (r *Login) fail(e event.Event) {
+	if r.FailedAt.IsZero() {
+		r.FailedAt, r.Account = e.Time, e.Account
+	}
+	if r.Account != e.Account {
+		r.Failures = typos // another account: no mistyping
+	}
+	r.Failures = min(r.Failures+max(e.Attempts, 1), typos+1)
+}
+
+func (r *Login) succeed(e event.Event) {
+	switch {
+	case r.FailedAt.IsZero():
+		r.TrustedAt = e.Time
+	case r.Failures <= typos && r.Account == e.Account && e.Time.Sub(r.FailedAt) <= typoWindow:
+		r.TrustedAt = e.Time
+		r.FailedAt, r.Failures, r.Account = time.Time{}, 0, ""
+	}
+}

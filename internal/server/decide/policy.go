@@ -1,0 +1,82 @@
+package decide
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// Outcomes of an offence. Those with an argument are followed by ": " and it.
+const (
+	OutcomeRedirected = "redirected"
+	OutcomeAlert      = "alert"
+	OutcomeDryRun     = "dry-run"
+	OutcomePaused     = "paused"
+	OutcomeBreaker    = "breaker"
+	OutcomeExempt     = "exempt"
+	OutcomeAllowed    = "allowed"
+	OutcomeProtected  = "protected"
+	OutcomeStale      = "stale"
+	OutcomeKnown      = "already redirected"
+)
+
+// verdict says what to do about an offence: redirect it where outcome is OutcomeRedirected.
+type verdict struct {
+	outcome string
+	alarm   bool // an operator should hear of it
+}
+
+// judge applies everything that keeps the owner from harm; the order is from what the rule wants to
+// what the moment allows.
+func (d *Decider) judge(o event.Offence, now time.Time) verdict {
+	switch {
+	case o.Action == event.ActionAlert:
+		return verdict{outcome: OutcomeAlert, alarm: true}
+	case !o.Source.IsValid():
+		return verdict{outcome: OutcomeAlert + ": the rule names no source", alarm: true}
+	case !o.Last.Add(o.TTL).After(now):
+		return verdict{outcome: OutcomeStale + ": its redirect would be over already"}
+	}
+	if why := d.protected(o.Host, o.Source); why != "" {
+		return verdict{outcome: OutcomeProtected + ": " + why, alarm: true}
+	}
+	if d.allow.Covers(o.Source) {
+		return verdict{outcome: OutcomeAllowed + ": the allow-list covers " + o.Source.String()}
+	}
+	if at, ok := d.logins.Exempt(LoginKey{Host: o.Host, Source: o.Source}, now, d.opts.ExemptFor); ok {
+		return verdict{outcome: fmt.Sprintf("%s: it logged in to %s at %s", OutcomeExempt, o.Host, at.UTC().Format(time.RFC3339))}
+	}
+	if _, ok := d.board.Find(o.Host, o.Source, o.Service); ok {
+		return verdict{outcome: OutcomeKnown}
+	}
+	switch {
+	case d.paused.Load():
+		return verdict{outcome: OutcomePaused}
+	case d.opts.DryRun:
+		return verdict{outcome: OutcomeDryRun, alarm: true}
+	case !d.breaker.Allow(o.Host, now):
+		return verdict{outcome: OutcomeBreaker + ": too many sources within an hour", alarm: true}
+	}
+	return verdict{outcome: OutcomeRedirected}
+}
+
+// protected says why a source may never be redirected, whoever asks for it; empty where it may be.
+func (d *Decider) protected(host string, source netip.Prefix) string {
+	if a := source.Addr(); a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() {
+		return source.String() + " is no source that comes over a network"
+	}
+	for _, p := range d.opts.Protected(host) {
+		if source.Contains(p.Addr) {
+			return fmt.Sprintf("%s is %s", p.Addr, p.What)
+		}
+	}
+	return ""
+}
+
+// Protected is an address that must never be redirected, and what it is.
+type Protected struct {
+	Addr netip.Addr
+	What string // "an address of host web", "the server", "node node1"
+}

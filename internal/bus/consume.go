@@ -1,0 +1,153 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+const (
+	prefetch      = 64 // batches of at most MaxBatchBytes each
+	consumerIdle  = time.Minute
+	redeliverWait = time.Second
+)
+
+// ConsumeBatches calls fn with each batch of the stream after the sequence startAfter (0: all there are), in the
+// order of the stream and one at a time, until ctx ends (returning nil) or fn returns an error (returning
+// it). The caller remembers the position: nothing is acknowledged, and who starts again after the last
+// sequence whose effects it kept misses nothing and sees nothing twice. Batches that the stream's byte
+// budget discarded before they were read are counted in Counters.Lost and logged. Where the stream ends
+// before startAfter, it is another stream (its files were removed): it is read from its beginning.
+// Only the server's own connection may do this.
+func (c *Conn) ConsumeBatches(
+	ctx context.Context, durable string, startAfter uint64, fn func(ctx context.Context, seq uint64, b event.Batch) error,
+) error {
+	stream, err := c.js.Stream(ctx, StreamLogs)
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", StreamLogs, err)
+	}
+	if last := stream.CachedInfo().State.LastSeq; startAfter > last {
+		c.log.WarnContext(ctx, "the stream is younger than the position; reading it from its beginning",
+			"stream", StreamLogs, "position", startAfter, "last", last)
+		startAfter = 0
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: startAfter + 1,
+		InactiveThreshold: consumerIdle, NamePrefix: durable + "_" + nuid.Next(),
+	})
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", StreamLogs, err)
+	}
+	last := startAfter
+	return c.run(ctx, consumer, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		seq := meta.Sequence.Stream
+		if seq <= last {
+			return nil
+		}
+		if lost := seq - last - 1; lost > 0 {
+			c.lost.Add(lost)
+			c.log.ErrorContext(ctx, "batches were discarded by the byte budget before they were read; raise the budget",
+				"stream", StreamLogs, "lost", lost, "after", last)
+		}
+		last = seq
+		b, err := decodeBatch(m.Subject(), m.Headers(), m.Data())
+		if err != nil {
+			c.malformed.Add(1)
+			c.log.WarnContext(ctx, "batch left out", "subject", m.Subject(), "sequence", seq, "error", err)
+			return nil
+		}
+		return fn(ctx, seq, b)
+	})
+}
+
+// ConsumeSessions calls fn with each session, in order and one at a time, until ctx ends (returning nil). The
+// server remembers under the durable name what was done: a session for which fn returned an error, or
+// during which the process ended, comes again; so fn must be repeatable.
+func (c *Conn) ConsumeSessions(ctx context.Context, durable string, fn func(ctx context.Context, s event.Session) error) error {
+	consumer, err := c.js.CreateOrUpdateConsumer(ctx, StreamSessions, jetstream.ConsumerConfig{
+		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
+		MaxAckPending: 1, AckWait: handlerTimeout,
+	})
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", StreamSessions, err)
+	}
+	return c.run(ctx, consumer, func(m jetstream.Msg) error {
+		var s event.Session
+		if err := json.Unmarshal(m.Data(), &s); err != nil {
+			c.malformed.Add(1)
+			c.log.WarnContext(ctx, "session left out", "subject", m.Subject(), "error", err)
+			return c.settled(m.Term())
+		}
+		s.Node = lastToken(m.Subject())
+		if err := fn(ctx, s); err != nil {
+			if ctx.Err() == nil {
+				c.log.ErrorContext(ctx, "session not taken; it comes again", "session", s.ID, "error", err)
+			}
+			return c.settled(m.NakWithDelay(redeliverWait))
+		}
+		return c.settled(m.Ack())
+	})
+}
+
+// settled logs an acknowledgement that could not be sent; the message comes again then.
+func (c *Conn) settled(err error) error {
+	if err != nil {
+		c.log.Warn("acknowledgement not sent", "stream", StreamSessions, "error", err)
+	}
+	return nil
+}
+
+// run hands the consumer's messages to fn until ctx ends or fn fails, and returns when no call of fn runs any more.
+func (c *Conn) run(ctx context.Context, consumer jetstream.Consumer, fn func(jetstream.Msg) error) error {
+	failed := make(chan error, 1)
+	busy := make(chan struct{}, 1) // held while fn runs; kept for good when it is over
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
+		select {
+		case busy <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		if ctx.Err() != nil {
+			<-busy
+			return
+		}
+		if err := fn(m); err != nil {
+			failed <- err
+			return
+		}
+		<-busy
+	}, jetstream.PullMaxMessages(prefetch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		c.log.WarnContext(ctx, "consuming", "error", err)
+	}))
+	if err != nil {
+		return fmt.Errorf("consume: %w", err)
+	}
+	defer consuming.Stop()
+	select {
+	case err := <-failed:
+		return err
+	case <-c.closed:
+		return ErrClosed
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-failed:
+		if errors.Is(err, ctx.Err()) {
+			return nil
+		}
+		return err
+	case busy <- struct{}{}:
+		return nil
+	}
+}

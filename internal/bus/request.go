@@ -157,10 +157,8 @@ func (c *Conn) subscribe(subject string, fn nats.MsgHandler) (*nats.Subscription
 		_ = sub.Unsubscribe()
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
-	if c.nc.FlushTimeout(subscribeWait) != nil {
-		return sub, nil // not connected: the subscription is made when it is
-	}
-	// A refusal was read before the answer to the flush.
+	// Not connected: the subscription is made when it is. Connected: a refusal is read before the answer to the flush.
+	_ = c.nc.FlushTimeout(subscribeWait)
 	if err := c.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && quoted(err.Error()) == subject {
 		_ = sub.Unsubscribe()
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, ErrForbidden)

@@ -29,8 +29,7 @@ const (
 	serverLifetime = 90 * 24 * time.Hour
 	clockSkew      = 5 * time.Minute // how far a peer's clock may be behind
 
-	caCertFile = "ca.pem"
-	caKeyFile  = "ca-key.pem"
+	caFile = "ca.pem" // at the server: certificate and key in one file, so that there is never one without the other
 )
 
 // ServerName is the DNS name that every server certificate carries and every client asks for.
@@ -93,34 +92,30 @@ func OpenCA(opts Options) (*CA, error) {
 	return ca, nil
 }
 
-// load reads key and certificate; fs.ErrNotExist is returned only where both are missing.
+// load reads certificate and key; fs.ErrNotExist means that there is no authority yet.
 func (ca *CA) load() error {
-	keyPEM, keyErr := os.ReadFile(filepath.Join(ca.dir, caKeyFile))
-	certPEM, certErr := os.ReadFile(filepath.Join(ca.dir, caCertFile))
-	switch {
-	case errors.Is(keyErr, fs.ErrNotExist) && certErr == nil:
-		return fmt.Errorf("%s is there but %s is missing: restore it from your backup, or remove both to begin anew (every host and node must enrol again)",
-			caCertFile, caKeyFile)
-	case errors.Is(certErr, fs.ErrNotExist) && keyErr == nil:
-		// The key is written first: an earlier start ended in between, and nobody has seen the certificate.
-		return certErr
-	case keyErr != nil:
-		return keyErr
-	case certErr != nil:
-		return certErr
+	path := filepath.Join(ca.dir, caFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(ca.dir, ledgerFile)); err == nil {
+			return fmt.Errorf("%s is missing though certificates were issued: restore it from your backup, or remove the directory to begin anew (every host and node must then enrol again)", caFile)
+		}
 	}
-	key, err := parseKey(keyPEM)
 	if err != nil {
-		return fmt.Errorf("%s: %w", caKeyFile, err)
+		return fmt.Errorf("read the authority: %w", err)
 	}
-	cert, err := parseCert(certPEM)
+	if ca.cert, err = parseCert(text); err != nil {
+		return fmt.Errorf("%s: %w", caFile, err)
+	}
+	_, rest := pem.Decode(text)
+	key, err := parseKey(rest)
 	if err != nil {
-		return fmt.Errorf("%s: %w", caCertFile, err)
+		return fmt.Errorf("%s: %w", caFile, err)
 	}
-	if !cert.IsCA || !samePublicKey(cert.PublicKey, key.Public()) {
-		return fmt.Errorf("%s does not belong to %s", caCertFile, caKeyFile)
+	if !ca.cert.IsCA || !samePublicKey(ca.cert.PublicKey, key.Public()) {
+		return fmt.Errorf("%s: certificate and key do not belong together", caFile)
 	}
-	ca.key, ca.cert = key, cert
+	ca.key = key
 	return nil
 }
 
@@ -129,10 +124,7 @@ func (ca *CA) create() error {
 	if err != nil {
 		return err
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return err
-	}
+	serial := newSerial()
 	now := ca.now()
 	t := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{Organization: []string{"Kokkuri"}, CommonName: "Kokkuri CA " + serial.Text(16)[:8]},
@@ -147,10 +139,7 @@ func (ca *CA) create() error {
 		return fmt.Errorf("make the CA's certificate: %w", err)
 	}
 	ca.key = key
-	if err := writeFile(filepath.Join(ca.dir, caKeyFile), keyPEM); err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(ca.dir, caCertFile), certToPEM(der)); err != nil {
+	if err := writeFile(filepath.Join(ca.dir, caFile), append(certToPEM(der), keyPEM...)); err != nil {
 		return err
 	}
 	ca.log.Info("made a certificate authority", "dir", ca.dir, "fingerprint", hex.EncodeToString(ca.fingerprint()), "not_after", t.NotAfter)
@@ -177,24 +166,14 @@ func (ca *CA) IssueClient(csrPEM []byte, role Role, name string) ([]byte, error)
 	if err := bus.ValidName(name); err != nil {
 		return nil, fmt.Errorf("issue a certificate: %w", err)
 	}
-	block, _ := pem.Decode(csrPEM)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, errors.New("issue a certificate: the request is not a PEM certificate request")
-	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	csr, err := parseRequest(csrPEM)
 	if err != nil {
-		return nil, fmt.Errorf("issue a certificate: %w", err)
-	}
-	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("issue a certificate: %w", err)
 	}
 	if k, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
 		return nil, errors.New("issue a certificate: the key must be ECDSA P-256")
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
+	serial := newSerial()
 	now := ca.now()
 	t := &x509.Certificate{
 		SerialNumber: serial,
@@ -239,9 +218,9 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // newSerial returns a positive random serial number of 127 bits at most.
-func newSerial() (*big.Int, error) {
+func newSerial() *big.Int {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
 	b[0] = b[0]&0x7f | 0x40
-	return new(big.Int).SetBytes(b), nil
+	return new(big.Int).SetBytes(b)
 }

@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	keyFile    = "key.pem"
-	certFile   = "cert.pem"
-	serverFile = "server"
+	keyFile       = "key.pem"
+	certFile      = "cert.pem"
+	authorityFile = "ca.pem" // the CA's certificate
+	serverFile    = "server" // addresses of the bus, one a line
 )
 
-// ErrNotEnrolled: the directory holds no certificate yet.
+// ErrNotEnrolled is returned where the directory holds no certificate yet.
 var ErrNotEnrolled = errors.New("not enrolled: make a token on the server with `kokkuri enroll NAME`, then run here: kokkuri-agent enroll --server ADDRESS --token TOKEN")
 
 // Client is an enrolled machine's identity.
@@ -35,6 +36,7 @@ type Client struct {
 	TLS *tls.Config
 
 	dir string
+	ca  *x509.Certificate
 	now func() time.Time
 }
 
@@ -55,13 +57,13 @@ func loadClient(dir string, now func() time.Time) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, certFile), err)
 	}
-	caPEM, err := os.ReadFile(filepath.Join(dir, caCertFile))
+	caPEM, err := os.ReadFile(filepath.Join(dir, authorityFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the identity: %w", err)
 	}
-	ca, err := parseCert(caPEM)
+	c.ca, err = parseCert(caPEM)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, caCertFile), err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, authorityFile), err)
 	}
 	list, err := os.ReadFile(filepath.Join(dir, serverFile))
 	if err != nil {
@@ -69,7 +71,7 @@ func loadClient(dir string, now func() time.Time) (*Client, error) {
 	}
 	c.Servers = strings.Fields(string(list))
 	pool := x509.NewCertPool()
-	pool.AddCert(ca)
+	pool.AddCert(c.ca)
 	c.TLS = &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: pool, ServerName: ServerName, Time: now,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate() },
@@ -119,7 +121,7 @@ func prepareDir(dir string) (csrPEM []byte, err error) {
 		return nil, fmt.Errorf("prepare the identity: %w", err)
 	}
 	path := filepath.Join(dir, keyFile)
-	keyPEM, err := os.ReadFile(path) //nolint:gosec // the caller's own directory
+	keyPEM, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, keyPEM, err = newKey(); err == nil {
 			err = writeFile(path, keyPEM)
@@ -142,7 +144,7 @@ func prepareDir(dir string) (csrPEM []byte, err error) {
 // writeIdentity writes what an identity has beside its key; the certificate comes last, as its presence
 // means that the machine is enrolled.
 func writeIdentity(dir string, certPEM, caPEM []byte, servers []string) error {
-	if err := writeFile(filepath.Join(dir, caCertFile), caPEM); err != nil {
+	if err := writeFile(filepath.Join(dir, authorityFile), caPEM); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(dir, serverFile), []byte(strings.Join(servers, "\n")+"\n")); err != nil {

@@ -68,10 +68,7 @@ func (s *serverCert) issue(now time.Time) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
+	serial := newSerial()
 	t := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{Organization: []string{"Kokkuri"}, CommonName: ServerName}, DNSNames: s.names,
 		NotBefore: now.Add(-clockSkew), NotAfter: earlier(now.Add(serverLifetime), s.ca.cert.NotAfter),

@@ -47,7 +47,7 @@ const (
 	maxSubs        = 1024
 )
 
-// ErrPortTaken: another program listens on the bus's port.
+// ErrPortTaken is returned by Start where another program listens on the bus's port.
 var ErrPortTaken = errors.New("already in use")
 
 // Options of New.

@@ -53,7 +53,7 @@ func portOwner(proc string, port uint16) string {
 			continue
 		}
 		pidDir := filepath.Dir(filepath.Dir(fd))
-		comm, err := os.ReadFile(filepath.Join(pidDir, "comm")) //nolint:gosec // below /proc
+		comm, err := os.ReadFile(filepath.Join(pidDir, "comm"))
 		if err != nil {
 			continue
 		}
@@ -65,7 +65,7 @@ func portOwner(proc string, port uint16) string {
 // listeners collects the inodes of listening sockets with the port out of a table like /proc/net/tcp.
 func listeners(path string, port uint16, inodes map[string]bool) {
 	const listening, local, state, inode = "0A", 1, 3, 9
-	f, err := os.Open(path) //nolint:gosec // below /proc
+	f, err := os.Open(path)
 	if err != nil {
 		return
 	}

@@ -36,23 +36,26 @@ func (d *Docker) EnsureBase(ctx context.Context, progress io.Writer) (string, er
 	if !errdefs.IsNotFound(err) {
 		return "", d.wrap(err, "look for the image "+BaseTag)
 	}
-	fmt.Fprintf(progress, "base image: pulling %s\n", registryBase)
-	if err := d.pull(ctx, registryBase); err == nil {
+	say(progress, "base image: pulling %s", registryBase)
+	pullErr := d.pull(ctx, registryBase)
+	if pullErr == nil {
 		_, err = d.cli.ImageTag(ctx, client.ImageTagOptions{Source: registryBase, Target: BaseTag})
-		if err != nil {
-			return "", d.wrap(err, "tag "+registryBase+" as "+BaseTag)
-		}
-		return BaseTag, nil
-	} else if ctx.Err() != nil || errors.Is(err, ErrUnreachable) {
-		return "", err
-	} else {
-		fmt.Fprintf(progress, "base image: no registry (%v)\n", err)
+		return BaseTag, d.wrap(err, "tag "+registryBase+" as "+BaseTag)
 	}
-	fmt.Fprintf(progress, "base image: making it with mmdebstrap out of Debian's packages (half a minute)\n")
+	if ctx.Err() != nil || errors.Is(pullErr, ErrUnreachable) {
+		return "", pullErr
+	}
+	say(progress, "base image: no registry (%v)", pullErr)
+	say(progress, "base image: making it with mmdebstrap out of Debian's packages (half a minute)")
 	if err := d.bootstrap(ctx, progress); err != nil {
 		return "", err
 	}
 	return BaseTag, nil
+}
+
+// say tells people how far it is; that they don't listen is no failure.
+func say(progress io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(progress, format+"\n", args...)
 }
 
 // pull fetches an image; silence for pullIdle is a failure.
@@ -84,7 +87,7 @@ func (d *Docker) pull(ctx context.Context, ref string) error {
 // causeOf prefers the reason why ctx was cancelled to the error that this led to.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
-		return cause
+		return fmt.Errorf("given up: %w", cause)
 	}
 	return err
 }
@@ -102,7 +105,7 @@ func (d *Docker) bootstrap(ctx context.Context, progress io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tail := &tailWriter{limit: 4096}
-	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // fixed program; the mirror is the operator's
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stderr = io.MultiWriter(progress, tail)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -47,7 +47,7 @@ func (d *Docker) BuildImage(ctx context.Context, tag string, files fs.FS, args m
 		return d.wrap(err, "look for the image "+tag)
 	}
 
-	fmt.Fprintf(progress, "image %s: building\n", tag)
+	say(progress, "image %s: building", tag)
 	buildArgs := make(map[string]*string, len(args))
 	for k, v := range args {
 		buildArgs[k] = &v
@@ -72,14 +72,14 @@ func (d *Docker) contentHash(ctx context.Context, archive []byte, args map[strin
 	h := sha256.New()
 	h.Write(archive)
 	for _, k := range slices.Sorted(maps.Keys(args)) {
-		fmt.Fprintf(h, "%q=%q\n", k, args[k])
+		h.Write(fmt.Appendf(nil, "%q=%q\n", k, args[k]))
 	}
 	if base := args["BASE"]; base != "" {
 		img, err := d.cli.ImageInspect(ctx, base)
 		if err != nil {
 			return "", d.wrap(err, "look for the image "+base)
 		}
-		io.WriteString(h, img.ID) //nolint:errcheck // a hash does not fail
+		h.Write([]byte(img.ID))
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

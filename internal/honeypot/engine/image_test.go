@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
-	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -74,10 +73,10 @@ func TestEngineThatNeverAnswersEndsWithItsContext(t *testing.T) {
 		c, err := l.Accept()
 		cancel()
 		if err == nil {
-			c.Close() //nolint:errcheck,gosec // a test's connection
+			c.Close() //nolint:errcheck // a test's connection
 		}
 	}()
 	_, err = d.EnsureBase(ctx, t.Output())
 	require.Error(t, err)
-	assert.True(t, strings.Contains(err.Error(), "look for the image"), err)
+	assert.ErrorContains(t, err, "look for the image")
 }

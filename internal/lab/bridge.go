@@ -29,7 +29,7 @@ func addCoreAddrs() error {
 }
 
 // linkWith finds the interface that has an address.
-func linkWith(a netip.Addr) (netlink.Link, error) {
+func linkWith(a netip.Addr) (netlink.Link, error) { //nolint:ireturn // that's how netlink hands them out
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)

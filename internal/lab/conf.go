@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -12,8 +13,8 @@ const (
 	syslogPort = 10514
 )
 
-// serverConfig is the file of the server's and the node's process.
-func (l *Lab) serverConfig() string {
+// serverConfig is the file of the server's and the node's process; token is the node's, for its first start.
+func (l *Lab) serverConfig(token string) string {
 	road := "agent"
 	if l.o.Road == RoadRsyslog {
 		road = "syslog"
@@ -34,13 +35,14 @@ honeypot:
   server: ["%s"]
   advertise: [%s]
   engine: %s
+  token: "%s"
 `, l.o.StateDir, l.o.Socket, addrPorts(serverAddrs(), busPort), addrPorts(serverAddrs(), syslogPort),
-		HostName, road, NodeName, netip.AddrPortFrom(serverAddrs()[0], busPort), addrs(nodeAddrs()), l.o.Engine)
+		HostName, road, NodeName, netip.AddrPortFrom(serverAddrs()[0], busPort), addrs(nodeAddrs()), l.o.Engine, token)
 	return b.String()
 }
 
-// agentConfig is the file of web's agent.
-func (l *Lab) agentConfig() string {
+// AgentConfig is the file of web's agent.
+func (l *Lab) AgentConfig() string {
 	files := "[/var/log/auth.log]"
 	if l.o.Road == RoadRsyslog {
 		files = "[]"
@@ -70,4 +72,25 @@ func addrPorts(list []netip.Addr, port uint16) string {
 		out[i] = `"` + netip.AddrPortFrom(a, port).String() + `"`
 	}
 	return strings.Join(out, ", ")
+}
+
+// forwardLog lets web's rsyslog send its log to the server where the lab was brought up with that road.
+func (l *Lab) forwardLog(ctx context.Context) error {
+	const path = "/etc/rsyslog.d/90-kokkuri.conf"
+	if l.o.Road != RoadRsyslog {
+		return nil
+	}
+	target := netip.AddrPortFrom(serverAddrs()[0], syslogPort)
+	snippet := fmt.Sprintf(`auth,authpriv.* action(type="omfwd" protocol="tcp" target="%s" port="%d" template="RSYSLOG_SyslogProtocol23Format")
+`, target.Addr(), target.Port())
+	if err := l.Web.WriteFile(ctx, path, []byte(snippet), 0o644); err != nil {
+		return err
+	}
+	return l.RestartRsyslog(ctx)
+}
+
+// RestartRsyslog restarts web's rsyslogd.
+func (l *Lab) RestartRsyslog(ctx context.Context) error {
+	_, err := l.Web.Shell(ctx, "kill $(cat /run/rsyslogd.pid); while pgrep -x rsyslogd >/dev/null; do sleep 0.05; done; rsyslogd")
+	return err
 }

@@ -60,14 +60,16 @@ type Lab struct {
 	o     Options
 	cli   *client.Client
 	build *engine.Docker
+	api   *api
 	log   *slog.Logger
 
 	Web      *Machine // the protected host
 	Attacker *Machine
 	User     *Machine
 
-	mu    sync.Mutex
-	taken int // addresses handed out by NewSource
+	mu     sync.Mutex
+	taken  int // IPv4 addresses handed out by NewSource
+	taken6 int // networks handed out by NewSource6
 }
 
 // New returns the handle; it changes nothing and does not connect yet.
@@ -109,7 +111,7 @@ func New(o Options) (*Lab, error) {
 	if err != nil {
 		return nil, errors.Join(err, cli.Close())
 	}
-	l := &Lab{o: o, cli: cli, build: build, log: o.Log}
+	l := &Lab{o: o, cli: cli, build: build, api: newAPI(o.Socket), log: o.Log}
 	l.Web = l.machine(specWeb())
 	l.Attacker = l.machine(specAttacker())
 	l.User = l.machine(specUser())

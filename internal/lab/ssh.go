@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +66,7 @@ func (m *Machine) login(ctx context.Context, g Login) (shell *Shell, tried int, 
 	if err != nil {
 		return nil, 0, err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck,gosec // that's what ends the handshake
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // that's what ends the handshake
 	defer stop()
 	if err := conn.SetDeadline(time.Now().Add(loginPatience)); err != nil {
 		return nil, 0, fmt.Errorf("set a deadline: %w", err)
@@ -94,7 +93,7 @@ func (m *Machine) login(ctx context.Context, g Login) (shell *Shell, tried int, 
 	}
 	sc, chans, reqs, err := ssh.NewClientConn(conn, g.target().String(), config)
 	if err != nil {
-		conn.Close() //nolint:errcheck,gosec // the handshake's error says more
+		conn.Close() //nolint:errcheck // the handshake's error says more
 		if errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "unable to authenticate") {
 			return nil, tried, fmt.Errorf("%s on %s from %s: %w", g.Account, g.target(), shell.Local, ErrRefused)
 		}
@@ -115,14 +114,13 @@ func (s *Shell) Run(ctx context.Context, command string) (string, error) {
 		return "", fmt.Errorf("open a session for %q: %w", command, err)
 	}
 	defer session.Close()                                       //nolint:errcheck // its end was seen
-	stop := context.AfterFunc(ctx, func() { s.client.Close() }) //nolint:errcheck,gosec // that's what ends the command
+	stop := context.AfterFunc(ctx, func() { s.client.Close() }) //nolint:errcheck // that's what ends the command
 	defer stop()
-	var out bytes.Buffer
-	session.Stdout, session.Stderr = &out, &out
-	if err := session.Run(command); err != nil {
-		return out.String(), fmt.Errorf("run %q: %w", command, errors.Join(ctx.Err(), err))
+	out, err := session.CombinedOutput(command)
+	if err != nil {
+		return string(out), fmt.Errorf("run %q: %w", command, errors.Join(ctx.Err(), err))
 	}
-	return out.String(), nil
+	return string(out), nil
 }
 
 // Real tells whether the shell is on the real host: whether it sees the file that only that one has.
@@ -152,7 +150,7 @@ func (m *Machine) HostKey(ctx context.Context, from netip.Addr, to netip.AddrPor
 		return "", err
 	}
 	defer conn.Close()                                      //nolint:errcheck // the key is all that is wanted
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck,gosec // that's what ends the handshake
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // that's what ends the handshake
 	defer stop()
 	if err := conn.SetDeadline(time.Now().Add(loginPatience)); err != nil {
 		return "", fmt.Errorf("set a deadline: %w", err)

@@ -83,3 +83,78 @@ func (l *Lab) machinesUp(ctx context.Context, s *steps) error {
 		return l.webReady(ctx)
 	})
 }
+
+// Up brings the whole lab up: machines, server, node, agent. What is up already is left as it is.
+func (l *Lab) Up(ctx context.Context) error {
+	s := &steps{l: l, n: 6}
+	err := s.do("images: the base, machines and pots (some minutes the first time)", func() error {
+		if err := l.reach(ctx); err != nil {
+			return err
+		}
+		if err := l.aloneHere(ctx); err != nil {
+			return err
+		}
+		return l.buildImages(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.machinesUp(ctx, s); err != nil {
+		return err
+	}
+	err = s.do("server on 198.51.100.2", func() error { return l.StartServer(ctx) })
+	if err != nil {
+		return err
+	}
+	err = s.do("honeypot node on 198.51.100.20", func() error { return l.StartNode(ctx) })
+	if err != nil {
+		return err
+	}
+	return s.do("agent on web: enrol it, start it", func() error { return l.installAgent(ctx) })
+}
+
+// aloneHere refuses where another server holds the socket.
+func (l *Lab) aloneHere(ctx context.Context) error {
+	pids, err := l.Server().PIDs()
+	if err != nil || len(pids) > 0 {
+		return err
+	}
+	if _, err := l.Hosts(ctx); err == nil {
+		return fmt.Errorf("another Kokkuri server answers on %s: stop it, or use another machine for the lab", l.o.Socket)
+	}
+	return nil
+}
+
+// StartServer starts the server and waits until it answers.
+func (l *Lab) StartServer(ctx context.Context) error {
+	if err := os.WriteFile(l.configPath(), []byte(l.serverConfig("")), 0o600); err != nil {
+		return fmt.Errorf("write the server's configuration: %w", err)
+	}
+	return l.Server().Start(ctx, func(ctx context.Context) error {
+		_, err := l.Hosts(ctx)
+		return err
+	})
+}
+
+// StartNode starts the node, enrolled with a token of the server, and waits until the server sees it.
+func (l *Lab) StartNode(ctx context.Context) error {
+	token, err := l.token(ctx, "node", NodeName)
+	if err != nil {
+		return fmt.Errorf("get a token for the node: %w", err)
+	}
+	if err := os.WriteFile(l.configPath(), []byte(l.serverConfig(token)), 0o600); err != nil {
+		return fmt.Errorf("write the node's configuration: %w", err)
+	}
+	return l.Node().Start(ctx, func(ctx context.Context) error {
+		nodes, err := l.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if n.Name == NodeName && n.Connected {
+				return nil
+			}
+		}
+		return errors.New("the server does not see it")
+	})
+}

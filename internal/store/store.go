@@ -24,9 +24,16 @@ var migrations embed.FS
 
 // Errors that callers match.
 var (
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = fmt.Errorf("not found%w", hidden{fs.ErrNotExist}) // it is fs.ErrNotExist
 	ErrNewer    = errors.New("the database was written by a newer kokkuri; install that version, or restore the backup from before it")
 )
+
+// hidden is an error without a text.
+type hidden struct{ error }
+
+func (hidden) Error() string { return "" }
+
+func (h hidden) Unwrap() error { return h.error }
 
 // Options of Open.
 type Options struct {

@@ -93,9 +93,9 @@ type ServerSection struct {
 
 // Bus is where agents and nodes connect.
 type Bus struct {
-	Listen    []netip.AddrPort `yaml:"listen" default:"127.0.0.1:12666" help:"Addresses where agents and nodes connect." placeholder:"ADDR:PORT,..."`
-	Names     []string         `yaml:"names" check:"dnsname" help:"Further names and addresses of the server, for its certificate." placeholder:"NAME,..."`
-	LogBudget Size             `yaml:"log_budget" default:"1GiB" min:"16MiB" help:"Disk space for raw log lines; the oldest go first." placeholder:"SIZE"`
+	Listen    netip.AddrPort `yaml:"listen" default:"127.0.0.1:12666" help:"Address where agents and nodes connect; [::]:12666 for all of the machine's." placeholder:"ADDR:PORT"`
+	Names     []string       `yaml:"names" check:"dnsname" help:"Further names and addresses of the server, for its certificate." placeholder:"NAME,..."`
+	LogBudget Size           `yaml:"log_budget" default:"1GiB" min:"16MiB" help:"Disk space for raw log lines; the oldest go first." placeholder:"SIZE"`
 }
 
 // Syslog is where log lines are taken from syslog daemons.

@@ -37,7 +37,7 @@ func TestDefaultsAreValid(t *testing.T) {
 	t.Parallel()
 	l := load(t, config.Options{})
 	server := l.ServerConfig()
-	if got, want := server.Bus.Listen, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:12666")}; !reflect.DeepEqual(got, want) {
+	if got, want := server.Bus.Listen, netip.MustParseAddrPort("127.0.0.1:12666"); !reflect.DeepEqual(got, want) {
 		t.Errorf("bus listens on %v, want %v", got, want)
 	}
 	if got := server.Bus.LogBudget; got != 1<<30 {
@@ -64,7 +64,7 @@ log: {level: debug, format: json}
 state_dir: /srv/kokkuri
 server:
   bus:
-    listen: ["0.0.0.0:12666", ":12667"]
+    listen: ":12667"
     names: [server.example.net, 198.51.100.2]
     log_budget: 512MiB
   syslog:
@@ -95,7 +95,7 @@ func TestFile(t *testing.T) {
 	want.Log = config.Log{Level: "debug", Format: "json"}
 	want.StateDir = "/srv/kokkuri"
 	want.Server.Bus = config.Bus{
-		Listen:    []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:12666"), netip.MustParseAddrPort("[::]:12667")},
+		Listen:    netip.MustParseAddrPort("[::]:12667"),
 		Names:     []string{"server.example.net", "198.51.100.2"},
 		LogBudget: 512 << 20,
 	}

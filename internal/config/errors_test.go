@@ -51,8 +51,8 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 			`FILE:2: server.dry_run: found "true"; allowed: true or false`,
 		},
 		"not an address in a list": {
-			"server:\n  bus:\n    listen:\n      - 127.0.0.1:12666\n      - 127.0.0.1\n",
-			`FILE:5: server.bus.listen[1]: found "127.0.0.1"; allowed: an address with a port, such as 127.0.0.1:12666, [::1]:12666 or :12666 for all addresses`,
+			"server:\n  syslog:\n    listen_tcp:\n      - 127.0.0.1:10514\n      - 127.0.0.1\n",
+			`FILE:5: server.syslog.listen_tcp[1]: found "127.0.0.1"; allowed: an address with a port, such as 127.0.0.1:12666, [::1]:12666 or :12666 for all addresses`,
 		},
 		"host bits": {
 			"agent:\n  allow: [192.0.2.7/24]\n",

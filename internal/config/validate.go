@@ -106,8 +106,8 @@ func checkText(check, text string) (allowed string, ok bool) {
 
 // relations checks what no single value shows.
 func (c *validator) relations(u *Up) {
-	if n := len(u.Server.Bus.Listen); n == 0 {
-		c.fail("server.bus.listen", "found no address", "at least one address with a port")
+	if u.Server.Bus.Listen.Port() == 0 {
+		c.fail("server.bus.listen", "found no address with a port", "an address with a port, such as 127.0.0.1:12666")
 	}
 	if len(u.Server.Syslog.ListenUDP) == 0 && len(u.Server.Syslog.TrustUDP) > 0 {
 		c.fail("server.syslog.trust_udp", "is set, but server.syslog.listen_udp is empty", "both or neither")

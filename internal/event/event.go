@@ -73,6 +73,8 @@ type Event struct {
 	Attempts   int        `json:"attempts"` // guesses; 1 unless the line says "repeated N times"; 0 for what is no guess
 	Host       string     `json:"host"`
 	Time       time.Time  `json:"time"`
+	// Closed says that the line states the end of the connection from Source:SourcePort.
+	Closed bool `json:"closed,omitempty"`
 }
 
 // Proof is one event of an offence with the line that it was read from.

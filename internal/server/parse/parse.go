@@ -1,0 +1,156 @@
+// Package parse reads log lines into events: pure functions in which only the grammar of a line
+// decides who did what, since most of a line's text may be an attacker's.
+package parse
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// maxInterned bounds the strings that a Parser keeps for reuse.
+const maxInterned = 8192
+
+// Parser reads the lines of a stream in their order, like [Line]. Beyond that it knows of the few guesses that sshd
+// states in two lines, of which either may be missing, and counts them once (see twins), and it reuses the
+// strings that recur (hosts, accounts), so that the common lines cost no allocation. It is for one
+// goroutine; the zero value is ready. What it remembers spans a few lines and is bounded; begun in
+// the middle of a stream it may at worst count one guess of a connection twice.
+type Parser struct {
+	strings map[string]string
+	twins   twins
+}
+
+// Line reads the next line (see [Line]).
+func (p *Parser) Line(line []byte, ref time.Time) event.Event {
+	h, ok := parseHeader(line, ref)
+	if !ok {
+		return event.Event{Kind: event.None}
+	}
+	e, f := parseWhole(h, p.intern)
+	if f.first != notFirst || e.Method == promptMethod {
+		p.twins.settle(&e, string(h.pid), f.first, max(f.repeated, 1))
+	}
+	return e
+}
+
+// Message reads one message without a header (see [Message]).
+func (p *Parser) Message(service event.Service, msg []byte) event.Event {
+	return parseMessage(service, msg, p.intern)
+}
+
+func (p *Parser) intern(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if s, ok := p.strings[string(b)]; ok {
+		return s
+	}
+	if p.strings == nil || len(p.strings) >= maxInterned {
+		p.strings = make(map[string]string)
+	}
+	s := string(b)
+	p.strings[s] = s
+	return s
+}
+
+func plain(b []byte) string { return string(b) }
+
+// Line reads one line by itself, header and message (the forms of [Header]), into an event; ref gives RFC
+// 3164 times their year and zone. Event.Host is the header's. A line that says nothing of a service
+// has kind none; one without a header moreover has no time. The event keeps nothing of line's
+// memory. To count guesses read a stream's lines by a [Parser].
+func Line(line []byte, ref time.Time) event.Event {
+	h, ok := parseHeader(line, ref)
+	if !ok {
+		return event.Event{Kind: event.None}
+	}
+	e, _ := parseWhole(h, plain)
+	return e
+}
+
+// Message reads a message that came without a header as one of the service's.
+func Message(service event.Service, msg []byte) event.Event {
+	return parseMessage(service, msg, plain)
+}
+
+// ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
+func ServiceOf(tag string) event.Service {
+	switch tag {
+	case "sshd", "sshd-session", "sshd-auth":
+		return event.SSH
+	}
+	return ""
+}
+
+func parseWhole(h head, str func([]byte) string) (event.Event, fact) {
+	e, f := parseFact(ServiceOf(knownTag(h.tag)), h.msg, str)
+	e.Host = str(h.host)
+	e.Time = h.time
+	return e, f
+}
+
+func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
+	e, _ := parseFact(service, msg, str)
+	return e
+}
+
+func parseFact(service event.Service, msg []byte, str func([]byte) string) (event.Event, fact) {
+	e := event.Event{Service: service, Kind: event.None}
+	if service != event.SSH {
+		return e, fact{}
+	}
+	f := sshMessage(msg)
+	e.Kind = f.kind
+	e.Source = f.source
+	e.SourcePort = f.port
+	e.Account = str(f.account)
+	e.Method = methodName(f.method, str)
+	e.Attempts = f.attempts
+	e.Closed = f.closed
+	return e, f
+}
+
+// fact is what a message states; its slices point into the message.
+type fact struct {
+	kind     event.Kind
+	source   netip.Addr // invalid where the message names none, or not for sure
+	port     uint16
+	account  []byte
+	method   []byte
+	attempts int
+	closed   bool
+	first    firstLine
+	repeated int // how many times the message stands for
+}
+
+// knownTag returns the tag as a string without allocating where it is one of ours.
+func knownTag(tag []byte) string {
+	switch string(tag) {
+	case "sshd":
+		return "sshd"
+	case "sshd-session":
+		return "sshd-session"
+	case "sshd-auth":
+		return "sshd-auth"
+	}
+	return ""
+}
+
+// methodName returns a method's name without allocating for the common ones.
+func methodName(m []byte, str func([]byte) string) string {
+	switch string(m) {
+	case "":
+		return ""
+	case "password":
+		return "password"
+	case "publickey":
+		return "publickey"
+	case "none":
+		return "none"
+	case "keyboard-interactive/pam":
+		return "keyboard-interactive/pam"
+	}
+	return str(m)
+}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/kokkuri/kokkuri/internal/api"
 )
 
 const (
@@ -49,12 +51,12 @@ func (l *Lab) enrollAgent(ctx context.Context) error {
 	if _, err := l.Web.Exec(ctx, "test", "-e", "/var/lib/kokkuri/agent/pki/cert.pem"); err == nil {
 		return nil
 	}
-	token, err := l.token(ctx, "host", HostName)
+	token, err := l.API().Enroll(ctx, api.RoleHost, HostName, 0)
 	if err != nil {
 		return fmt.Errorf("get a token for %s: %w", HostName, err)
 	}
 	server := fmt.Sprintf("%s:%d", serverAddrs()[0], busPort)
-	_, err = l.Web.Exec(ctx, agentProgram, "enroll", "--config", agentConfig, "--server", server, "--token", token)
+	_, err = l.Web.Exec(ctx, agentProgram, "enroll", "--config", agentConfig, "--server", server, "--token", token.Token)
 	return err
 }
 
@@ -64,25 +66,16 @@ func (l *Lab) StartAgent(ctx context.Context) error {
 	if err := l.Web.Spawn(ctx, "sh", "-c", command); err != nil {
 		return err
 	}
-	err := wait(ctx, 20*time.Second, func() (bool, error) { return l.agentConnected(ctx) })
+	var last error
+	err := wait(ctx, 20*time.Second, func() (bool, error) {
+		last = connected[api.Host](ctx, l, api.PathHosts, HostName)
+		return last == nil, nil
+	})
 	if errors.Is(err, errDeadline) {
 		tail, _ := l.Web.Exec(ctx, "tail", "-n", "20", agentLog)
-		return fmt.Errorf("the agent of %s does not connect: %w; the end of its log:\n%s", HostName, err, tail)
+		return fmt.Errorf("the agent of %s does not connect: %w; the end of its log:\n%s", HostName, last, tail)
 	}
 	return err
-}
-
-func (l *Lab) agentConnected(ctx context.Context) (bool, error) {
-	hosts, err := l.Hosts(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, h := range hosts {
-		if h.Name == HostName {
-			return h.Connected, nil
-		}
-	}
-	return false, nil
 }
 
 // StopAgent ends web's agent with SIGTERM; none is fine.

@@ -41,7 +41,7 @@ type attack struct {
 
 	realKey  string // host key of the real sshd
 	redirect event.Redirect
-	offence  Offence
+	offence  event.Offence
 	logged   time.Time // time of the log line that fired the rule
 	shellAt  time.Time
 }
@@ -131,7 +131,7 @@ func (a *attack) findOffence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(offences, func(o Offence) bool { return o.ID == a.redirect.OffenceID })
+	i := slices.IndexFunc(offences, func(o event.Offence) bool { return o.ID == a.redirect.OffenceID })
 	if i < 0 {
 		a.problem("the redirect's offence %q is not listed", a.redirect.OffenceID)
 		return nil
@@ -243,7 +243,7 @@ func (a *attack) steps(firstByte time.Time) {
 		{Name: "log_written", At: a.logged},
 		{Name: "event", At: a.offence.EventAt},
 		{Name: "offence", At: a.offence.FiredAt},
-		{Name: "lease", At: a.offence.LeaseAt},
+		{Name: "lease", At: a.offence.LeasedAt},
 		{Name: "redirect_active", At: a.redirect.AppliedAt},
 		{Name: "front_first_byte", At: firstByte},
 		{Name: "shell", At: a.shellAt},

@@ -25,7 +25,7 @@ log: {level: debug}
 state_dir: %s/state
 socket: %s
 server:
-  bus: {listen: [%s]}
+  bus: {listen: "%s"}
   syslog: {listen_tcp: [%s], listen_udp: [%[4]s]}
   breaker: {sources_per_hour: 2000}
   hosts:
@@ -36,7 +36,7 @@ honeypot:
   advertise: [%s]
   engine: %s
   token: "%s"
-`, l.o.StateDir, l.o.Socket, addrPorts(serverAddrs(), busPort), addrPorts(serverAddrs(), syslogPort),
+`, l.o.StateDir, l.o.Socket, netip.AddrPortFrom(serverAddrs()[0], busPort), addrPorts(serverAddrs(), syslogPort),
 		HostName, road, NodeName, netip.AddrPortFrom(serverAddrs()[0], busPort), addrs(nodeAddrs()), l.o.Engine, token)
 	return b.String()
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
 // Down removes the lab and all that it made; images stay. It may be called again, and after an Up that
@@ -43,5 +46,11 @@ func (l *Lab) removeState() error {
 
 // removeNode removes what a node leaves on the machine for its next start: pots, namespace, rules.
 func (l *Lab) removeNode(ctx context.Context) error {
-	return nil
+	if err := l.reach(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		l.removeLabelled(ctx, engine.LabelNode+"="+NodeName),
+		egress.Remove(egress.DefaultName),
+	)
 }

@@ -229,3 +229,12 @@ func (n netSpec) prefixOf(a netip.Addr) netip.Prefix {
 	}
 	return netip.PrefixFrom(a, n.v6.Bits())
 }
+
+// RestartPot restarts a pot's container, as the engine does when its machine comes up again.
+func (l *Lab) RestartPot(ctx context.Context, id string) error {
+	now := 0
+	if _, err := l.cli.ContainerRestart(ctx, id, client.ContainerRestartOptions{Timeout: &now}); err != nil {
+		return fmt.Errorf("restart pot %s: %w", id, err)
+	}
+	return nil
+}

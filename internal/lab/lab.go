@@ -60,7 +60,6 @@ type Lab struct {
 	o     Options
 	cli   *client.Client
 	build *engine.Docker
-	api   *api
 	log   *slog.Logger
 
 	Web      *Machine // the protected host
@@ -111,7 +110,7 @@ func New(o Options) (*Lab, error) {
 	if err != nil {
 		return nil, errors.Join(err, cli.Close())
 	}
-	l := &Lab{o: o, cli: cli, build: build, api: newAPI(o.Socket), log: o.Log}
+	l := &Lab{o: o, cli: cli, build: build, log: o.Log}
 	l.Web = l.machine(specWeb())
 	l.Attacker = l.machine(specAttacker())
 	l.User = l.machine(specUser())

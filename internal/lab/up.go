@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/kokkuri/kokkuri/internal/api"
 )
 
 // state is what a later command must know and can't find out: it is written before anything is changed.
@@ -119,7 +121,7 @@ func (l *Lab) aloneHere(ctx context.Context) error {
 	if err != nil || len(pids) > 0 {
 		return err
 	}
-	if _, err := l.Hosts(ctx); err == nil {
+	if _, err := l.API().Status(ctx); err == nil {
 		return fmt.Errorf("another Kokkuri server answers on %s: stop it, or use another machine for the lab", l.o.Socket)
 	}
 	return nil
@@ -131,30 +133,21 @@ func (l *Lab) StartServer(ctx context.Context) error {
 		return fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return l.Server().Start(ctx, func(ctx context.Context) error {
-		_, err := l.Hosts(ctx)
+		_, err := l.API().Status(ctx)
 		return err
 	})
 }
 
 // StartNode starts the node, enrolled with a token of the server, and waits until the server sees it.
 func (l *Lab) StartNode(ctx context.Context) error {
-	token, err := l.token(ctx, "node", NodeName)
+	token, err := l.API().Enroll(ctx, api.RoleNode, NodeName, 0)
 	if err != nil {
 		return fmt.Errorf("get a token for the node: %w", err)
 	}
-	if err := os.WriteFile(l.configPath(), []byte(l.serverConfig(token)), 0o600); err != nil {
+	if err := os.WriteFile(l.configPath(), []byte(l.serverConfig(token.Token)), 0o600); err != nil {
 		return fmt.Errorf("write the node's configuration: %w", err)
 	}
 	return l.Node().Start(ctx, func(ctx context.Context) error {
-		nodes, err := l.Nodes(ctx)
-		if err != nil {
-			return err
-		}
-		for _, n := range nodes {
-			if n.Name == NodeName && n.Connected {
-				return nil
-			}
-		}
-		return errors.New("the server does not see it")
+		return connected[api.Node](ctx, l, api.PathNodes, NodeName)
 	})
 }

@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kokkuri/kokkuri/internal/lab"
+)
+
+// forbidden is where a pot must not get to: the server, the node, the lab, the machine, the world.
+func forbidden(t *testing.T) []string {
+	t.Helper()
+	targets := []string{
+		"198.51.100.2/12666", "198.51.100.2/10514", "198.51.100.20/22", "198.51.100.1/22", "203.0.113.10/22", "203.0.113.20/22",
+		"172.17.0.1/22", "127.0.0.1/12666", "9.9.9.9/53", "169.254.169.254/80",
+		"2001:db8:2::2/12666", "2001:db8:2::20/22", "2001:db8:1:10::10/22", "2620:fe::fe/53",
+	}
+	own, err := exec.CommandContext(t.Context(), "ip", "-oneline", "address", "show", "scope", "global").Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(string(own)) {
+		if fields := strings.Fields(line); len(fields) > 3 {
+			address, _, _ := strings.Cut(fields[3], "/")
+			targets = append(targets, address+"/22", address+"/12666")
+		}
+	}
+	return targets
+}
+
+func TestPotReachesNothing(t *testing.T) {
+	first, second := source(t), source(t)
+	for _, from := range []lab.Login{{From: first}, {From: second}} {
+		offend(t, from.From)
+		deflected(t, from.From)
+	}
+	shell := pot(t, first)
+	pot(t, second)
+	neighbour := potOf(t, second).Address.String()
+	require.Equal(t, "reached\n", out(t, shell, reach("127.0.0.1", "22")), "the pot's own sshd: the check can succeed")
+
+	nowhere := func(when string) {
+		t.Helper()
+		targets := append(forbidden(t), neighbour+"/22")
+		var script strings.Builder
+		for _, target := range targets {
+			host, port, _ := strings.Cut(target, "/")
+			script.WriteString("( " + reach(host, port) + " | sed 's|^|" + target + " |' ) & ")
+		}
+		got := out(t, shell, script.String()+"wait")
+		assert.Equal(t, len(targets), strings.Count(got, "out of reach"), "%s:\n%s", when, got)
+		assert.NotContains(t, got, "reached", when)
+	}
+	nowhere("as it is")
+	flushMachine(t)
+	nowhere("after nft flush ruleset on the machine")
+	pot(t, first)
+}
+
+// flushMachine flushes the machine's rules. The engine's come back when the test ends, ours by themselves.
+func flushMachine(t *testing.T) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	for _, family := range []string{"iptables", "ip6tables"} {
+		saved, err := exec.CommandContext(ctx, family+"-save").Output()
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			restore := exec.CommandContext(ctx, family+"-restore")
+			restore.Stdin = bytes.NewReader(saved)
+			text, err := restore.CombinedOutput()
+			assert.NoError(t, err, string(text))
+		})
+	}
+	require.NoError(t, exec.CommandContext(ctx, "nft", "flush", "ruleset").Run())
+}
+
+func TestForkBombAndMemoryHogHarmNothing(t *testing.T) {
+	first, second := source(t), source(t)
+	for _, from := range []lab.Login{{From: first}, {From: second}} {
+		offend(t, from.From)
+		deflected(t, from.From)
+	}
+	shell := pot(t, first)
+	require.NoError(t, the.Attacker.Spawn(t.Context(), "true")) // the attacker's machine is alive before
+	for _, bomb := range []string{
+		`(bash -c 'f() { f | f & }; f' >/dev/null 2>&1 &)`,
+		`(bash -c 'tail /dev/zero' >/dev/null 2>&1 &)`,
+		`(python3 -c 'x = []
+while True: x.append(bytearray(1 << 24))' >/dev/null 2>&1 &)`,
+	} {
+		// The pot itself may have no process left for the next one.
+		_, _ = shell.Run(t.Context(), bomb)
+	}
+	// Everybody else goes on as before.
+	other := pot(t, second)
+	assert.Equal(t, "fine\n", out(t, other, "echo fine"))
+	onRealHost(t, the.User, lab.UserAddr())
+	third := source(t)
+	offend(t, third)
+	deflected(t, third)
+	pot(t, third)
+	_, err := the.API().Status(t.Context())
+	require.NoError(t, err)
+}

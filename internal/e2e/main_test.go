@@ -1,0 +1,199 @@
+// Package e2e attacks the lab and holds what it sees against what must hold, on real sshds, a real
+// rsyslog, a real Docker Engine and the real kernel. All its tests share one lab and run one after another.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/lab"
+)
+
+// soon is how long anything may take that takes milliseconds when the machine has nothing else to do.
+const soon = 15 * time.Second
+
+// wrong are five passwords that nobody has: as many as the shipped rule takes.
+func wrong() []string { return []string{"alpha", "bravo", "charlie", "delta", "echo"} }
+
+// the is the lab that all tests share, bin the folder of the binaries that it runs.
+var (
+	the *lab.Lab
+	bin string
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	ctx := context.Background()
+	var err error
+	if bin, err = os.MkdirTemp("", "kokkuri-e2e-"); err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(bin) //nolint:errcheck // a temporary folder
+	if err := build(ctx); err != nil {
+		return fail(err)
+	}
+	if the, err = lab.New(lab.Options{Out: os.Stderr, Bin: bin}); err != nil {
+		return fail(err)
+	}
+	defer the.Close() //nolint:errcheck // the test is over
+	// What another lab left, or a demo that still runs, would be in the way.
+	if err := the.Down(ctx); err != nil {
+		return fail(err)
+	}
+	before, err := takeTraces(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	if err := the.Up(ctx); err != nil {
+		return fail(errors.Join(err, the.Down(ctx)))
+	}
+	code = m.Run()
+	if code != 0 {
+		showLogs(ctx)
+	}
+	if err := the.Down(ctx); err != nil {
+		return fail(err)
+	}
+	after, err := takeTraces(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	if left := after.beyond(before); len(left) > 0 {
+		for _, line := range left {
+			fmt.Fprintln(os.Stderr, "--- FAIL: left behind by lab down:", line)
+		}
+		return 1
+	}
+	fmt.Fprintln(os.Stderr, "lab down left nothing behind")
+	return code
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, "--- FAIL:", err)
+	return 1
+}
+
+func build(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin+"/", "./cmd/...")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the binaries: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// showLogs is for whoever has to find out what went wrong where the lab is gone.
+func showLogs(ctx context.Context) {
+	for _, path := range []string{the.Server().LogPath(), the.Node().LogPath()} {
+		data, err := os.ReadFile(path)
+		data = data[max(0, len(data)-16<<10):]
+		fmt.Fprintf(os.Stderr, "=== the end of %s (%v)\n%s\n", path, err, data)
+	}
+	for _, path := range []string{"/var/log/kokkuri-agent.log", "/var/log/auth.log"} {
+		out, err := the.Web.Exec(ctx, "tail", "-n", "80", path)
+		fmt.Fprintf(os.Stderr, "=== the end of %s of web (%v)\n%s\n", path, err, out)
+	}
+}
+
+// source is an IPv4 address of the attacker that did nothing yet.
+func source(t *testing.T) netip.Addr {
+	t.Helper()
+	a, err := the.NewSource(t.Context())
+	require.NoError(t, err)
+	return a
+}
+
+// source6 is an IPv6 address of the attacker in a /64 that did nothing yet.
+func source6(t *testing.T) netip.Addr {
+	t.Helper()
+	a, err := the.NewSource6(t.Context())
+	require.NoError(t, err)
+	return a
+}
+
+// guess makes wrong guesses on one connection and requires that each was refused by a password check.
+func guess(t *testing.T, from netip.Addr, passwords ...string) {
+	t.Helper()
+	refused, err := the.Attacker.Guess(t.Context(), from, "root", passwords...)
+	require.ErrorIs(t, err, lab.ErrRefused)
+	require.Equal(t, len(passwords), refused)
+}
+
+// offend makes as many wrong guesses as the rule takes. The connection may be cut before the last answer.
+func offend(t *testing.T, from netip.Addr) {
+	t.Helper()
+	refused, err := the.Attacker.Guess(t.Context(), from, "root", wrong()...)
+	require.Error(t, err)
+	require.Equal(t, 5, refused)
+}
+
+// deflected waits until the source's redirect is in the kernel.
+func deflected(t *testing.T, from netip.Addr) event.Redirect {
+	t.Helper()
+	r, err := the.WaitRedirect(t.Context(), from, soon, event.Active)
+	require.NoError(t, err)
+	return r
+}
+
+// untouched requires that no redirect of the source was ever made.
+func untouched(t *testing.T, from netip.Addr) {
+	t.Helper()
+	r, err := the.RedirectOf(t.Context(), from)
+	assert.ErrorIs(t, err, lab.ErrNoRedirect, "redirect %+v", r)
+}
+
+// pipelineDrained waits until whatever was logged before has been decided: a new source's five failures come
+// after it in the stream and lead to a redirect.
+func pipelineDrained(t *testing.T) {
+	t.Helper()
+	from := source6(t)
+	offend(t, from)
+	deflected(t, from)
+}
+
+// pot logs in to the attacker's pot.
+func pot(t *testing.T, from netip.Addr) *lab.Shell {
+	t.Helper()
+	shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotPassword}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, shell.Close()) })
+	isReal, err := shell.Real(t.Context())
+	require.NoError(t, err)
+	require.False(t, isReal, "%s is on the real host", from)
+	return shell
+}
+
+// onRealHost logs in as the user does and requires that this is the real host.
+func onRealHost(t *testing.T, m *lab.Machine, from netip.Addr) *lab.Shell {
+	t.Helper()
+	shell, err := m.Login(t.Context(), lab.Login{From: from, Account: lab.UserAccount, Passwords: []string{lab.UserPassword}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, shell.Close()) })
+	isReal, err := shell.Real(t.Context())
+	require.NoError(t, err)
+	require.True(t, isReal, "%s is not on the real host", from)
+	return shell
+}
+
+// out runs a command in a shell whose exit code does not matter.
+func out(t *testing.T, shell *lab.Shell, command string) string {
+	t.Helper()
+	text, err := shell.Run(t.Context(), command+"; true")
+	require.NoError(t, err)
+	return text
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,6 +18,7 @@ const (
 	prefetch      = 64 // batches of at most MaxBatchBytes each
 	consumerIdle  = time.Minute
 	redeliverWait = time.Second
+	ackWait       = 5 * time.Second // after which a session comes again whose taker died
 )
 
 // ConsumeBatches calls fn with each batch of the stream after the sequence startAfter (0: all there are), in the
@@ -68,7 +70,7 @@ func (c *Conn) ConsumeBatches(
 			return nil
 		}
 		return fn(ctx, seq, b)
-	})
+	}, nil)
 }
 
 // ConsumeSessions calls fn with each session, in order and one at a time, until ctx ends (returning nil). The
@@ -77,7 +79,7 @@ func (c *Conn) ConsumeBatches(
 func (c *Conn) ConsumeSessions(ctx context.Context, durable string, fn func(ctx context.Context, s event.Session) error) error {
 	consumer, err := c.js.CreateOrUpdateConsumer(ctx, StreamSessions, jetstream.ConsumerConfig{
 		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
-		MaxAckPending: 1, AckWait: handlerTimeout,
+		MaxAckPending: 1, AckWait: ackWait,
 	})
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", StreamSessions, err)
@@ -97,7 +99,7 @@ func (c *Conn) ConsumeSessions(ctx context.Context, durable string, fn func(ctx 
 			return c.settled(m.NakWithDelay(redeliverWait))
 		}
 		return c.settled(m.Ack())
-	})
+	}, func(m jetstream.Msg) { _ = c.settled(m.Nak()) })
 }
 
 // settled logs an acknowledgement that could not be sent; the message comes again then.
@@ -108,46 +110,56 @@ func (c *Conn) settled(err error) error {
 	return nil
 }
 
-// run hands the consumer's messages to fn until ctx ends or fn fails, and returns when no call of fn runs any more.
-func (c *Conn) run(ctx context.Context, consumer jetstream.Consumer, fn func(jetstream.Msg) error) error {
-	failed := make(chan error, 1)
-	busy := make(chan struct{}, 1) // held while fn runs; kept for good when it is over
+// run hands the consumer's messages to fn until ctx ends or fn fails, and returns when no call of fn runs any
+// more. Messages that came and are not handed on any more go to leave, if there is one.
+func (c *Conn) run(ctx context.Context, consumer jetstream.Consumer, fn func(jetstream.Msg) error, leave func(jetstream.Msg)) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var (
+		mu     sync.Mutex
+		failed error
+	)
 	consuming, err := consumer.Consume(func(m jetstream.Msg) {
-		select {
-		case busy <- struct{}{}:
-		case <-ctx.Done():
+		mu.Lock()
+		defer mu.Unlock()
+		if running.Err() != nil {
+			if leave != nil {
+				leave(m)
+			}
 			return
 		}
-		if ctx.Err() != nil {
-			<-busy
-			return
+		if failed = fn(m); failed != nil {
+			stop()
 		}
-		if err := fn(m); err != nil {
-			failed <- err
-			return
-		}
-		<-busy
 	}, jetstream.PullMaxMessages(prefetch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		c.log.WarnContext(ctx, "consuming", "error", err)
 	}))
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}
-	defer consuming.Stop()
 	select {
-	case err := <-failed:
-		return err
+	case <-running.Done():
 	case <-c.closed:
-		return ErrClosed
-	case <-ctx.Done():
 	}
-	select {
-	case err := <-failed:
-		if errors.Is(err, ctx.Err()) {
-			return nil
+	stop()
+	mu.Lock() // until the running call has returned
+	err = failed
+	mu.Unlock()
+	if leave == nil {
+		consuming.Stop()
+	} else {
+		consuming.Drain()
+		select {
+		case <-consuming.Closed():
+		case <-c.closed:
+		case <-time.After(closeTimeout):
 		}
-		return err
-	case busy <- struct{}{}:
-		return nil
 	}
+	switch {
+	case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
+		return err
+	case ctx.Err() == nil:
+		return ErrClosed
+	}
+	return nil
 }

@@ -153,6 +153,7 @@ func (b *Broker) startServer(ctx context.Context) error {
 	if err := awaitReady(ctx, srv, lg, opts.DontListen); err != nil {
 		return err
 	}
+	lg.started.Store(true)
 	b.callout = newCallout(srv, issuer, b.opts.Revoked, b.opts.MaxEnrolling, b.log)
 	if err := b.callout.start(b.secret); err != nil {
 		return err

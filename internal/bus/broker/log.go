@@ -20,6 +20,7 @@ type serverLog struct {
 	second   int64
 	written  int
 
+	started    atomic.Bool // before, its warnings are about the configuration, which is ours
 	suppressed atomic.Uint64
 }
 
@@ -42,6 +43,10 @@ func (l *serverLog) allow() bool {
 }
 
 func (l *serverLog) warn(format string, v []any) {
+	if !l.started.Load() {
+		l.Noticef(format, v...)
+		return
+	}
 	if !l.allow() {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -17,53 +16,18 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/kokkuri/kokkuri/images"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const image = "kokkuri/ssh:test"
-
-func newEngine(t *testing.T, node string) *engine.Docker {
-	t.Helper()
-	d, err := engine.New(engine.Options{Node: node})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pots, err := d.List(context.Background())
-		assert.NoError(t, err)
-		for _, p := range pots {
-			assert.NoError(t, d.Remove(context.Background(), p.ID))
-		}
-		assert.NoError(t, d.Close())
-	})
-	base, err := d.EnsureBase(t.Context(), t.Output())
-	require.NoError(t, err)
-	files, err := fs.Sub(images.Files, "ssh")
-	require.NoError(t, err)
-	require.NoError(t, d.BuildImage(t.Context(), image, files, map[string]string{"BASE": base}, t.Output()))
-	return d
-}
-
-func openNet(t *testing.T) (*egress.Net, string) {
-	t.Helper()
-	name := fmt.Sprintf("kkpots-%d-%s", os.Getpid(), strings.ToLower(t.Name()))
-	n, err := egress.Open(egress.Options{Name: name, Subnet6: netip.MustParsePrefix("fd12:3456:789a::/64")})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		assert.NoError(t, n.Close())
-		assert.NoError(t, egress.Remove(name))
-		assert.NoFileExists(t, "/run/netns/"+name)
-	})
-	return n, name
-}
-
 func startPot(t *testing.T, d *engine.Docker, n *egress.Net, index int) (string, egress.Port) {
 	t.Helper()
-	name := fmt.Sprintf("kktest-%d-%s-%d", os.Getpid(), strings.ToLower(t.Name()), index)
+	name := fmt.Sprintf("%s-%d", pottest.Name(t, "kktest"), index)
 	id, err := d.Create(t.Context(), engine.Spec{
-		Name: name, Image: image, Hostname: "web", Host: "web",
+		Name: name, Image: pottest.Image, Hostname: "web", Host: "web",
 		Attacker: netip.MustParsePrefix("203.0.113.66/32"), Index: index, Resolver: n.Gateway(),
 	})
 	require.NoError(t, err)
@@ -74,13 +38,6 @@ func startPot(t *testing.T, d *engine.Docker, n *egress.Net, index int) (string,
 	port := egress.Port{Pot: name, Run: c.Run, Index: index, PID: c.PID}
 	require.NoError(t, n.Wire(port))
 	return id, port
-}
-
-// inPot runs a shell command in a pot and gives what it printed.
-func inPot(t *testing.T, id, script string) (string, error) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "docker", "exec", id, "sh", "-c", script).CombinedOutput()
-	return string(out), err
 }
 
 func banner(ctx context.Context, n *egress.Net, addr netip.Addr) (string, error) {
@@ -105,8 +62,8 @@ func eventuallyBanner(t *testing.T, n *egress.Net, addr netip.Addr) {
 }
 
 func TestPotIsReachedAndReachesNothing(t *testing.T) {
-	d := newEngine(t, "egress-test-1")
-	n, ns := openNet(t)
+	d := pottest.Engine(t, "egress-test-1")
+	n, ns := pottest.Net(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan struct{})
 	go func() { n.Run(ctx); close(ran) }()
@@ -117,7 +74,7 @@ func TestPotIsReachedAndReachesNothing(t *testing.T) {
 	eventuallyBanner(t, n, n.Address(0))
 	eventuallyBanner(t, n, n.Address(1))
 
-	out, err := inPot(t, a, "ip -br addr; ip route; ip -6 route; cat /etc/resolv.conf; cat /proc/sys/net/ipv6/conf/all/disable_ipv6")
+	out, err := pottest.InPot(t, a, "ip -br addr; ip route; ip -6 route; cat /etc/resolv.conf; cat /proc/sys/net/ipv6/conf/all/disable_ipv6")
 	require.NoError(t, err)
 	assert.Contains(t, out, "eth0")
 	assert.NotContains(t, out, "02:42")
@@ -151,7 +108,7 @@ func TestPotIsReachedAndReachesNothing(t *testing.T) {
 			fmt.Fprintf(&script, "ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged %s &\n", host, host)
 		}
 		script.WriteString("wait; echo done")
-		out, err := inPot(t, a, script.String())
+		out, err := pottest.InPot(t, a, script.String())
 		require.NoError(t, err, out)
 		assert.Equal(t, "done\n", out)
 	}
@@ -171,18 +128,18 @@ func TestPotIsReachedAndReachesNothing(t *testing.T) {
 
 func TestToolsOfPotCanFail(t *testing.T) {
 	// The same commands reach what there is to reach: a pot's own server.
-	d := newEngine(t, "egress-test-2")
-	n, _ := openNet(t)
+	d := pottest.Engine(t, "egress-test-2")
+	n, _ := pottest.Net(t)
 	a, _ := startPot(t, d, n, 0)
 	eventuallyBanner(t, n, n.Address(0))
-	out, err := inPot(t, a, fmt.Sprintf("busybox timeout 1 busybox nc %s 22 </dev/null >/dev/null 2>&1 && echo reached; ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged", n.Address(0), n.Address(0)))
+	out, err := pottest.InPot(t, a, fmt.Sprintf("busybox timeout 1 busybox nc %s 22 </dev/null >/dev/null 2>&1 && echo reached; ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged", n.Address(0), n.Address(0)))
 	require.NoError(t, err, out)
 	assert.Equal(t, "reached\npinged\n", out)
 }
 
 func TestPotsCannotTakeEachOthersAddress(t *testing.T) {
-	d := newEngine(t, "egress-test-3")
-	n, ns := openNet(t)
+	d := pottest.Engine(t, "egress-test-3")
+	n, ns := pottest.Net(t)
 	startPot(t, d, n, 0)
 	startPot(t, d, n, 1)
 	for _, q := range []string{"neigh", "link"} {
@@ -199,8 +156,8 @@ func TestPotsCannotTakeEachOthersAddress(t *testing.T) {
 }
 
 func TestRestartedPotIsWiredAgain(t *testing.T) {
-	d := newEngine(t, "egress-test-4")
-	n, ns := openNet(t)
+	d := pottest.Engine(t, "egress-test-4")
+	n, ns := pottest.Net(t)
 	id, port := startPot(t, d, n, 0)
 	eventuallyBanner(t, n, n.Address(0))
 	wired, err := n.Wired(port)
@@ -232,7 +189,7 @@ func TestRestartedPotIsWiredAgain(t *testing.T) {
 }
 
 func TestMachineItselfIsNeverWired(t *testing.T) {
-	n, _ := openNet(t)
+	n, _ := pottest.Net(t)
 	err := n.Wire(egress.Port{Pot: "me", Run: "1", Index: 0, PID: os.Getpid()})
 	require.ErrorContains(t, err, "not in a network namespace of its own")
 	err = n.Wire(egress.Port{Pot: "me", Run: "1", Index: n.Capacity(), PID: os.Getpid()})
@@ -240,10 +197,10 @@ func TestMachineItselfIsNeverWired(t *testing.T) {
 }
 
 func TestOpenTwiceAdopts(t *testing.T) {
-	d := newEngine(t, "egress-test-5")
-	n, name := openNet(t)
+	d := pottest.Engine(t, "egress-test-5")
+	n, name := pottest.Net(t)
 	_, port := startPot(t, d, n, 3)
-	again, err := egress.Open(egress.Options{Name: name, Subnet6: netip.MustParsePrefix("fd12:3456:789a::/64")})
+	again, err := egress.Open(egress.Options{Name: name, Subnet6: pottest.Subnet6()})
 	require.NoError(t, err)
 	wired, err := again.Wired(port)
 	require.NoError(t, err)
@@ -253,7 +210,7 @@ func TestOpenTwiceAdopts(t *testing.T) {
 }
 
 func TestDialOnlyPots(t *testing.T) {
-	n, _ := openNet(t)
+	n, _ := pottest.Net(t)
 	_, err := n.Dial(t.Context(), netip.MustParseAddrPort("192.0.2.1:22"))
 	require.ErrorContains(t, err, "not an address of a pot")
 }

@@ -78,6 +78,7 @@ type Container struct {
 	Attacker event.Attacker
 	Host     string
 	Index    int
+	Services map[event.Service]uint16
 	State    State
 	Created  time.Time
 	PID      int    // of its first process; 0 unless it runs. Only Inspect fills it in.
@@ -146,9 +147,6 @@ func (d *Docker) Remove(ctx context.Context, id string) error {
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	if errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
-		return nil
-	}
 	return d.wrap(err, "remove pot "+short(id))
 }
 
@@ -166,6 +164,9 @@ func (d *Docker) Inspect(ctx context.Context, id string) (c Container, found boo
 		return Container{}, false, fmt.Errorf("inspect pot %s: the engine's answer has no state", short(id))
 	}
 	created, _ := time.Parse(time.RFC3339Nano, in.Created)
+	if node := in.Config.Labels[LabelNode]; node != d.o.Node {
+		return Container{}, false, fmt.Errorf("container %s is not a pot of node %s (its label %s is %q)", short(id), d.o.Node, LabelNode, node)
+	}
 	c, err = containerOf(in.ID, in.Config.Labels)
 	if err != nil {
 		return Container{}, false, err
@@ -207,18 +208,26 @@ func (d *Docker) Services(ctx context.Context, image string) (map[event.Service]
 	if err != nil {
 		return nil, d.wrap(err, "look for the image "+image)
 	}
-	out := make(map[event.Service]uint16)
 	if res.Config == nil {
-		return out, nil
+		return nil, nil
 	}
-	for label, value := range res.Config.Labels {
+	out, err := servicesOf(res.Config.Labels)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", image, err)
+	}
+	return out, nil
+}
+
+func servicesOf(labels map[string]string) (map[event.Service]uint16, error) {
+	out := make(map[event.Service]uint16)
+	for label, value := range labels {
 		name, ok := strings.CutPrefix(label, labelService)
 		if !ok {
 			continue
 		}
 		port, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || port == 0 {
-			return nil, fmt.Errorf("image %s: label %s is %q; it has to be a port from 1 to 65535", image, label, value)
+			return nil, fmt.Errorf("label %s is %q; it has to be a port from 1 to 65535", label, value)
 		}
 		out[event.Service(name)] = uint16(port)
 	}
@@ -234,8 +243,12 @@ func containerOf(id string, labels map[string]string) (Container, error) {
 	if err != nil {
 		return Container{}, fmt.Errorf("container %s: label %s: %w", short(id), LabelIndex, err)
 	}
+	services, err := servicesOf(labels)
+	if err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", short(id), err)
+	}
 	return Container{
-		ID: id, Name: labels[LabelPot], Attacker: attacker, Host: labels[LabelHost], Index: index,
+		ID: id, Name: labels[LabelPot], Attacker: attacker, Host: labels[LabelHost], Index: index, Services: services,
 	}, nil
 }
 

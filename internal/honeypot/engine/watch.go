@@ -36,11 +36,15 @@ const (
 func (d *Docker) Watch(ctx context.Context, fn func(Change)) {
 	retry := firstRetry
 	for ctx.Err() == nil {
-		err := d.watchOnce(ctx, fn, func() { retry = firstRetry })
+		connected, err := d.watchOnce(ctx, fn)
 		if ctx.Err() != nil {
 			return
 		}
-		fn(Change{Kind: Lost, Err: d.wrap(err, "watch pots")})
+		if connected { // the stream ended; whether the engine did, the next try shows
+			retry = firstRetry
+		} else {
+			fn(Change{Kind: Lost, Err: d.wrap(err, "watch pots")})
+		}
 		timer := time.NewTimer(retry)
 		select {
 		case <-ctx.Done():
@@ -51,27 +55,26 @@ func (d *Docker) Watch(ctx context.Context, fn func(Change)) {
 	}
 }
 
-func (d *Docker) watchOnce(ctx context.Context, fn func(Change), connected func()) error {
+func (d *Docker) watchOnce(ctx context.Context, fn func(Change)) (connected bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	filters := d.mine().Add("type", string(events.ContainerEventType)).
 		Add("event", string(events.ActionStart), string(events.ActionDie), string(events.ActionDestroy))
 	// A new stream does not fail before it is read; a call that needs an answer does.
 	if _, err := d.cli.Ping(ctx, client.PingOptions{}); err != nil {
-		return err //nolint:wrapcheck // the caller says what was done
+		return false, err //nolint:wrapcheck // the caller says what was done
 	}
 	stream := d.cli.Events(ctx, client.EventsListOptions{Filters: filters})
 	select {
 	case err := <-stream.Err:
-		return err
+		return false, err
 	default:
 	}
-	connected()
 	fn(Change{Kind: Connected})
 	for {
 		select {
 		case err := <-stream.Err:
-			return err
+			return true, err
 		case m := <-stream.Messages:
 			switch m.Action { //nolint:exhaustive // the filter lets nothing else through
 			case events.ActionStart:

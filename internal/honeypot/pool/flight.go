@@ -1,0 +1,378 @@
+package pool
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+)
+
+// What ends flights that others who wait for the pot shall not take for a failure.
+var (
+	errRemoved   = errors.New("pot removed")
+	errAbandoned = errors.New("nobody waits any more")
+)
+
+// boardLocked returns the pot's flight, and where it has none a new one with the job that the caller
+// has to hand to Run.
+func (p *Pots) boardLocked(t *pot) (*flight, func(context.Context)) {
+	if t.flight != nil {
+		return t.flight, nil
+	}
+	f := &flight{done: make(chan struct{})}
+	t.flight, t.ready = f, false
+	return f, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		select {
+		case p.starts <- struct{}{}:
+			defer func() { <-p.starts }()
+			p.land(t, f, p.bringUp(ctx, t))
+		case <-ctx.Done():
+			p.land(t, f, fmt.Errorf("start pot %s: waiting for other starts: %w", t.name, ctx.Err()))
+		}
+	}
+}
+
+// land ends a flight.
+func (p *Pots) land(t *pot, f *flight, err error) {
+	p.mu.Lock()
+	t.flight, f.err = nil, err
+	switch {
+	case err == nil:
+		t.ready, t.failure = !t.died, ""
+	case errors.Is(err, errRemoved):
+		delete(p.pots, t.key)
+		p.counts.Removed++
+	case errors.Is(err, errAbandoned):
+		if t.id == "" {
+			delete(p.pots, t.key)
+		}
+	default:
+		p.counts.Failed++
+		t.failure = err.Error()
+		if t.state == "starting" {
+			t.state = "stopped"
+		}
+		if t.id == "" {
+			delete(p.pots, t.key) // nothing of it exists
+		}
+		if !errors.Is(err, context.Canceled) {
+			p.log.Warn("pot did not start", "pot", t.name, "error", err)
+		}
+	}
+	close(f.done)
+	p.mu.Unlock()
+	p.o.Changed()
+}
+
+// bringUp creates the pot's container where there is none, starts it where it does not run, wires it
+// where this run of it is not wired, and waits until its services answer. It looks again and again,
+// since a container may be restarted or removed at any moment.
+func (p *Pots) bringUp(ctx context.Context, t *pot) error {
+	for {
+		err := p.step(ctx, t)
+		if !errors.Is(err, errNotNow) {
+			return err
+		}
+		timer := time.NewTimer(readyPoll)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("start pot %s: %w: %w", t.name, ctx.Err(), err)
+		}
+	}
+}
+
+func (p *Pots) step(ctx context.Context, t *pot) error {
+	c, err := p.container(ctx, t)
+	if err != nil {
+		return err
+	}
+	switch c.State {
+	case engine.Paused:
+		return fmt.Errorf("pot %s is paused; `docker unpause %s` wakes it", t.name, t.name)
+	case engine.Running:
+	default:
+		if err := p.o.Engine.Start(ctx, c.ID); err != nil {
+			return err
+		}
+		p.note(func() { p.counts.Started++ })
+		if c, _, err = p.o.Engine.Inspect(ctx, c.ID); err != nil {
+			return err
+		}
+		if c.State != engine.Running {
+			return fmt.Errorf("pot %s ended right after its start: %w", t.name, errNotNow)
+		}
+	}
+	port := egress.Port{Pot: t.name, Run: c.Run, Index: t.index, PID: c.PID}
+	wired, err := p.o.Network.Wired(port)
+	if err != nil {
+		return err
+	}
+	if !wired {
+		if err := p.o.Network.Wire(port); err != nil {
+			// It may have ended meanwhile; then the next look shows that.
+			return fmt.Errorf("%w: %w", errNotNow, err)
+		}
+		p.note(func() { p.counts.Wired++ })
+	}
+	p.note(func() { t.state = "running" })
+	return p.answering(ctx, t)
+}
+
+// container finds the pot's container, or creates it.
+func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) {
+	p.mu.Lock()
+	ref := cmp.Or(t.id, t.name)
+	t.died = false
+	p.mu.Unlock()
+	c, found, err := p.o.Engine.Inspect(ctx, ref)
+	if err != nil {
+		return c, err
+	}
+	if !found {
+		image, err := p.o.Image(ctx)
+		if err != nil {
+			return c, err
+		}
+		id, err := p.o.Engine.Create(ctx, engine.Spec{
+			Name: t.name, Image: image, Hostname: t.key.Host, Attacker: t.key.Attacker, Host: t.key.Host,
+			Index: t.index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
+		})
+		if err != nil {
+			return c, err
+		}
+		p.note(func() { t.id = id; p.counts.Created++ })
+		if c, found, err = p.o.Engine.Inspect(ctx, id); err != nil {
+			return c, err
+		}
+		if !found {
+			return c, fmt.Errorf("pot %s was removed while it started: %w", t.name, errNotNow)
+		}
+	}
+	if c.Attacker != t.key.Attacker || c.Host != t.key.Host {
+		return c, fmt.Errorf("container %s is the pot of another attacker (%s of host %s)", t.name, c.Attacker, c.Host)
+	}
+	p.note(func() { p.learn(t, c) })
+	return c, nil
+}
+
+// note changes what is known of pots.
+func (p *Pots) note(change func()) {
+	p.mu.Lock()
+	change()
+	p.mu.Unlock()
+	p.o.Changed()
+}
+
+func (p *Pots) learn(t *pot, c engine.Container) {
+	t.id, t.image, t.services, t.created = c.ID, c.Image, c.Services, c.Created
+	if c.Index != t.index {
+		t.index = c.Index
+	}
+}
+
+// answering asks each of the pot's services once.
+func (p *Pots) answering(ctx context.Context, t *pot) error {
+	addr := p.o.Network.Address(t.index)
+	for service, port := range t.services {
+		if err := p.ask(ctx, service, netip.AddrPortFrom(addr, port)); err != nil {
+			return fmt.Errorf("pot %s: %s does not answer: %w: %w", t.name, service, errNotNow, err)
+		}
+	}
+	return nil
+}
+
+func (p *Pots) ask(ctx context.Context, service event.Service, addr netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := p.o.Network.Dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // only asked
+	if service != event.SSH {
+		return nil
+	}
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	line, err := bufio.NewReaderSize(conn, 256).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("read its banner: %w", err)
+	}
+	if !strings.HasPrefix(line, "SSH-2.0-") {
+		return fmt.Errorf("its banner is %q", line)
+	}
+	return nil
+}
+
+// changed follows what happens in the engine.
+func (p *Pots) changed(ctx context.Context, c engine.Change) {
+	switch c.Kind {
+	case engine.Connected:
+		p.engineState(ctx, nil)
+		p.launch(ctx, p.resync)
+	case engine.Lost:
+		p.engineState(ctx, c.Err)
+	case engine.Started:
+		// By us: then a flight is on. By hand, or after a restart: it needs wiring.
+		p.withPot(ctx, c.ID, p.relaunch)
+	case engine.Died:
+		p.withPot(ctx, c.ID, func(_ context.Context, t *pot) func(context.Context) {
+			t.ready, t.died, t.state = false, true, "stopped"
+			return nil
+		})
+	case engine.Removed:
+		p.withPot(ctx, c.ID, func(_ context.Context, t *pot) func(context.Context) {
+			t.ready, t.died, t.id = false, true, ""
+			if t.flight == nil {
+				delete(p.pots, t.key)
+			}
+			return nil
+		})
+	}
+	p.o.Changed()
+}
+
+// withPot calls fn, under the lock, for the pot with a container id, and launches what it returns.
+func (p *Pots) withPot(ctx context.Context, id string, fn func(context.Context, *pot) func(context.Context)) {
+	var job func(context.Context)
+	p.mu.Lock()
+	for _, t := range p.pots {
+		if t.id == id {
+			job = fn(ctx, t)
+			break
+		}
+	}
+	p.mu.Unlock()
+	p.launch(ctx, job)
+}
+
+// relaunch has a running pot looked at, unless somebody is at it.
+func (p *Pots) relaunch(_ context.Context, t *pot) func(context.Context) {
+	if t.flight != nil {
+		return nil
+	}
+	_, job := p.boardLocked(t)
+	return job
+}
+
+func (p *Pots) launch(ctx context.Context, job func(context.Context)) {
+	if job == nil {
+		return
+	}
+	select {
+	case p.jobs <- job:
+	case <-ctx.Done():
+	}
+}
+
+func (p *Pots) engineState(ctx context.Context, err error) {
+	p.mu.Lock()
+	was := p.engine
+	p.engine = err
+	p.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		p.log.ErrorContext(ctx, "the engine does not answer", "error", err)
+	case err == nil && was != nil:
+		p.log.InfoContext(ctx, "the engine answers")
+	}
+}
+
+// resync compares what is known with what the engine has: pots of an earlier process are adopted,
+// running ones are wired, links of pots that are gone are removed.
+func (p *Pots) resync(ctx context.Context) {
+	found, err := p.o.Engine.List(ctx)
+	for err != nil {
+		p.engineState(ctx, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(listRetry):
+		}
+		if found, err = p.o.Engine.List(ctx); err == nil {
+			p.engineState(ctx, nil)
+		}
+	}
+	byKey := make(map[Key]engine.Container, len(found)) // an attacker of a host has one pot
+	for _, c := range found {
+		byKey[Key{Attacker: c.Attacker, Host: c.Host}] = c
+	}
+	var jobs []func(context.Context)
+	p.mu.Lock()
+	p.known.Do(func() { close(p.synced) })
+	for k, c := range byKey {
+		t := p.pots[k]
+		if t == nil {
+			t = &pot{key: k, name: c.Name, index: c.Index}
+			p.pots[k] = t
+		}
+		if t.flight != nil {
+			continue
+		}
+		p.learn(t, c)
+		t.state, t.ready = string(c.State), false
+		if c.State == engine.Running {
+			_, job := p.boardLocked(t)
+			jobs = append(jobs, job)
+		} else {
+			t.state = "stopped"
+		}
+	}
+	names := make(map[string]bool, len(p.pots))
+	for k, t := range p.pots {
+		if _, ok := byKey[k]; !ok && t.flight == nil {
+			delete(p.pots, k)
+			continue
+		}
+		names[t.name] = true
+	}
+	p.mu.Unlock()
+	if err := p.o.Network.Sweep(func(pot string) bool { return names[pot] }); err != nil {
+		p.log.WarnContext(ctx, "links that pots left", "error", err)
+	}
+	var wg sync.WaitGroup
+	for _, job := range jobs {
+		wg.Go(func() { job(ctx) })
+	}
+	p.Tidy()
+	wg.Wait()
+	p.o.Changed()
+}
+
+// removeUnwanted removes pots whose last lease ended.
+func (p *Pots) removeUnwanted(wg *sync.WaitGroup, ctx context.Context) { //nolint:revive // the context belongs to the job, not to the group
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.pots {
+		if t.flight != nil || p.o.Wanted(t.key) {
+			continue
+		}
+		f := &flight{done: make(chan struct{})}
+		t.flight, t.ready = f, false
+		id := t.id
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, startTimeout)
+			defer cancel()
+			err := errRemoved
+			if id != "" {
+				if failed := p.o.Engine.Remove(ctx, id); failed != nil {
+					err = failed
+				}
+			}
+			p.land(t, f, err)
+		})
+	}
+}

@@ -22,7 +22,7 @@ const (
 	dialTimeout   = 3 * time.Second
 	pingInterval  = 10 * time.Second
 	closeTimeout  = 2 * time.Second
-	maxReconnect  = 5 * time.Second
+	maxReconnect  = 2 * time.Second
 	attemptPause  = 20 * time.Millisecond
 	ackTimeout    = 5 * time.Second
 	pendingMsgs   = 8192
@@ -194,7 +194,7 @@ func (c *Conn) natsOptions() []nats.Option {
 	return append(o, nats.Secure(c.opts.TLS), nats.TLSHandshakeFirst())
 }
 
-// reconnectDelay is called when all addresses failed once more: 50 ms doubling to 5 s, with jitter, so
+// reconnectDelay is called when all addresses failed once more: 50 ms doubling to 2 s, with jitter, so
 // that a thousand agents do not come back in one moment.
 func reconnectDelay(attempts int) time.Duration {
 	d := maxReconnect

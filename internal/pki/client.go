@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,11 @@ func loadClient(dir string, now func() time.Time) (*Client, error) {
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate() },
 	}
 	return c, nil
+}
+
+// BusOptions returns what connects to the bus as this machine.
+func (c *Client) BusOptions(log *slog.Logger) bus.Options {
+	return bus.Options{URLs: c.Servers, TLS: c.TLS, Name: string(c.Role) + "-" + c.Name, InboxPrefix: bus.Inbox(string(c.Role), c.Name), Log: log}
 }
 
 // certificate reads key and certificate from the directory.

@@ -31,6 +31,7 @@ const (
 	DefaultMaxLogBytes     = 4 << 30
 	DefaultMaxSessionBytes = 256 << 20
 	DefaultMaxEnrolling    = 32
+	DefaultEnrollTime      = time.Minute
 )
 
 const (
@@ -59,7 +60,8 @@ type Options struct {
 	MaxLogBytes, MaxSessionBytes int64
 	// Revoked reports whether a certificate serial number (hex) is revoked; nil: none is.
 	Revoked      func(serial string) bool
-	MaxEnrolling int // connections without certificate at a time
+	MaxEnrolling int           // connections without certificate at a time
+	EnrollTime   time.Duration // how long one of them may last
 	Log          *slog.Logger
 }
 
@@ -95,6 +97,9 @@ func New(opts Options) (*Broker, error) {
 	}
 	if opts.MaxEnrolling <= 0 {
 		opts.MaxEnrolling = DefaultMaxEnrolling
+	}
+	if opts.EnrollTime <= 0 {
+		opts.EnrollTime = DefaultEnrollTime
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -154,7 +159,7 @@ func (b *Broker) startServer(ctx context.Context) error {
 		return err
 	}
 	lg.started.Store(true)
-	b.callout = newCallout(srv, issuer, b.opts.Revoked, b.opts.MaxEnrolling, b.log)
+	b.callout = newCallout(srv, issuer, b.opts)
 	if err := b.callout.start(b.secret); err != nil {
 		return err
 	}

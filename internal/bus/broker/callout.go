@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	enrollTime = time.Minute // how long a connection without certificate may last
-	minNonce   = 20          // characters of its random name
-	maxNonce   = 64
+	minNonce = 20 // characters of the random name of a connection that enrols
+	maxNonce = 64
 )
 
 // signer signs the permissions that the callout grants; its key lives as long as the process.
@@ -54,6 +53,7 @@ type callout struct {
 	signer       *signer
 	revoked      func(string) bool
 	maxEnrolling int
+	enrollTime   time.Duration
 	log          *slog.Logger
 	nc           *nats.Conn
 	refused      atomic.Uint64
@@ -63,11 +63,15 @@ type callout struct {
 	swept    int                // size after the last sweep
 }
 
-func newCallout(srv *server.Server, s *signer, revoked func(string) bool, maxEnrolling int, log *slog.Logger) *callout {
+func newCallout(srv *server.Server, s *signer, opts Options) *callout {
+	revoked := opts.Revoked
 	if revoked == nil {
 		revoked = func(string) bool { return false }
 	}
-	return &callout{srv: srv, signer: s, revoked: revoked, maxEnrolling: maxEnrolling, log: log, sessions: make(map[uint64]session)}
+	return &callout{
+		srv: srv, signer: s, revoked: revoked, maxEnrolling: opts.MaxEnrolling, enrollTime: opts.EnrollTime, log: opts.Log,
+		sessions: make(map[uint64]session),
+	}
 }
 
 func (c *callout) start(secret string) error {
@@ -174,7 +178,7 @@ func (c *callout) admitEnrolling(req *jwt.AuthorizationRequestClaims, user *jwt.
 	}
 	c.sweep()
 	user.Name = "enroll"
-	user.Expires = time.Now().Add(enrollTime).Unix()
+	user.Expires = time.Now().Add(c.enrollTime).Unix()
 	user.Permissions = enrollPermissions(nonce)
 	return nil
 }

@@ -238,6 +238,13 @@ func TestStrangers(t *testing.T) {
 			}
 		}
 	})
+	t.Run("who stays", func(t *testing.T) {
+		s := newSite(t, func(o *broker.Options) { o.EnrollTime = 2 * time.Second })
+		ended := make(chan struct{})
+		_, err := s.attack(t, s.noCertificate(), nats.Name(rand.Text()), nats.ClosedHandler(func(*nats.Conn) { close(ended) }))
+		require.NoError(t, err)
+		receive(t, ended)
+	})
 	t.Run("without TLS", func(t *testing.T) {
 		_, err := nats.Connect("nats://"+s.broker.ClientURL(), nats.NoReconnect(), nats.Timeout(2*time.Second))
 		require.Error(t, err)

@@ -69,7 +69,7 @@ func TestGarbageDisturbsNothing(t *testing.T) {
 	for _, port := range []uint16{10514, 12666} {
 		for range 5 {
 			// The server may close on us before it has all.
-			_ = send(t.Context(), netip.MustParseAddr("198.51.100.1"), netip.AddrPortFrom(netip.MustParseAddr("198.51.100.2"), port), garbage)
+			_ = send(t.Context(), netip.MustParseAddr("198.51.100.20"), netip.AddrPortFrom(netip.MustParseAddr("198.51.100.2"), port), garbage)
 		}
 	}
 	from := source(t)

@@ -208,7 +208,7 @@ func TestLinesFromElsewhereBlameNobody(t *testing.T) {
 	for range 10 {
 		fmt.Fprintf(&lines, "<38>%s web sshd[7]: Failed password for root from %s port 5 ssh2\n", time.Now().Format(time.Stamp), victim)
 	}
-	for _, from := range []string{"198.51.100.1", "198.51.100.20"} {
+	for _, from := range []string{"198.51.100.2", "198.51.100.20"} {
 		err := send(t.Context(), netip.MustParseAddr(from), netip.MustParseAddrPort("198.51.100.2:10514"), []byte(lines.String()))
 		require.NoError(t, err)
 		require.NoError(t, sendUDP(t.Context(), netip.MustParseAddr(from), []byte(lines.String())))

@@ -78,13 +78,19 @@ func (l *Lab) ensureNetwork(ctx context.Context, n netSpec) error {
 	if !errdefs.IsNotFound(err) {
 		return fmt.Errorf("look for network %s: %w", n.name, err)
 	}
-	// Internal: nothing leaves. The engine is told nothing of IPv6: it would switch forwarding on for the whole
-	// machine, give the machines a way out, and lose the bits of an address between /48 and /64.
+	// The machine gets no address in the network and does not masquerade, so that nothing leaves, and its own
+	// routes stay what they were. A network that the engine calls internal would not do: its rules drop what
+	// a machine of the lab routes for another. The engine is told nothing of IPv6: it would switch forwarding
+	// on for the whole machine, and lose the bits of an address between /48 and /64.
 	_, err = l.cli.NetworkCreate(ctx, n.name, client.NetworkCreateOptions{
-		Driver: "bridge", Internal: true,
-		IPAM:    &network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: n.v4}}},
-		Options: map[string]string{"com.docker.network.bridge.name": n.bridge},
-		Labels:  map[string]string{labelLab: ""},
+		Driver: "bridge",
+		IPAM:   &network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: n.v4}}},
+		Options: map[string]string{
+			"com.docker.network.bridge.name":                 n.bridge,
+			"com.docker.network.bridge.inhibit_ipv4":         "true",
+			"com.docker.network.bridge.enable_ip_masquerade": "false",
+		},
+		Labels: map[string]string{labelLab: ""},
 	})
 	if err != nil {
 		return fmt.Errorf("create network %s (%s): %w", n.name, n.v4, err)

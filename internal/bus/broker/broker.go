@@ -154,8 +154,12 @@ func (b *Broker) startServer(ctx context.Context) error {
 	lg := newServerLog(b.log)
 	srv.SetLoggerV2(lg, false, false, false)
 	b.srv = srv
-	b.startWG.Go(srv.Start)
-	if err := awaitReady(ctx, srv, lg, opts.DontListen); err != nil {
+	started := make(chan struct{})
+	b.startWG.Go(func() {
+		defer close(started)
+		srv.Start()
+	})
+	if err := awaitReady(ctx, started, srv, lg, opts.DontListen); err != nil {
 		return err
 	}
 	lg.started.Store(true)
@@ -173,15 +177,21 @@ func (b *Broker) startServer(ctx context.Context) error {
 	return nil
 }
 
-// awaitReady waits until the server takes connections or has failed.
-func awaitReady(ctx context.Context, srv *server.Server, lg *serverLog, inProcessOnly bool) error {
+// awaitReady waits until the server has recovered its streams and takes connections, or has failed. Recovery takes
+// as long as it takes: only what follows has a time limit of its own.
+func awaitReady(ctx context.Context, started <-chan struct{}, srv *server.Server, lg *serverLog, inProcessOnly bool) error {
+	select {
+	case <-started:
+	case <-ctx.Done():
+		return fmt.Errorf("the server did not become ready: %w", ctx.Err())
+	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
 		if err := lg.fatal(); err != nil {
 			return err
 		}
-		if srv.Running() && (inProcessOnly && srv.JetStreamEnabled() || srv.ReadyForConnections(10*time.Millisecond)) {
+		if inProcessOnly || srv.ReadyForConnections(10*time.Millisecond) {
 			return nil
 		}
 		t := time.NewTimer(5 * time.Millisecond)

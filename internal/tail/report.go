@@ -1,0 +1,105 @@
+package tail
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// Stats counts what was read and what was left out.
+type Stats struct {
+	Lines       int64 `json:"lines"`
+	Bytes       int64 `json:"bytes"`
+	Batches     int64 `json:"batches"`
+	Resent      int64 `json:"resent"`       // batches handed on again after a restart
+	Retries     int64 `json:"retries"`      // failed tries to hand a batch on
+	Skipped     int64 `json:"skipped"`      // bytes that were there before the following began
+	CutLines    int64 `json:"cut_lines"`    // overlong
+	CutBytes    int64 `json:"cut_bytes"`    // left out of them
+	Partials    int64 `json:"partials"`     // last lines without an end, left out
+	Rotations   int64 `json:"rotations"`    // files that followed another
+	Truncations int64 `json:"truncations"`  // files cut under our eyes
+	LostFiles   int64 `json:"lost_files"`   // gone before they were known to be read to their end
+	DroppedHost int64 `json:"dropped_host"` // hosts beyond the limit of a Set, now
+}
+
+type counts struct {
+	lines, bytes, batches, resent, retries, skipped, cutLines, cutBytes, partials, rotations, truncations, lostFiles atomic.Int64
+}
+
+func (c *counts) snapshot() Stats {
+	return Stats{
+		Lines: c.lines.Load(), Bytes: c.bytes.Load(), Batches: c.batches.Load(), Resent: c.resent.Load(), Retries: c.retries.Load(),
+		Skipped: c.skipped.Load(), CutLines: c.cutLines.Load(), CutBytes: c.cutBytes.Load(), Partials: c.partials.Load(),
+		Rotations: c.rotations.Load(), Truncations: c.truncations.Load(), LostFiles: c.lostFiles.Load(),
+	}
+}
+
+// Add adds what another counted.
+func (s *Stats) Add(o Stats) {
+	s.Lines += o.Lines
+	s.Bytes += o.Bytes
+	s.Batches += o.Batches
+	s.Resent += o.Resent
+	s.Retries += o.Retries
+	s.Skipped += o.Skipped
+	s.CutLines += o.CutLines
+	s.CutBytes += o.CutBytes
+	s.Partials += o.Partials
+	s.Rotations += o.Rotations
+	s.Truncations += o.Truncations
+	s.LostFiles += o.LostFiles
+	s.DroppedHost += o.DroppedHost
+}
+
+// problems holds what hinders the following now, one finding for each kind of trouble, and logs each once.
+type problems struct {
+	log  *slog.Logger
+	path string
+
+	mu  sync.Mutex
+	now map[string]event.Finding
+}
+
+func (p *problems) set(kind string, f event.Finding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now[kind] == f {
+		return
+	}
+	if p.now == nil {
+		p.now = make(map[string]event.Finding)
+	}
+	_, again := p.now[kind]
+	p.now[kind] = f
+	say := p.log.Warn
+	if again {
+		say = p.log.Debug
+	} else if f.Level == "error" {
+		say = p.log.Error
+	}
+	say("log file", "path", f.Subject, "problem", f.Text, "mend", f.Mend)
+}
+
+func (p *problems) clear(kind string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.now[kind]; ok {
+		delete(p.now, kind)
+		p.log.Info("log file: problem over", "path", p.path, "kind", kind)
+	}
+}
+
+func (p *problems) list() []event.Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]event.Finding, 0, len(p.now))
+	for _, k := range slices.Sorted(maps.Keys(p.now)) {
+		out = append(out, p.now[k])
+	}
+	return out
+}

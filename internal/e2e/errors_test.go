@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kokkuri/kokkuri/internal/api"
 )
 
 // config writes a configuration file for a process of its own.
@@ -24,7 +27,7 @@ func config(t *testing.T, text string) string {
 
 func TestUnknownConfigurationKey(t *testing.T) {
 	path := config(t, "server:\n  bus: {listne: [\"127.0.0.1:1\"]}\n")
-	for _, command := range [][]string{{"config", "check", "--config", path}, {"server", "--config", path}} {
+	for _, command := range [][]string{{"config", "check", path}, {"server", "--config", path}} {
 		text, code := kokkuri(t, command...)
 		assert.Equal(t, 2, code, text)
 		assert.Contains(t, text, path+":4")
@@ -54,9 +57,11 @@ func TestUnreadableLogIsReported(t *testing.T) {
 }
 
 func TestExpiredToken(t *testing.T) {
-	token, code := kokkuri(t, "enroll", "late", "--ttl", "1ns", "--quiet")
-	require.Zero(t, code, token)
-	_, err := the.Web.Exec(t.Context(), "kokkuri-agent", "enroll", "--server", "198.51.100.2:12666", "--token", token)
+	late, err := the.API().Enroll(t.Context(), api.RoleHost, "late", time.Millisecond)
+	require.NoError(t, err)
+	eventually(t, "the token's time is over", func() (bool, error) { return time.Now().After(late.ExpiresAt), nil })
+	_, err = the.Web.Exec(t.Context(), "kokkuri-agent", "enroll", "--config", "/dev/null", "--state-dir", "/tmp/late",
+		"--server", "198.51.100.2:12666", "--token", late.Token)
 	require.Error(t, err)
 	assert.Contains(t, err.Error(), "expired")
 	assert.Contains(t, err.Error(), "kokkuri enroll")

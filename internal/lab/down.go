@@ -8,6 +8,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 )
 
 // Down removes the lab and all that it made; images stay. It may be called again, and after an Up that
@@ -52,5 +53,6 @@ func (l *Lab) removeNode(ctx context.Context) error {
 	return errors.Join(
 		l.removeLabelled(ctx, engine.LabelNode+"="+NodeName),
 		egress.Remove(egress.DefaultName),
+		gate.Remove(nil, gate.DefaultTable),
 	)
 }

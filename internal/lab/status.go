@@ -18,8 +18,20 @@ type Part struct {
 	Where string `json:"where"` // its addresses
 }
 
-// Status tells how the lab is; it is up when all its parts are OK.
-func (l *Lab) Status(ctx context.Context) ([]Part, error) {
+// Status tells and prints how the lab is; it is up where all parts are OK.
+func (l *Lab) Status(ctx context.Context) (parts []Part, up bool, err error) {
+	if parts, err = l.parts(ctx); err != nil {
+		return nil, false, err
+	}
+	up = true
+	for _, p := range parts {
+		up = up && p.OK
+		l.printf("%-22s %-18s %s\n", p.Name, p.State, p.Where)
+	}
+	return parts, up, nil
+}
+
+func (l *Lab) parts(ctx context.Context) ([]Part, error) {
 	var parts []Part
 	for _, m := range l.Machines() {
 		p := Part{Name: m.spec.name, State: "missing"}
@@ -58,7 +70,7 @@ func (l *Lab) Status(ctx context.Context) ([]Part, error) {
 	} {
 		part := Part{Name: c.name, State: "connected", OK: true}
 		if err := c.ask(); err != nil {
-			part.State, part.OK = err.Error(), false
+			part.State, part.OK, part.Where = "not connected", false, err.Error()
 		}
 		parts = append(parts, part)
 	}

@@ -60,8 +60,8 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Decider decides about offences and keeps the desired state of the hosts. Offence and ObserveLogin
-// are for one goroutine, the pipeline's; the rest is safe for concurrent use.
+// Decider decides about offences and keeps the desired state of the hosts. Offence and what is
+// about logins are for one goroutine, the pipeline's; the rest is safe for concurrent use.
 type Decider struct {
 	opts    Options
 	log     *slog.Logger
@@ -105,11 +105,17 @@ func (d *Decider) Board() *Board { return d.board }
 // Paused reports whether nothing is redirected at the moment.
 func (d *Decider) Paused() bool { return d.paused.Load() }
 
+// Tripped reports whether a host's breaker stops redirecting now.
+func (d *Decider) Tripped(host string) bool { return d.breaker.Tripped(host, d.now()) }
+
 // ObserveLogin learns who logs in honestly.
 func (d *Decider) ObserveLogin(source netip.Prefix, e event.Event) { d.logins.Observe(source, e) }
 
 // Logins is what was learnt of logins, for the checkpoint.
 func (d *Decider) Logins() *Logins { return d.logins }
+
+// SetLogins takes what was learnt back to a checkpoint, when the pipeline starts there again.
+func (d *Decider) SetLogins(l *Logins) { d.logins = l }
 
 // Offence judges an offence now and has it carried out by a worker; it blocks while all are busy.
 func (d *Decider) Offence(ctx context.Context, o event.Offence) error {

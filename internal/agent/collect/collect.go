@@ -1,0 +1,104 @@
+// Package collect ships the lines of a host's log files to the bus, each once, with cursors that move only after the bus has acknowledged.
+package collect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/tail"
+)
+
+// Options of a Collector.
+type Options struct {
+	Host     string   // whose lines they are
+	Files    []string // followed files; may have date parts
+	StateDir string   // keeps the cursors
+	// Publish returns when the bus has acknowledged the batch.
+	Publish func(ctx context.Context, b event.Batch) error
+	Log     *slog.Logger
+}
+
+// Collector follows files and publishes their lines.
+type Collector struct {
+	o         Options
+	watcher   *tail.Watcher
+	followers []*tail.Follower
+}
+
+// New makes a collector; it opens no file yet.
+func New(o Options) (*Collector, error) {
+	dir := filepath.Join(o.StateDir, "cursors")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("folder for cursors: %w", err)
+	}
+	c := &Collector{o: o, watcher: tail.NewWatcher(o.Log)}
+	for _, path := range o.Files {
+		f, err := tail.New(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Watcher: c.watcher, Log: o.Log})
+		if err != nil {
+			c.watcher.Close()
+			return nil, fmt.Errorf("follow %s: %w", path, err)
+		}
+		c.followers = append(c.followers, f)
+	}
+	return c, nil
+}
+
+// Run follows all files until ctx ends.
+func (c *Collector) Run(ctx context.Context) error {
+	defer c.watcher.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(c.followers))
+	var running sync.WaitGroup
+	for i, f := range c.followers {
+		running.Go(func() {
+			if errs[i] = f.Run(ctx, c.take); errs[i] != nil {
+				cancel() // one that can't go on must not be overlooked
+			}
+		})
+	}
+	if len(c.followers) == 0 {
+		<-ctx.Done()
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *Collector) take(ctx context.Context, b tail.Batch) error {
+	lines := make([][]byte, len(b.Lines))
+	for i, l := range b.Lines {
+		lines[i] = bytes.Clone(l)
+	}
+	if err := c.o.Publish(ctx, event.Batch{
+		Host: c.o.Host, Road: event.RoadAgent, Origin: b.Path, Received: time.Now(), ID: c.o.Host + "/" + b.ID, Lines: lines,
+	}); err != nil {
+		return fmt.Errorf("publish lines of %s: %w", b.Path, err)
+	}
+	return nil
+}
+
+// Findings are what hinders the following now.
+func (c *Collector) Findings() []event.Finding {
+	var out []event.Finding
+	for _, f := range c.followers {
+		out = append(out, f.Findings()...)
+	}
+	return out
+}
+
+// Stats sums up what was counted.
+func (c *Collector) Stats() tail.Stats {
+	var out tail.Stats
+	for _, f := range c.followers {
+		out.Add(f.Stats())
+	}
+	return out
+}

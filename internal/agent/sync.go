@@ -1,0 +1,184 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+const (
+	statusEvery = 30 * time.Second
+	askTimeout  = 5 * time.Second
+)
+
+// kernel is what redirects are put into (package divert).
+type kernel interface {
+	Set(ctx context.Context, want event.Desired) ([]event.Applied, error)
+	Put(ctx context.Context, rs []event.Redirect) ([]event.Applied, error)
+	Remove(ctx context.Context, ids []string) error
+}
+
+// uplink is the agent's way to the server.
+type uplink interface {
+	Desired(ctx context.Context) (event.Desired, error)
+	Status(ctx context.Context, s event.HostStatus) error
+}
+
+// syncer brings the kernel to what the server wants and tells what became of it. One goroutine runs it.
+type syncer struct {
+	kernel   kernel
+	uplink   uplink
+	desired  *desired
+	describe func() event.HostStatus // without Applied
+	changes  chan event.Change
+	ask      chan struct{} // the bus is connected anew, or a change was missed
+	release  chan chan error
+	log      *slog.Logger
+
+	unsent map[string]event.Applied // what the server doesn't know yet, by redirect
+	dirty  bool                     // the state on disk is older than ours
+}
+
+// run works until ctx ends. First it puts into the kernel what an earlier run knew.
+func (s *syncer) run(ctx context.Context) {
+	s.unsent = map[string]event.Applied{}
+	s.set(ctx)
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.persist()
+			return
+		case c := <-s.changes:
+			s.change(ctx, c)
+		case <-s.ask:
+			s.refresh(ctx)
+		case <-tick.C:
+			s.refresh(ctx)
+		case done := <-s.release:
+			done <- s.releaseAll(ctx)
+		}
+		if len(s.changes) == 0 {
+			s.report(ctx, false)
+			s.persist()
+		}
+	}
+}
+
+// change is the fast path: one step of the desired state goes straight into the kernel.
+func (s *syncer) change(ctx context.Context, c event.Change) {
+	switch s.desired.apply(c) {
+	case stepMissed:
+		s.refresh(ctx)
+		return
+	case stepOld:
+		return
+	case stepNext:
+	}
+	s.dirty = true
+	if len(c.Delete) > 0 {
+		if err := s.kernel.Remove(ctx, c.Delete); err != nil {
+			s.log.Error("redirects not removed; mended soon", "error", err)
+		}
+		for _, id := range c.Delete {
+			delete(s.unsent, id)
+		}
+	}
+	put := slices.DeleteFunc(slices.Clone(c.Put), func(r event.Redirect) bool {
+		off := s.desired.isReleased(r)
+		if off {
+			s.note(event.Applied{ID: r.ID, State: event.Released, Reason: releasedHere, At: time.Now()})
+		}
+		return off
+	})
+	if len(put) == 0 {
+		return
+	}
+	applied, err := s.kernel.Put(ctx, put)
+	if err != nil {
+		s.log.Error("redirects not applied; mended soon", "error", err)
+	}
+	s.note(applied...)
+}
+
+const releasedHere = "released on the host"
+
+// refresh asks for the whole desired state and sets it. Without an answer the state stays as it is.
+func (s *syncer) refresh(ctx context.Context) {
+	asked, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	d, err := s.uplink.Desired(asked)
+	if err != nil {
+		s.log.Warn("the server doesn't tell what it wants; redirects stay as they are", "error", err)
+		return
+	}
+	if err := s.desired.replace(d); err != nil {
+		s.log.Error("desired state not kept", "error", err)
+	}
+	s.set(ctx)
+	s.report(ctx, true)
+}
+
+func (s *syncer) set(ctx context.Context) {
+	want, off := s.desired.wanted(time.Now())
+	applied, err := s.kernel.Set(ctx, want)
+	if err != nil {
+		s.log.Error("not all redirects are as wanted; mended soon", "error", err)
+	}
+	s.note(applied...)
+	for _, r := range off {
+		s.note(event.Applied{ID: r.ID, State: event.Released, Reason: releasedHere, At: time.Now()})
+	}
+}
+
+func (s *syncer) releaseAll(ctx context.Context) error {
+	err := s.desired.release(time.Now())
+	s.set(ctx)
+	if err != nil {
+		return fmt.Errorf("released, but not for a restart of the agent: %w", err)
+	}
+	return nil
+}
+
+func (s *syncer) note(applied ...event.Applied) {
+	for _, a := range applied {
+		s.unsent[a.ID] = a
+	}
+}
+
+// report tells the server what it doesn't know yet; always, where regular.
+func (s *syncer) report(ctx context.Context, regular bool) {
+	if len(s.unsent) == 0 && !regular {
+		return
+	}
+	status := s.describe()
+	for _, a := range s.unsent {
+		status.Applied = append(status.Applied, a)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := s.uplink.Status(ctx, status); err != nil {
+		if !errors.Is(err, context.Canceled) {
+			s.log.Warn("status not sent; sent again later", "error", err)
+		}
+		return
+	}
+	clear(s.unsent)
+}
+
+func (s *syncer) persist() {
+	if !s.dirty {
+		return
+	}
+	if err := s.desired.persist(); err != nil {
+		s.log.Error("desired state not kept", "error", err)
+		return
+	}
+	s.dirty = false
+}

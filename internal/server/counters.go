@@ -1,0 +1,42 @@
+package server
+
+import (
+	"maps"
+	"sync"
+)
+
+// counters count what came in and what was left out, by name and label. It is safe for concurrent use.
+type counters struct {
+	mu     sync.Mutex
+	values map[string]map[string]int64
+}
+
+// labelsPerName bounds the labels of one counter; what is beyond is counted under "other".
+const labelsPerName = 256
+
+func newCounters() *counters { return &counters{values: map[string]map[string]int64{}} }
+
+func (c *counters) add(name, label string, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by, ok := c.values[name]
+	if !ok {
+		by = map[string]int64{}
+		c.values[name] = by
+	}
+	if _, ok := by[label]; !ok && len(by) >= labelsPerName {
+		label = "other"
+	}
+	by[label] += n
+}
+
+// snapshot copies all counters.
+func (c *counters) snapshot() map[string]map[string]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[string]map[string]int64, len(c.values))
+	for name, by := range c.values {
+		out[name] = maps.Clone(by)
+	}
+	return out
+}

@@ -1,0 +1,290 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/server/decide"
+	"github.com/kokkuri/kokkuri/internal/server/detect"
+	"github.com/kokkuri/kokkuri/internal/server/parse"
+)
+
+const (
+	// checkpointEvery bounds how much is read again after a crash. Reading again is harmless: it makes the same offences, and they are stored once.
+	checkpointEvery   = time.Second
+	checkpointBatches = 5000
+)
+
+// Checkpoint is where the pipeline goes on after a restart: what the detector remembers, together with the position in the stream.
+type Checkpoint struct {
+	Sequence uint64
+	State    []byte
+	Put      []decide.Login
+	Gone     []decide.LoginKey
+}
+
+// checkpoints keeps the last checkpoint and what was learnt of logins.
+type checkpoints interface {
+	SaveCheckpoint(ctx context.Context, c Checkpoint) error
+	LoadCheckpoint(ctx context.Context) (sequence uint64, state []byte, err error)
+}
+
+// batches is the stream of log lines.
+type batches interface {
+	ConsumeBatches(ctx context.Context, durable string, startAfter uint64, fn func(ctx context.Context, seq uint64, b event.Batch) error) error
+}
+
+// pipelineState is the State of a checkpoint.
+type pipelineState struct {
+	Detector json.RawMessage `json:"detector"`
+	Roads    []roadState     `json:"roads"`
+}
+
+// pipeline reads the stream of lines: parse, detect, decide.
+type pipeline struct {
+	stream    batches
+	store     checkpoints
+	rules     detect.Rules
+	newLogins func(ctx context.Context) (*decide.Logins, error)
+	decider   *decide.Decider
+	trustUDP  []netip.Prefix
+	roads     *roads
+	counters  *counters
+	tail      *tail
+	now       func() time.Time
+	log       *slog.Logger
+
+	mu       sync.Mutex // over all below
+	detector *detect.Detector
+	seq      uint64 // of the last batch that was evaluated
+	saved    uint64 // of the last checkpoint
+}
+
+// run reads until ctx ends. What can't be stored is read again from the last checkpoint.
+func (p *pipeline) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := p.once(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("the pipeline starts again from its last checkpoint", "error", err)
+			pause(ctx, time.Second)
+		}
+	}
+}
+
+func (p *pipeline) once(ctx context.Context) error {
+	if err := p.load(ctx); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	var saver sync.WaitGroup
+	saver.Go(func() { stop(p.saveRegularly(ctx)) })
+	err := p.stream.ConsumeBatches(ctx, "detect", p.seq, p.batch)
+	stop(err)
+	saver.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	// Once more with a context of its own: at a graceful stop nothing needs to be read again.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if saveErr := p.save(last); saveErr != nil {
+		return saveErr
+	}
+	return err
+}
+
+func (p *pipeline) load(ctx context.Context) error {
+	seq, state, err := p.store.LoadCheckpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("load checkpoint: %w", err)
+	}
+	d := detect.New(detect.Options{Rules: p.rules})
+	var s pipelineState
+	if len(state) > 0 {
+		if err := json.Unmarshal(state, &s); err != nil {
+			return fmt.Errorf("read checkpoint: %w", err)
+		}
+		if err := d.Restore(s.Detector); err != nil {
+			return fmt.Errorf("restore detector: %w", err)
+		}
+	}
+	logins, err := p.newLogins(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.detector, p.seq, p.saved = d, seq, seq
+	p.roads.restore(s.Roads)
+	p.decider.SetLogins(logins)
+	return nil
+}
+
+// batch evaluates one batch of lines.
+func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, line := range b.Lines {
+		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line); err != nil {
+			return err
+		}
+	}
+	p.seq = seq
+	if p.seq-p.saved >= checkpointBatches {
+		return p.saveLocked(ctx)
+	}
+	return nil
+}
+
+func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
+	p.counters.add("lines", string(b.Road), 1)
+	e := parse.Line(line, b.Received)
+	if e.Kind == event.None {
+		return nil
+	}
+	e.Host = b.Host
+	e.Time = plausible(e.Time, b.Received)
+	switch {
+	case b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin):
+		p.counters.add("events_untrusted", b.Host, 1)
+		return nil
+	case !p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received):
+		p.counters.add("events_second_road", b.Host+" "+string(b.Road), 1)
+		return nil
+	}
+	p.counters.add("events", string(e.Kind), 1)
+	p.tail.publish(e)
+	at := p.now()
+	offences := p.detector.Observe(pos, e, line)
+	p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
+	for _, o := range offences {
+		o.ReceivedAt, o.EventAt, o.FiredAt = b.Received, at, p.now()
+		p.counters.add("offences", o.Rule, 1)
+		if err := p.decider.Offence(ctx, o); err != nil {
+			return fmt.Errorf("decide about offence %s: %w", o.ID, err)
+		}
+	}
+	return nil
+}
+
+// trusted reports whether an operator vouched for the network that a UDP line came from.
+func (p *pipeline) trusted(origin string) bool {
+	a, err := netip.ParseAddr(origin)
+	if err != nil {
+		if ap, err := netip.ParseAddrPort(origin); err == nil {
+			a = ap.Addr()
+		}
+	}
+	for _, n := range p.trustUDP {
+		if n.Contains(event.Canonical(a)) {
+			return true
+		}
+	}
+	return false
+}
+
+// plausible is the time that a line states, unless it is in the future or so far back that the
+// sender's clock must be wrong.
+func plausible(stated, received time.Time) time.Time {
+	const ahead, behind = 5 * time.Minute, 7 * 24 * time.Hour
+	if stated.IsZero() || stated.After(received.Add(ahead)) || stated.Before(received.Add(-behind)) {
+		return received
+	}
+	return stated
+}
+
+func (p *pipeline) saveRegularly(ctx context.Context) error {
+	tick := time.NewTicker(checkpointEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := p.save(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (p *pipeline) save(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.saveLocked(ctx)
+}
+
+// saveLocked stores a checkpoint. It waits until all offences before it are stored.
+func (p *pipeline) saveLocked(ctx context.Context) error {
+	if p.seq == p.saved {
+		return nil
+	}
+	if err := p.decider.Flush(); err != nil {
+		return fmt.Errorf("store offences: %w", err)
+	}
+	snapshot, err := p.detector.Snapshot()
+	if err != nil {
+		return fmt.Errorf("snapshot detector: %w", err)
+	}
+	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot()})
+	if err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	put, gone := p.decider.Logins().Changed()
+	if err := p.store.SaveCheckpoint(ctx, Checkpoint{Sequence: p.seq, State: state, Put: put, Gone: gone}); err != nil {
+		return fmt.Errorf("store checkpoint: %w", err)
+	}
+	p.saved = p.seq
+	return nil
+}
+
+// ended lets a rule fire again for a source whose redirect is over.
+func (p *pipeline) ended(r event.Redirect) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.detector != nil && r.OffenceID != "" {
+		p.detector.Close(r.OffenceID)
+	}
+}
+
+// position is the sequence of the last batch that was evaluated.
+func (p *pipeline) position() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seq
+}
+
+// roadsByHost are the roads by which each host's services are evaluated.
+func (p *pipeline) roadsByHost() map[string][]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := map[string][]string{}
+	for k, r := range p.roads.current {
+		out[k.Host] = append(out[k.Host], string(k.Service)+" by "+string(r.Road))
+	}
+	return out
+}
+
+// spare are the source's open connections to a service whose login succeeded.
+func (p *pipeline) spare(host string, s event.Service, source netip.Prefix) []netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.detector == nil {
+		return nil
+	}
+	return p.detector.Logins(host, s, source)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

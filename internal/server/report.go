@@ -1,0 +1,97 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/api"
+	"github.com/kokkuri/kokkuri/internal/bus/broker"
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// allCounters are the server's own with those of its parts.
+func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
+	out := s.counters.snapshot()
+	set := func(name, label string, n int64) {
+		if n == 0 {
+			return
+		}
+		if out[name] == nil {
+			out[name] = map[string]int64{}
+		}
+		out[name][label] = n
+	}
+	conn := s.conn.Counters()
+	for label, n := range map[string]uint64{
+		"lost": conn.Lost, "malformed": conn.Malformed, "refused": conn.Refused, "dropped": conn.Dropped,
+		"discarded_logs": bus.Logs.Discarded, "discarded_sessions": bus.Sessions.Discarded, "refused_connections": bus.Refused,
+	} {
+		set("bus", label, int64(n)) //nolint:gosec // counts
+	}
+	set("tail", "dropped", s.tail.dropped.Load())
+	for name, n := range s.intakeCounters() {
+		set("intake", name, n)
+	}
+	return out
+}
+
+// findings are what the server has to say of itself and what it heard of hosts and nodes.
+func (s *Server) findings() []event.Finding {
+	out := []event.Finding{}
+	warn := func(subject, text, mend string) {
+		out = append(out, event.Finding{Level: "warning", Subject: subject, Text: text, Mend: mend})
+	}
+	if s.decider.Paused() {
+		warn("pause", "nothing is redirected", "kokkuri resume")
+	}
+	if s.opts.Config.DryRun {
+		warn("dry-run", "offences are recorded, nobody is redirected", "remove server.dry_run")
+	}
+	connected := 0
+	for _, n := range s.nodes.all() {
+		if s.nodes.connected(n) {
+			connected++
+		} else {
+			warn("node "+n.Node, "not heard of since "+n.At.UTC().Format(time.RFC3339), "start it: kokkuri honeypot; or forget it: kokkuri nodes rm "+n.Node)
+		}
+		for _, f := range n.Findings {
+			f.Subject = "node " + n.Node + ": " + f.Subject
+			out = append(out, f)
+		}
+	}
+	if connected == 0 {
+		out = append(out, event.Finding{Level: "error", Subject: "nodes", Text: "no honeypot node is connected: nobody can be redirected", Mend: "kokkuri enroll --node NAME, then kokkuri honeypot on the node"})
+	}
+	for _, h := range s.hosts.all() {
+		if h.Enrolled && time.Since(h.LastSeen) >= hostTimeout {
+			warn("host "+h.Name, "its agent was not heard of lately", "start it: kokkuri-agent run; or forget it: kokkuri hosts rm "+h.Name)
+		}
+		if s.decider.Tripped(h.Name) {
+			out = append(out, event.Finding{Level: "error", Subject: "host " + h.Name, Text: "the breaker stopped redirecting: too many sources offended within an hour", Mend: "see kokkuri offences ls; kokkuri resume closes it"})
+		}
+		for _, f := range h.Status.Findings {
+			f.Subject = "host " + h.Name + ": " + f.Subject
+			out = append(out, f)
+		}
+	}
+	second := s.counters.snapshot()["events_second_road"]
+	for _, label := range slices.Sorted(maps.Keys(second)) {
+		host, road, _ := strings.Cut(label, " ")
+		warn("host "+host, fmt.Sprintf("%d events came by a second road (%s) and were not evaluated", second[label], road), "send each log by one road, or choose one with server.hosts[].road")
+	}
+	return out
+}
+
+// quarantine are the last lines that were not taken.
+func (s *Server) quarantine() []api.Quarantined {
+	var out []api.Quarantined
+	for _, q := range s.intake.Stats().Quarantine {
+		out = append(out, api.Quarantined{At: q.At, Sender: q.Sender, Reason: q.Reason, Line: q.Line})
+	}
+	return out
+}
+
+func (s *Server) intakeCounters() map[string]int64 { return nil }

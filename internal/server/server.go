@@ -1,0 +1,378 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/bus"
+	"github.com/kokkuri/kokkuri/internal/bus/broker"
+	"github.com/kokkuri/kokkuri/internal/config"
+
+	"github.com/kokkuri/kokkuri/internal/pki"
+	"github.com/kokkuri/kokkuri/internal/server/decide"
+	"github.com/kokkuri/kokkuri/internal/server/detect"
+	"github.com/kokkuri/kokkuri/internal/server/intake"
+	"github.com/kokkuri/kokkuri/internal/store"
+)
+
+const (
+	loginMemory  = 30 * 24 * time.Hour
+	loginSources = 500_000 // trusted and others, each
+	stopTimeout  = 10 * time.Second
+)
+
+// Options of a server.
+type Options struct {
+	Config  config.Server
+	Version string
+	Log     *slog.Logger
+	// Ready, where given, is called when hosts, nodes and commands are answered.
+	Ready func(*Server)
+}
+
+// Server is the role that collects, detects and decides.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+
+	store    *store.SQLite
+	ca       *pki.CA
+	broker   *broker.Broker
+	conn     *bus.Conn
+	hosts    *hosts
+	nodes    *nodes
+	allow    *decide.Allow
+	decider  *decide.Decider
+	pipeline *pipeline
+	intake   *intake.Intake
+	counters *counters
+	tail     *tail
+
+	closers []closer // last in, first out
+}
+
+type closer struct {
+	what  string
+	close func(ctx context.Context) error
+}
+
+// Dir is the server's part of the state folder.
+func Dir(c config.Server) string { return filepath.Join(c.StateDir, "server") }
+
+// Run is the server until ctx ends.
+func Run(ctx context.Context, o Options) error {
+	s := &Server{opts: o, log: o.Log, started: time.Now(), hosts: newHosts(), counters: newCounters(), tail: newTail()}
+	err := s.start(ctx)
+	if err == nil {
+		err = s.run(ctx)
+	}
+	return errors.Join(err, s.close(ctx))
+}
+
+func (s *Server) onClose(what string, f func(ctx context.Context) error) {
+	s.closers = append(s.closers, closer{what, f})
+}
+
+func (s *Server) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	var errs []error
+	for _, c := range slices.Backward(s.closers) {
+		if err := c.close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", c.what, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// start opens what must be there before anything runs; what it opened is closed by close, also after an error.
+func (s *Server) start(ctx context.Context) error {
+	c := s.opts.Config
+	rules, err := loadRules(c.Rules)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(Dir(c), 0o700); err != nil {
+		return fmt.Errorf("state folder: %w (state_dir says where it is)", err)
+	}
+	if s.store, err = store.Open(ctx, store.Options{Path: filepath.Join(Dir(c), "kokkuri.db"), Log: s.part("store")}); err != nil {
+		return err //nolint:wrapcheck // says what and where
+	}
+	s.onClose("store", func(context.Context) error { return s.store.Close() })
+	if err := s.startBus(ctx); err != nil {
+		return err
+	}
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if err := s.assemble(ctx, rules); err != nil {
+		return err
+	}
+	return s.openIntake()
+}
+
+func loadRules(path string) (detect.Rules, error) {
+	if path == "" {
+		return detect.DefaultRules(), nil
+	}
+	r, err := detect.LoadRules(path)
+	if err != nil {
+		return r, fmt.Errorf("rules: %w", err)
+	}
+	return r, nil
+}
+
+func (s *Server) part(name string) *slog.Logger { return s.log.With("part", name) }
+
+func (s *Server) startBus(ctx context.Context) (err error) {
+	c := s.opts.Config
+	if s.ca, err = pki.OpenCA(pki.Options{Dir: filepath.Join(Dir(c), "pki"), Log: s.part("pki")}); err != nil {
+		return err //nolint:wrapcheck // says what and where
+	}
+	tls, err := s.ca.ServerTLS(c.Bus.Names, []netip.Addr{c.Bus.Listen.Addr()})
+	if err != nil {
+		return fmt.Errorf("certificate of the bus: %w", err)
+	}
+	if s.broker, err = broker.New(broker.Options{
+		Listen: c.Bus.Listen, TLS: tls, StoreDir: filepath.Join(Dir(c), "bus"), MaxLogBytes: int64(c.Bus.LogBudget),
+		Revoked: s.ca.Revoked, Log: s.part("bus"),
+	}); err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	if err := s.broker.Start(ctx); err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	s.onClose("bus", s.broker.Stop)
+	if s.conn, err = s.broker.Dial(ctx, bus.Options{Name: "server", Log: s.part("bus")}); err != nil {
+		return fmt.Errorf("connect to the bus: %w", err)
+	}
+	s.onClose("connection to the bus", func(context.Context) error { s.conn.Close(); return nil })
+	return nil
+}
+
+// load brings back what was known before, and adds what the configuration says.
+func (s *Server) load(ctx context.Context) error {
+	known, err := s.store.Hosts(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	for _, k := range known {
+		s.hosts.put(k.Name, func(h *host) {
+			h.Enrolled, h.Status, h.LastSeen = !k.EnrolledAt.IsZero(), k.Status, k.LastSeen
+		})
+	}
+	for _, i := range s.opts.Config.Hosts {
+		s.hosts.put(i.Name, func(h *host) { h.Aliases, h.Static, h.Road = i.Aliases, i.Addresses, i.Road })
+	}
+	s.nodes = newNodes(s.callNode, s.part("nodes"))
+	nodes, err := s.store.Nodes(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	for _, n := range nodes {
+		n.Status.Node, n.Status.At = n.Name, n.LastSeen
+		s.nodes.load(n.Status)
+	}
+	s.allow = decide.NewAllow(s.opts.Config.Allow...)
+	allowed, err := s.store.AllowList(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	for _, a := range allowed {
+		s.allow.Add(a.Prefix)
+	}
+	return nil
+}
+
+func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
+	c := s.opts.Config
+	live, err := s.store.Redirects(ctx, store.Filter{Live: true})
+	if err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	paused, err := s.store.Paused(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	s.pipeline = &pipeline{
+		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, trustUDP: c.Syslog.TrustUDP,
+		roads:    &roads{fixed: func(name string) string { h, _ := s.hosts.get(name); return h.Road }},
+		counters: s.counters, tail: s.tail, now: time.Now, log: s.part("pipeline"),
+	}
+	s.decider = decide.New(decide.Options{
+		Store: s.store, Leaser: s.nodes, Notifier: s, Hosts: s.hosts, Allow: s.allow, Logins: decide.NewLogins(loginSources, loginMemory),
+		Breaker: decide.NewBreaker(c.Breaker.SourcesPerHour), Live: live, Paused: paused, DryRun: c.DryRun,
+		ExemptFor: time.Duration(c.ExemptDays) * 24 * time.Hour, Protected: s.protected, Ended: s.pipeline.ended, Log: s.part("decide"),
+	})
+	s.pipeline.decider = s.decider
+	return nil
+}
+
+func (s *Server) openIntake() error {
+	c := s.opts.Config
+	var files []intake.FileSource
+	for _, f := range c.Files {
+		files = append(files, intake.FileSource{Pattern: f.Path, Host: f.Host})
+	}
+	in, err := intake.New(intake.Options{
+		ListenTCP: c.Syslog.ListenTCP, ListenUDP: c.Syslog.ListenUDP, TrustUDP: c.Syslog.TrustUDP, Files: files, StateDir: filepath.Join(Dir(c), "intake"),
+		HostOf: s.hosts.of, HostByName: s.hosts.named, Publish: s.conn.PublishBatch, Log: s.part("intake"),
+	})
+	if err != nil {
+		return fmt.Errorf("take log lines: %w", err)
+	}
+	s.intake = in
+	return nil
+}
+
+// run lets all parts work until ctx ends or one of them fails.
+func (s *Server) run(ctx context.Context) error {
+	stopBus, err := s.serveBus()
+	if err != nil {
+		return err
+	}
+	defer stopBus()
+	stopEnrol, err := s.ca.Serve(pki.ServeOptions{Conn: s.conn, Tokens: s.store, OnEnrolled: s.enrolled, Log: s.part("pki")})
+	if err != nil {
+		return fmt.Errorf("answer enrolments: %w", err)
+	}
+	defer stopEnrol()
+	api, err := s.listenAPI(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel(nil)
+	part := func(what string, run func(context.Context) error) {
+		parts.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	// The decider outlives the pipeline: its last checkpoint waits for offences to be stored.
+	deciding, stopDeciding := context.WithCancel(context.WithoutCancel(ctx))
+	var decider sync.WaitGroup
+	decider.Go(func() { s.decider.Run(deciding) })
+	defer decider.Wait()
+	defer stopDeciding()
+	defer parts.Wait()
+	part("intake", s.intake.Run)
+	part("pipeline", func(ctx context.Context) error { s.pipeline.run(ctx); return nil })
+	part("sessions", func(ctx context.Context) error { return s.conn.ConsumeSessions(ctx, "store", s.takeSession) })
+	part("commands", api)
+	s.log.Info("server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
+		"socket", s.opts.Config.Socket, "dry_run", s.opts.Config.DryRun, "paused", s.decider.Paused())
+	if s.opts.Ready != nil {
+		s.opts.Ready(s)
+	}
+	<-ctx.Done()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	s.log.Info("server stops")
+	return nil
+}
+
+// enrolled notes a new host or node; the certificate is handed out only after that.
+func (s *Server) enrolled(ctx context.Context, role pki.Role, name string) error {
+	now := time.Now()
+	if role == pki.RoleNode {
+		if err := s.store.EnrolNode(ctx, name, now); err != nil {
+			return fmt.Errorf("note node %s: %w", name, err)
+		}
+		return nil
+	}
+	if err := s.store.EnrolHost(ctx, name, now); err != nil {
+		return fmt.Errorf("note host %s: %w", name, err)
+	}
+	s.hosts.put(name, func(h *host) { h.Enrolled = true })
+	return nil
+}
+
+// protected lists what must never be redirected on a host.
+func (s *Server) protected(string) []decide.Protected {
+	var out []decide.Protected
+	for _, h := range s.hosts.all() {
+		for _, a := range h.addresses() {
+			out = append(out, decide.Protected{Addr: a, What: "an address of host " + h.Name})
+		}
+	}
+	for _, n := range s.nodes.all() {
+		for _, a := range n.Addresses {
+			out = append(out, decide.Protected{Addr: a, What: "an address of node " + n.Node})
+		}
+	}
+	for _, a := range s.ownAddresses() {
+		out = append(out, decide.Protected{Addr: a, What: "an address of the server"})
+	}
+	return out
+}
+
+// ownAddresses are the addresses of the machine that the server runs on.
+func (s *Server) ownAddresses() []netip.Addr {
+	ifaddrs, err := net.InterfaceAddrs()
+	if err != nil {
+		s.log.Error("own addresses not known", "error", err)
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range ifaddrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr())
+		}
+	}
+	return usable(out)
+}
+
+// IssueIdentity makes the certificate of a role on this same machine, without token or network.
+func (s *Server) IssueIdentity(ctx context.Context, dir string, role pki.Role, name string) error {
+	if err := s.ca.IssueIdentity(dir, role, name, []string{s.broker.ClientURL()}); err != nil {
+		return fmt.Errorf("identity of %s %s: %w", role, name, err)
+	}
+	return s.enrolled(ctx, role, name)
+}
+
+// loadLogins brings back what was learnt of logins.
+func (s *Server) loadLogins(ctx context.Context) (*decide.Logins, error) {
+	l := decide.NewLogins(loginSources, loginMemory)
+	saved, err := s.store.Logins(ctx, time.Now().Add(-loginMemory))
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what
+	}
+	for _, r := range saved {
+		l.Load(decide.Login{
+			LoginKey: decide.LoginKey(r.LoginKey), TrustedAt: r.TrustedAt, FailedAt: r.FailedAt, LastAt: r.LastAt, Failures: r.Failures, Account: r.Account,
+		})
+	}
+	return l, nil
+}
+
+// savedIn adapts the store to the pipeline.
+type savedIn struct{ *store.SQLite }
+
+// SaveCheckpoint implements checkpoints.
+func (s savedIn) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
+	out := store.Checkpoint{Sequence: c.Sequence, State: c.State}
+	for _, r := range c.Put {
+		out.Put = append(out.Put, store.Login{
+			LoginKey: store.LoginKey(r.LoginKey), TrustedAt: r.TrustedAt, FailedAt: r.FailedAt, LastAt: r.LastAt, Failures: r.Failures, Account: r.Account,
+		})
+	}
+	for _, k := range c.Gone {
+		out.Gone = append(out.Gone, store.LoginKey(k))
+	}
+	return s.SQLite.SaveCheckpoint(ctx, out) //nolint:wrapcheck // an adapter
+}

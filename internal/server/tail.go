@@ -1,0 +1,45 @@
+package server
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// tailBuffer is how many events a slow reader may be behind before it misses some.
+const tailBuffer = 1024
+
+// tail hands events to those who watch. It is safe for concurrent use.
+type tail struct {
+	mu      sync.Mutex
+	readers map[chan event.Event]struct{}
+	dropped atomic.Int64
+}
+
+func newTail() *tail { return &tail{readers: map[chan event.Event]struct{}{}} }
+
+func (t *tail) publish(e event.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.readers {
+		select {
+		case c <- e:
+		default:
+			t.dropped.Add(1)
+		}
+	}
+}
+
+// subscribe returns a channel of events and what ends it.
+func (t *tail) subscribe() (<-chan event.Event, func()) {
+	c := make(chan event.Event, tailBuffer)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.readers[c] = struct{}{}
+	return c, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.readers, c)
+	}
+}

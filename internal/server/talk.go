@@ -1,0 +1,141 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/bus"
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// What a host or node may tell of itself, at most.
+const (
+	maxAddresses = 64
+	maxServices  = 64
+	maxFindings  = 64
+	maxText      = 1024
+)
+
+// serveBus answers the agents and nodes; stop ends it.
+func (s *Server) serveBus() (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, f := range slices.Backward(stops) {
+			f()
+		}
+	}
+	serve := func(f func(), err error) error {
+		if err == nil {
+			stops = append(stops, f)
+		}
+		return err
+	}
+	for _, err := range []error{
+		serve(bus.Serve(s.conn, bus.DesiredSubject("*"), s.answerDesired)),
+		serve(bus.Serve(s.conn, bus.StatusSubject("*"), s.takeHostStatus)),
+		serve(bus.Serve(s.conn, bus.NodesSubject("*"), s.takeNodeStatus)),
+	} {
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("answer hosts and nodes: %w", err)
+		}
+	}
+	return stop, nil
+}
+
+// answerDesired tells a host all that it should redirect.
+func (s *Server) answerDesired(_ context.Context, name string, _ struct{}) (event.Desired, error) {
+	d := s.decider.Board().Desired(name)
+	d.Nodes, d.Servers, d.Now = s.nodes.addresses(), s.ownAddresses(), time.Now()
+	return d, nil
+}
+
+// takeHostStatus notes what an agent tells of its host.
+func (s *Server) takeHostStatus(ctx context.Context, name string, st event.HostStatus) (struct{}, error) {
+	st.Host = name // as its certificate says
+	st.Addresses = usable(st.Addresses)
+	st.Services = st.Services[:min(len(st.Services), maxServices)]
+	st.Findings = shortened(st.Findings)
+	applied := st.Applied
+	st.Applied = nil
+	s.hosts.put(name, func(h *host) {
+		h.Enrolled, h.Status, h.LastSeen = true, st, time.Now()
+	})
+	if err := s.decider.Applied(ctx, name, applied); err != nil {
+		return struct{}{}, fmt.Errorf("note what host %s applied: %w", name, err)
+	}
+	if err := s.store.PutHost(ctx, st, time.Now()); err != nil {
+		return struct{}{}, fmt.Errorf("note status of host %s: %w", name, err)
+	}
+	return struct{}{}, nil
+}
+
+// takeNodeStatus notes what a node tells of itself and answers with the leases that it should hold.
+func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeStatus) (event.NodeDesired, error) {
+	st.Node = name // as its certificate says
+	st.Addresses = usable(st.Addresses)
+	st.Services = st.Services[:min(len(st.Services), maxServices)]
+	st.Findings = shortened(st.Findings)
+	for i := range st.Pots {
+		st.Pots[i].Node = name
+	}
+	if s.nodes.told(st) {
+		s.log.Info("node is there", "node", name, "addresses", st.Addresses, "services", st.Services)
+		s.decider.Wake()
+	}
+	if err := s.store.PutNode(ctx, st, time.Now()); err != nil {
+		return event.NodeDesired{}, fmt.Errorf("note status of node %s: %w", name, err)
+	}
+	var want event.NodeDesired
+	for _, r := range s.decider.Board().Live(func(r event.Redirect) bool { return r.Node == name && r.Endpoint.IsValid() }) {
+		want.Leases = append(want.Leases, event.Lease{
+			ID: r.ID, Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: s.hosts.Addresses(r.Host),
+			Endpoint: r.Endpoint, Node: name, Created: r.CreatedAt, Expires: r.ExpiresAt,
+		})
+	}
+	return want, nil
+}
+
+// takeSession stores what a node tells of a session.
+func (s *Server) takeSession(ctx context.Context, x event.Session) error {
+	if err := s.store.PutSession(ctx, x); err != nil {
+		return fmt.Errorf("store session %s: %w", x.ID, err)
+	}
+	return nil
+}
+
+// Changed implements decide.Notifier. A host that misses it asks for the whole state when it is back.
+func (s *Server) Changed(name string, c event.Change) {
+	if err := bus.Publish(s.conn, bus.RedirectsSubject(name), c); err != nil {
+		s.log.Warn("change not sent; the host asks for it when it is back", "host", name, "error", err)
+	}
+}
+
+// callNode asks a node for a lease.
+func (s *Server) callNode(ctx context.Context, node string, r event.LeaseRequest) (event.LeaseReply, error) {
+	return bus.Request[event.LeaseRequest, event.LeaseReply](ctx, s.conn, bus.LeaseSubject(node), r)
+}
+
+// usable leaves addresses that traffic can come from or go to.
+func usable(as []netip.Addr) []netip.Addr {
+	out := []netip.Addr{}
+	for _, a := range as {
+		a = event.Canonical(a)
+		if !a.IsValid() || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() || len(out) == maxAddresses {
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func shortened(fs []event.Finding) []event.Finding {
+	fs = fs[:min(len(fs), maxFindings)]
+	for i := range fs {
+		fs[i].Text, fs[i].Mend = fs[i].Text[:min(len(fs[i].Text), maxText)], fs[i].Mend[:min(len(fs[i].Mend), maxText)]
+	}
+	return fs
+}

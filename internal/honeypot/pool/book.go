@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -370,6 +371,13 @@ func (b *Book) Sources(id string) (sources []Source, local bool) {
 		return nil, false
 	}
 	return e.sources(), e.Local
+}
+
+// AllSources returns who may reach any endpoint.
+func (b *Book) AllSources() []Source {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.slots))
 }
 
 // Leases returns all leases, the oldest first.

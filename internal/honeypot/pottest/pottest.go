@@ -63,7 +63,7 @@ func EngineAt(t *testing.T, node, host string) *engine.Docker {
 func RemovePots(t *testing.T, d *engine.Docker) {
 	t.Helper()
 	pots, err := d.List(context.Background())
-	if !assert.NoError(t, err) {              //nolint:testifylint // goes on with the rest of the cleanup
+	if !assert.NoError(t, err) { //nolint:testifylint // goes on with the rest of the cleanup
 		return
 	}
 	for _, p := range pots {

@@ -152,6 +152,12 @@ func maskOf(bits int) []byte {
 
 // DestinationPorts matches packets to a port from first to last.
 func DestinationPorts(first, last uint16) []expr.Any {
+	if first == last {
+		return []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(first)},
+		}
+	}
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		&expr.Range{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 func many(n int) []event.Redirect {
 	out := make([]event.Redirect, n)
 	for i := range out {
-		a := netip.AddrFrom4([4]byte{100, byte(64 + i>>16), byte(i >> 8), byte(i)}) //nolint:gosec // parts of a number
-		out[i] = redirectOf(fmt.Sprint(i), netip.PrefixFrom(a, 32).String(), node4+":20001")
+		a := netip.AddrFrom4([4]byte{100, byte(64 + i>>16), byte(i >> 8), byte(i)})
+		out[i] = redirectOf(strconv.Itoa(i), netip.PrefixFrom(a, 32).String(), node4+":20001")
 	}
 	return out
 }

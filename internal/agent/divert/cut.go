@@ -19,20 +19,19 @@ type cutter struct{ space space }
 // cuts are the sources and ports to cut, each with the connections to spare.
 type cuts map[key][]netip.AddrPort
 
-// find returns the job that a connection falls under.
-func (c cuts) find(remote netip.AddrPort, port uint16) (key, bool) {
+// covers says whether a connection is to be cut.
+func (c cuts) covers(remote netip.AddrPort, port uint16) bool {
 	a := remote.Addr()
 	for _, bits := range []int{a.BitLen(), 64} {
 		p, err := a.Prefix(bits)
 		if err != nil {
 			continue
 		}
-		k := key{p, port}
-		if spare, ok := c[k]; ok && !slices.Contains(spare, remote) {
-			return k, true
+		if spare, ok := c[key{p, port}]; ok && !slices.Contains(spare, remote) {
+			return true
 		}
 	}
-	return key{}, false
+	return false
 }
 
 // families are those of the sources; v6 sockets may also hold IPv4 connections.
@@ -103,7 +102,7 @@ func (c *cutter) sockets(jobs cuts) (n int, err error) {
 		var ids [][]byte
 		err := req.ExecuteIter(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY, func(m []byte) bool {
 			if local, remote, ok := socketEnds(m); ok {
-				if _, ok := jobs.find(remote, local); ok {
+				if jobs.covers(remote, local) {
 					ids = append(ids, bytes.Clone(m[4:4+diagID]))
 				}
 			}
@@ -295,7 +294,7 @@ func flowID(m []byte, jobs cuts, own, endpoints map[netip.Addr]struct{}) []byte 
 	if _, redirected := endpoints[reply.src.Addr()]; redirected && reply.src != orig.dst {
 		return nil
 	}
-	if _, ok := jobs.find(orig.src, orig.dst.Port()); !ok {
+	if !jobs.covers(orig.src, orig.dst.Port()) {
 		return nil
 	}
 	attrs := []netlink.Attribute{{Type: ctTupleOrig | netlink.Nested, Data: a[ctTupleOrig]}}

@@ -72,13 +72,13 @@ func TestHostPrefixGoesBeforeNetPrefix(t *testing.T) {
 		c, err := w.attacker.dial(from, "["+host6+"]:22")
 		require.NoError(t, err)
 		defer func() { _ = c.Close() }()
-		var flows string
+		var flows strings.Builder
 		for line := range strings.Lines(w.host.run("conntrack", "-L", "-f", "ipv6", "-p", "tcp")) {
 			if strings.Contains(line, fmt.Sprintf("sport=%d ", c.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort().Port())) {
-				flows += line
+				flows.WriteString(line)
 			}
 		}
-		return flows
+		return flows.String()
 	}
 	assert.Contains(t, ends("["+attacker6+"]:0"), "sport=20002 ")
 	assert.Contains(t, ends("[2001:db8:1:66::67]:0"), "sport=20001 ")
@@ -360,7 +360,7 @@ func TestOneRefusedRedirectDoesNotStopOthers(t *testing.T) {
 	eventually(t, patience, func() error {
 		got, err := d.Set(t.Context(), desiredOf(nowhere))
 		if err != nil || got[0].State != event.Active {
-			return fmt.Errorf("%v %v", got, err)
+			return fmt.Errorf("%v %w", got, err)
 		}
 		return nil
 	})

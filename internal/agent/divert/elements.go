@@ -76,24 +76,6 @@ func split(b []byte) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(b[len(b)-4:])), ok
 }
 
-func decode(mapName string, in nftables.SetElement) (element, error) {
-	from, ok := split(in.Key)
-	to, ok2 := split(in.Val)
-	if !ok || !ok2 {
-		return element{}, fmt.Errorf("map %s: element of %d and %d bytes", mapName, len(in.Key), len(in.Val))
-	}
-	bits := from.Addr().BitLen()
-	if mapName == map6net {
-		bits = 64
-	}
-	return element{
-		key:      key{source: netip.PrefixFrom(from.Addr(), bits), port: from.Port()},
-		endpoint: to,
-		left:     in.Expires,
-		fresh:    in.Comment == fresh,
-	}, nil
-}
-
 // change is one step of a map: an element is taken out, put in, or both at once.
 type change struct {
 	element
@@ -105,36 +87,6 @@ type change struct {
 type contents struct {
 	redirects map[key]element
 	endpoints map[netip.Addr]time.Duration // life left
-}
-
-// read lists the elements that the kernel holds.
-func (t *table) read() (contents, error) {
-	c := contents{redirects: map[key]element{}, endpoints: map[netip.Addr]time.Duration{}}
-	conn, err := t.open()
-	if err != nil {
-		return c, err
-	}
-	for _, s := range t.sets() {
-		list, err := conn.GetSetElements(s)
-		if err != nil {
-			t.close()
-			return c, fmt.Errorf("list %s of table %s: %w", s.Name, t.name, err)
-		}
-		for _, raw := range list {
-			if !s.IsMap {
-				if a, ok := netip.AddrFromSlice(raw.Key); ok {
-					c.endpoints[a] = raw.Expires
-				}
-				continue
-			}
-			e, err := decode(s.Name, raw)
-			if err != nil {
-				return c, err
-			}
-			c.redirects[e.key] = e
-		}
-	}
-	return c, nil
 }
 
 // chunk is how many changes one batch takes: a netlink attribute holds 64 KiB.

@@ -40,7 +40,7 @@ func acceptRA(name string) string { return procNet + "ipv6/conf/" + name + "/acc
 func forced6(name string) string { return procNet + "ipv6/conf/" + name + "/force_forwarding" }
 
 func get(path string) (string, error) {
-	b, err := os.ReadFile(path) //nolint:gosec // below /proc/sys/net
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read sysctl: %w", err)
 	}
@@ -48,7 +48,7 @@ func get(path string) (string, error) {
 }
 
 func put(path, value string) error {
-	if err := os.WriteFile(path, []byte(value), 0o600); err != nil { //nolint:gosec // below /proc/sys/net
+	if err := os.WriteFile(path, []byte(value), 0o600); err != nil {
 		return fmt.Errorf("write sysctl: %w", err)
 	}
 	return nil

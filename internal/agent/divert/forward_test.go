@@ -47,9 +47,9 @@ func (b *box) advertise(iface string, lifetime time.Duration) {
 		}
 		ra := make([]byte, 16)
 		ra[0], ra[4] = 134, 64
-		binary.BigEndian.PutUint16(ra[6:], uint16(lifetime/time.Second)) //nolint:gosec // small
+		binary.BigEndian.PutUint16(ra[6:], uint16(lifetime/time.Second))
 		all := netip.MustParseAddr("ff02::1")
-		return unix.Sendto(fd, ra, 0, &unix.SockaddrInet6{Addr: all.As16(), ZoneId: uint32(index)}) //nolint:gosec // small
+		return unix.Sendto(fd, ra, 0, &unix.SockaddrInet6{Addr: all.As16(), ZoneId: uint32(index)})
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // a flag of the test binary
+var update = flag.Bool("update", false, "write the golden files")
 
 func TestTableIsGolden(t *testing.T) {
 	t.Parallel()
@@ -45,10 +45,9 @@ func TestTableIsGolden(t *testing.T) {
 			if *update {
 				require.NoError(t, os.WriteFile(path, []byte(w.table()), 0o600))
 			}
-			want, err := os.ReadFile(path) //nolint:gosec // a fixed name
+			want, err := os.ReadFile(path)
 			require.NoError(t, err)
 			assert.Equal(t, string(want), w.table())
-
 		})
 	}
 }

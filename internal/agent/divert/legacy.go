@@ -45,7 +45,7 @@ func (r *ruleset) readLegacy(ctx context.Context) {
 
 // run starts a program in the namespace of the calling thread.
 func run(ctx context.Context, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // our own fixed programs
+	cmd := exec.CommandContext(ctx, program, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -95,7 +95,7 @@ func parseLegacy(family string, out []byte) map[string]*filter {
 func words(line string) ([]string, error) {
 	var out []string
 	var b strings.Builder
-	quoted, escaped, any := false, false, false
+	quoted, escaped, some := false, false, false
 	for _, c := range strings.TrimSpace(line) {
 		switch {
 		case escaped:
@@ -104,22 +104,22 @@ func words(line string) ([]string, error) {
 		case c == '\\' && quoted:
 			escaped = true
 		case c == '"':
-			quoted, any = !quoted, true
+			quoted, some = !quoted, true
 		case c == ' ' && !quoted:
-			if any {
+			if some {
 				out = append(out, b.String())
 			}
 			b.Reset()
-			any = false
+			some = false
 		default:
 			b.WriteRune(c)
-			any = true
+			some = true
 		}
 	}
 	if quoted {
 		return nil, errors.New("quote without end")
 	}
-	if any {
+	if some {
 		out = append(out, b.String())
 	}
 	return out, nil
@@ -141,7 +141,7 @@ func legacyRule(w []string) step {
 		negated = false
 		s = append(s, func(m *machine) truth { return invertIf(test(m), not) })
 	}
-	for i := 0; i < len(w); i++ {
+	for i := 0; i < len(w); i++ { //nolint:intrange // options take their values
 		switch w[i] {
 		case "!":
 			negated = true

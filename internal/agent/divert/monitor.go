@@ -72,7 +72,7 @@ func (t *table) concerns(m netlink.Message) (ours, foreign bool) {
 	if m.Data[0] == unix.NFPROTO_INET && name == t.name {
 		return !t.did(m.Header.PID), false
 	}
-	switch kind {
+	switch uint16(kind) {
 	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN,
 		unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
 		return false, true

@@ -89,8 +89,7 @@ func (p *paths) check(ctx context.Context, k key, r event.Redirect) (route, *tro
 const needsDockerUser = "needs a rule in DOCKER-USER"
 
 func cause(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		return errno
 	}
 	return err

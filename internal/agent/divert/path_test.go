@@ -92,10 +92,10 @@ func TestPathVerdicts(t *testing.T) {
 func TestUndecidableRulesAreNoOpenDoor(t *testing.T) {
 	t.Parallel()
 	for name, rule := range map[string]string{
-		"mark":   "meta mark 7 accept;",
-		"limit":  "limit rate 5/second accept;",
+		"mark":                   "meta mark 7 accept;",
+		"limit":                  "limit rate 5/second accept;",
 		"unknown to the library": "rt ip nexthop 192.0.2.1 accept;",
-		"length": "meta length 0-100 accept;",
+		"length":                 "meta length 0-100 accept;",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -218,7 +218,7 @@ func readVerdict(b []byte) (verdict, bool) {
 	if err != nil || a[unix.NFTA_VERDICT_CODE] == nil {
 		return verdict{}, false
 	}
-	code := int32(number(a[unix.NFTA_VERDICT_CODE])) //nolint:gosec // the kernel's own signed number
+	code := int32(number(a[unix.NFTA_VERDICT_CODE]))
 	return verdict{code: code, chain: trimNUL(string(a[unix.NFTA_VERDICT_CHAIN]))}, true
 }
 

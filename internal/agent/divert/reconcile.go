@@ -401,29 +401,19 @@ func (d *Divert) quick(ctx context.Context, rs []event.Redirect) bool {
 	var endpoints []change
 	for _, r := range rs {
 		a, t, ok := d.admit(ctx, r, f.own)
-		if !ok || t != nil {
-			return false // also to end what the redirect was before
-		}
-		var n need
-		if err := d.needs(a.route, r.Endpoint.Addr().Is6(), &n); err != nil || !d.passes(n) {
+		if !ok || t != nil || !d.fits(a, now) {
 			return false
 		}
-		was, here := d.placed[a.key]
-		if here && (was.id != r.ID || !was.until.After(now.Add(margin))) {
-			return false
-		}
-		if _, twice := owners[a.key]; twice || d.moved(r.ID, a.key) {
+		if _, twice := owners[a.key]; twice {
 			return false
 		}
 		owners[a.key] = a
+		was, here := d.placed[a.key]
 		batch = append(batch, change{
 			element: element{key: a.key, endpoint: r.Endpoint, left: d.lifetime(r, now), fresh: !here || was.fresh},
 			del:     here, add: true,
 		})
-		if at, ok := d.endpoints[r.Endpoint.Addr()]; !ok || now.Sub(at) > d.o.Renew {
-			if ok {
-				return false
-			}
+		if _, ok := d.endpoints[r.Endpoint.Addr()]; !ok {
 			endpoints = append(endpoints, d.endpointChange(r.Endpoint.Addr(), false))
 			d.endpoints[r.Endpoint.Addr()] = now
 		}
@@ -436,6 +426,22 @@ func (d *Divert) quick(ctx context.Context, rs []event.Redirect) bool {
 		d.written(c, owners[c.key], now)
 	}
 	return true
+}
+
+// fits says whether an admitted redirect can go in beside what is there: its packets pass already, its element is
+// its own or no one's, and its endpoint is not about to run out.
+func (d *Divert) fits(a admitted, now time.Time) bool {
+	var n need
+	if err := d.needs(a.route, a.Endpoint.Addr().Is6(), &n); err != nil || !d.passes(n) {
+		return false
+	}
+	if was, here := d.placed[a.key]; here && (was.id != a.ID || !was.until.After(now.Add(margin))) {
+		return false
+	}
+	if at, ok := d.endpoints[a.Endpoint.Addr()]; ok && now.Sub(at) > d.o.Renew {
+		return false
+	}
+	return !d.moved(a.ID, a.key)
 }
 
 // moved says whether a redirect holds another element than its own.

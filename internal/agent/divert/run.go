@@ -155,7 +155,7 @@ func (d *Divert) cutting(ctx context.Context) {
 		if err != nil {
 			retry = time.After(d.o.Tick)
 		}
-		d.o.Log.Debug("connections cut", "sources", len(jobs), "sockets", sockets, "flows", flows)
+		d.o.Log.DebugContext(ctx, "connections cut", "sources", len(jobs), "sockets", sockets, "flows", flows)
 	}
 }
 

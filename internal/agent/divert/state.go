@@ -42,7 +42,7 @@ func load(dir string, sp space) (*state, error) {
 		return nil, err
 	}
 	s := &state{}
-	b, err := os.ReadFile(filepath.Join(dir, stateFile)) //nolint:gosec // a fixed name in our own state folder
+	b, err := os.ReadFile(filepath.Join(dir, stateFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -74,7 +74,7 @@ func (s *state) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("note what to put back: %w", err)
 	}
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // a fixed name in our own state folder
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("note what to put back: %w", err)
 	}

@@ -32,10 +32,6 @@ type shape struct {
 
 func (s shape) open() bool { return len(s.closed4) == 0 && len(s.closed6) == 0 && !s.all6 }
 
-func (s shape) equal(o shape) bool {
-	return slices.Equal(s.closed4, o.closed4) && slices.Equal(s.closed6, o.closed6) && s.all6 == o.all6
-}
-
 func (t *table) open() (*nftables.Conn, error) {
 	if t.conn != nil {
 		return t.conn, nil
@@ -115,7 +111,7 @@ func (t *table) chains(s shape) []chain {
 		accept := nftables.ChainPolicyAccept
 		return &nftables.Chain{
 			Name: name, Table: t.ref(), Type: typ, Hooknum: hook,
-			Priority: nftables.ChainPriorityRef(priority), Policy: &accept,
+			Priority: new(priority), Policy: &accept,
 		}
 	}
 	out := []chain{
@@ -189,7 +185,7 @@ func redirect(proto byte, mapName string) []expr.Any {
 
 func join(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
-func equal(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
+func equal(b []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
 
 func family(proto byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{proto})}
@@ -208,7 +204,7 @@ const statusDNAT = 0x20 // IPS_DST_NAT, linux/netfilter/nf_conntrack_common.h
 
 func dnatted() []expr.Any { return bits(&expr.Ct{Key: expr.CtKeySTATUS, Register: 1}, statusDNAT) }
 
-func payloadAddress(proto byte, source bool) expr.Any {
+func payloadAddress(proto byte, source bool) *expr.Payload {
 	p := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}
 	if proto == unix.NFPROTO_IPV6 {
 		p.Offset, p.Len = 24, 16

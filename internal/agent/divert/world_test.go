@@ -36,8 +36,8 @@ type box struct {
 	fd   int
 }
 
-func newBox(t testing.TB, name string) *box {
-	t.Helper()
+func newBox(tb testing.TB, name string) *box {
+	tb.Helper()
 	type made struct {
 		ns  netns.NsHandle
 		err error
@@ -49,9 +49,9 @@ func newBox(t testing.TB, name string) *box {
 		c <- made{ns, err}
 	}()
 	m := <-c
-	require.NoError(t, m.err)
-	b := &box{t, name, int(m.ns)}
-	t.Cleanup(func() { _ = unix.Close(b.fd) })
+	require.NoError(tb, m.err)
+	b := &box{tb, name, int(m.ns)}
+	tb.Cleanup(func() { _ = unix.Close(b.fd) })
 	b.sysctl("net/ipv4/ip_forward", "0")
 	b.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
 	b.sysctl("net/ipv6/conf/default/disable_ipv6", "0")
@@ -94,7 +94,7 @@ func (b *box) run(program string, args ...string) string {
 	var out []byte
 	b.do(func() error {
 		var err error
-		out, err = exec.CommandContext(b.t.Context(), program, args...).CombinedOutput() //nolint:gosec // the test's own
+		out, err = exec.CommandContext(b.t.Context(), program, args...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, out)
 		}
@@ -298,13 +298,13 @@ type world struct {
 	dir                                string
 }
 
-func newWorld(t testing.TB) *world {
-	t.Helper()
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
 	w := &world{
-		t: t, attacker: newBox(t, "attacker"), user: newBox(t, "user"), host: newBox(t, "host"),
-		node: newBox(t, "node"), behind: newBox(t, "behind"), dir: t.TempDir(),
+		t: tb, attacker: newBox(tb, "attacker"), user: newBox(tb, "user"), host: newBox(tb, "host"),
+		node: newBox(tb, "node"), behind: newBox(tb, "behind"), dir: tb.TempDir(),
 	}
-	wan, core := newBox(t, "wan"), newBox(t, "core")
+	wan, core := newBox(tb, "wan"), newBox(tb, "core")
 	for i, b := range []*box{w.attacker, w.user, w.host} {
 		wire(b, "wan", wan, fmt.Sprintf("p%d", i))
 	}
@@ -398,8 +398,8 @@ func desiredOf(rs ...event.Redirect) event.Desired {
 }
 
 // eventually waits until check returns nil.
-func eventually(t testing.TB, within time.Duration, check func() error) {
-	t.Helper()
+func eventually(tb testing.TB, within time.Duration, check func() error) {
+	tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.Now().Add(within)
@@ -409,18 +409,18 @@ func eventually(t testing.TB, within time.Duration, check func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			require.NoError(t, err, "after %s", within)
+			require.NoError(tb, err, "after %s", within)
 		}
 		<-tick.C
 	}
 }
 
-func requireActive(t testing.TB, got []event.Applied, err error) {
-	t.Helper()
-	require.NoError(t, err)
-	require.NotEmpty(t, got)
+func requireActive(tb testing.TB, got []event.Applied, err error) {
+	tb.Helper()
+	require.NoError(tb, err)
+	require.NotEmpty(tb, got)
 	for _, a := range got {
-		require.Equal(t, event.Active, a.State, a.Reason)
+		require.Equal(tb, event.Active, a.State, a.Reason)
 	}
 }
 

@@ -123,7 +123,8 @@ func sshRare(m []byte) fact {
 			entry{"read: Connection reset by peer", sshContextOnly})
 	case 's':
 		return first(m, entry{"srclimit_penalise: ", sshPenalty},
-			entry{"ssh_dispatch_run_fatal: Connection from ", sshConnectionFrom}, entry{"ssh_packet_send_debug: ", sshContextOnly})
+			entry{"ssh_dispatch_run_fatal: Connection from ", sshConnectionFrom}, entry{"ssh_packet_send_debug: ", sshContextOnly},
+			entry{"send_error: ", sshContextOnly})
 	case 'd':
 		return after(m, "drop connection #", sshDropped)
 	case 'N':

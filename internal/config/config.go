@@ -82,27 +82,27 @@ func (u Up) AgentConfig() Agent { return Agent{Common: u.Common, AgentSection: u
 type ServerSection struct {
 	Bus        Bus            `yaml:"bus" embed:"" prefix:"bus-"`
 	Syslog     Syslog         `yaml:"syslog" embed:"" prefix:"syslog-"`
-	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date." placeholder:"PATTERN[=HOST],..."`
+	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date." placeholder:"PATTERN[=HOST]"`
 	Rules      string         `yaml:"rules" check:"path" help:"Rules file; empty: the built-in rules." placeholder:"FILE"`
-	DryRun     bool           `yaml:"dry_run" help:"Decide and record, but redirect nobody."`
+	DryRun     bool           `yaml:"dry_run" negatable:"" help:"Decide and record, but redirect nobody."`
 	Breaker    Breaker        `yaml:"breaker" embed:"" prefix:"breaker-"`
 	ExemptDays int            `yaml:"exempt_days" default:"30" min:"0" max:"3650" help:"A source that logged in to a host before its first failure within so many days is not redirected by a rule; 0: no such exemption." placeholder:"DAYS"`
-	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected." placeholder:"CIDR,..."`
+	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected." placeholder:"CIDR"`
 	Hosts      []HostInfo     `yaml:"hosts" kong:"-"`
 }
 
 // Bus is where agents and nodes connect.
 type Bus struct {
 	Listen    netip.AddrPort `yaml:"listen" default:"127.0.0.1:12666" help:"Address where agents and nodes connect; [::]:12666 for all of the machine's." placeholder:"ADDR:PORT"`
-	Names     []string       `yaml:"names" check:"dnsname" help:"Further names and addresses of the server, for its certificate." placeholder:"NAME,..."`
+	Names     []string       `yaml:"names" check:"dnsname" help:"Further names and addresses of the server, for its certificate." placeholder:"NAME"`
 	LogBudget Size           `yaml:"log_budget" default:"1GiB" min:"16MiB" help:"Disk space for raw log lines; the oldest go first." placeholder:"SIZE"`
 }
 
 // Syslog is where log lines are taken from syslog daemons.
 type Syslog struct {
-	ListenTCP []netip.AddrPort `yaml:"listen_tcp" default:"127.0.0.1:10514" help:"Addresses for syslog over TCP; none: not at all." placeholder:"ADDR:PORT,..."`
-	ListenUDP []netip.AddrPort `yaml:"listen_udp" default:"127.0.0.1:10514" help:"Addresses for syslog over UDP, which proves nothing; none: not at all." placeholder:"ADDR:PORT,..."`
-	TrustUDP  []netip.Prefix   `yaml:"trust_udp" help:"Networks whose UDP lines may cause redirects: where nobody else can send from these addresses." placeholder:"CIDR,..."`
+	ListenTCP []netip.AddrPort `yaml:"listen_tcp" default:"127.0.0.1:10514" help:"Addresses for syslog over TCP; none: not at all." placeholder:"ADDR:PORT"`
+	ListenUDP []netip.AddrPort `yaml:"listen_udp" default:"127.0.0.1:10514" help:"Addresses for syslog over UDP, which proves nothing; none: not at all." placeholder:"ADDR:PORT"`
+	TrustUDP  []netip.Prefix   `yaml:"trust_udp" help:"Networks whose UDP lines may cause redirects: where nobody else can send from these addresses." placeholder:"CIDR"`
 }
 
 // Breaker stops redirecting where something must be wrong.
@@ -121,9 +121,9 @@ type HostInfo struct {
 // HoneypotSection is the section `honeypot`.
 type HoneypotSection struct {
 	Name      string       `yaml:"name" check:"name" help:"The node's name; empty: the machine's host name." placeholder:"NAME"`
-	Server    []Address    `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT],..."`
+	Server    []Address    `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT]"`
 	Token     Secret       `yaml:"token" help:"One-time enrolment token, used where the node has no certificate yet." placeholder:"TOKEN"`
-	Advertise []netip.Addr `yaml:"advertise" help:"Addresses, IPv4 and IPv6, that hosts send redirected traffic to; empty: the machine's own." placeholder:"ADDR,..."`
+	Advertise []netip.Addr `yaml:"advertise" help:"Addresses, IPv4 and IPv6, that hosts send redirected traffic to; empty: the machine's own." placeholder:"ADDR"`
 	PortRange PortRange    `yaml:"port_range" default:"20000-29999" help:"TCP ports for endpoints; must not overlap net.ipv4.ip_local_port_range." placeholder:"FIRST-LAST"`
 	Subnet    netip.Prefix `yaml:"subnet" default:"10.77.0.0/16" help:"Network of the pots, inside a namespace without uplink." placeholder:"CIDR"`
 	Image     string       `yaml:"image" default:"kokkuri/ssh" help:"Image of the pots for ssh." placeholder:"IMAGE"`
@@ -138,8 +138,8 @@ type Limits struct {
 	Pots       int  `yaml:"pots" default:"64" min:"1" max:"4096" help:"Pots at the same time." placeholder:"N"`
 	Sessions   int  `yaml:"sessions" default:"1024" min:"1" help:"Sessions at the same time." placeholder:"N"`
 	Memory     Size `yaml:"memory" default:"256MiB" min:"32MiB" help:"Memory of one pot." placeholder:"SIZE"`
-	PIDs       int  `yaml:"pids" default:"128" min:"16" max:"32768" help:"Processes and threads of one pot." placeholder:"N"`
-	MilliCPUs  int  `yaml:"milli_cpus" default:"500" min:"50" help:"Processor time of one pot, in thousandths of a processor." placeholder:"N"`
+	PIDs       int  `yaml:"pids" name:"pids" default:"128" min:"16" max:"32768" help:"Processes and threads of one pot." placeholder:"N"`
+	MilliCPUs  int  `yaml:"milli_cpus" name:"milli-cpus" default:"500" min:"50" help:"Processor time of one pot, in thousandths of a processor." placeholder:"N"`
 	Recording  Size `yaml:"recording" default:"64MiB" min:"64KiB" help:"Recording of one session." placeholder:"SIZE"`
 	Recordings Size `yaml:"recordings" default:"4GiB" min:"1MiB" help:"All recordings together; the oldest go first." placeholder:"SIZE"`
 }
@@ -147,11 +147,11 @@ type Limits struct {
 // AgentSection is the section `agent`.
 type AgentSection struct {
 	Name       string         `yaml:"name" check:"name" help:"The host's name; empty: the name that it was enrolled with, else the machine's host name." placeholder:"NAME"`
-	Server     []Address      `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT],..."`
+	Server     []Address      `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT]"`
 	Token      Secret         `yaml:"token" help:"One-time enrolment token, used where the host has no certificate yet." placeholder:"TOKEN"`
-	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed; none: not at all (the host sends its log by syslog)." placeholder:"PATH,..."`
-	Services   []ServicePort  `yaml:"services" default:"ssh:22" help:"Services that may be redirected: SERVICE:PORT." placeholder:"SERVICE[:PORT],..."`
-	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected, whatever the server says." placeholder:"CIDR,..."`
-	Endpoints  []netip.Prefix `yaml:"endpoints" help:"Networks where endpoints may be; empty: anywhere." placeholder:"CIDR,..."`
-	DockerUser bool           `yaml:"docker_user" help:"Where Docker's FORWARD policy would eat redirected traffic, add one marked rule to its chain DOCKER-USER."`
+	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed; none: not at all (the host sends its log by syslog)." placeholder:"PATH"`
+	Services   []ServicePort  `yaml:"services" default:"ssh:22" help:"Services that may be redirected: SERVICE:PORT." placeholder:"SERVICE[:PORT]"`
+	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected, whatever the server says." placeholder:"CIDR"`
+	Endpoints  []netip.Prefix `yaml:"endpoints" help:"Networks where endpoints may be; empty: anywhere." placeholder:"CIDR"`
+	DockerUser bool           `yaml:"docker_user" negatable:"" help:"Where Docker's FORWARD policy would eat redirected traffic, add one marked rule to its chain DOCKER-USER."`
 }

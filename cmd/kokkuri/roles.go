@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/kokkuri/kokkuri/internal/agent"
+	"github.com/kokkuri/kokkuri/internal/cli"
+	"github.com/kokkuri/kokkuri/internal/config"
+	"github.com/kokkuri/kokkuri/internal/server"
+)
+
+// roles are the parts of Kokkuri that are in this binary.
+func roles(version string) cli.Roles {
+	return cli.Roles{
+		Server: func(ctx context.Context, c config.Server, log *slog.Logger) error {
+			return server.Run(ctx, server.Options{Config: c, Version: version, Log: log})
+		},
+		Agent: func(ctx context.Context, c config.Agent, log *slog.Logger) error {
+			return agent.Run(ctx, agent.Options{Config: c, Version: version, Log: log})
+		},
+		Enroll:      agent.Enroll,
+		AgentStatus: agentStatus,
+		ReleaseAll:  agent.ReleaseAll,
+		Explain:     explain,
+		TestRules:   testRules,
+		Lab:         labCommands(),
+		Checks:      cli.Checks{Rules: checkRules},
+	}
+}
+
+func agentStatus(ctx context.Context, c config.Agent) (cli.AgentStatus, error) {
+	s, err := agent.Status(ctx, c)
+	return cli.AgentStatus(s), err
+}

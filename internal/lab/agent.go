@@ -48,7 +48,7 @@ func (l *Lab) SetAgentConfig(ctx context.Context, text string) error {
 }
 
 func (l *Lab) enrollAgent(ctx context.Context) error {
-	if _, err := l.Web.Exec(ctx, "test", "-e", "/var/lib/kokkuri/agent/pki/cert.pem"); err == nil {
+	if _, err := l.Web.Exec(ctx, "test", "-e", "/var/lib/kokkuri/agent/identity/cert.pem"); err == nil {
 		return nil
 	}
 	token, err := l.API().Enroll(ctx, api.RoleHost, HostName, 0)

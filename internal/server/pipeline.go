@@ -42,8 +42,8 @@ type batches interface {
 
 // pipelineState is the State of a checkpoint.
 type pipelineState struct {
-	Detector json.RawMessage `json:"detector"`
-	Roads    []roadState     `json:"roads"`
+	Detector []byte      `json:"detector"`
+	Roads    []roadState `json:"roads"`
 }
 
 // pipeline reads the stream of lines: parse, detect, decide.
@@ -52,6 +52,7 @@ type pipeline struct {
 	store     checkpoints
 	rules     detect.Rules
 	newLogins func(ctx context.Context) (*decide.Logins, error)
+	over      func(ctx context.Context, offence string) (bool, error) // its redirect has ended
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
 	roads     *roads
@@ -61,6 +62,7 @@ type pipeline struct {
 	log       *slog.Logger
 
 	mu       sync.Mutex // over all below
+	parser   *parse.Parser
 	detector *detect.Detector
 	seq      uint64 // of the last batch that was evaluated
 	saved    uint64 // of the last checkpoint
@@ -113,13 +115,23 @@ func (p *pipeline) load(ctx context.Context) error {
 			return fmt.Errorf("restore detector: %w", err)
 		}
 	}
+	// What ended after the checkpoint was made must not stay open.
+	for _, o := range d.Open() {
+		over, err := p.over(ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		if over {
+			d.Close(o.ID)
+		}
+	}
 	logins, err := p.newLogins(ctx)
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.detector, p.seq, p.saved = d, seq, seq
+	p.parser, p.detector, p.seq, p.saved = &parse.Parser{}, d, seq, seq
 	p.roads.restore(s.Roads)
 	p.decider.SetLogins(logins)
 	return nil
@@ -143,7 +155,7 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 
 func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
 	p.counters.add("lines", string(b.Road), 1)
-	e := parse.Line(line, b.Received)
+	e := p.parser.Line(line, b.Received)
 	if e.Kind == event.None {
 		return nil
 	}

@@ -32,7 +32,7 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 		set("bus", label, int64(n)) //nolint:gosec // counts
 	}
 	set("tail", "dropped", s.tail.dropped.Load())
-	for name, n := range s.intakeCounters() {
+	for name, n := range s.intake.Stats().Counters() {
 		set("intake", name, n)
 	}
 	return out
@@ -93,5 +93,3 @@ func (s *Server) quarantine() []api.Quarantined {
 	}
 	return out
 }
-
-func (s *Server) intakeCounters() map[string]int64 { return nil }

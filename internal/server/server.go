@@ -205,7 +205,7 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 		return err //nolint:wrapcheck // says what
 	}
 	s.pipeline = &pipeline{
-		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, trustUDP: c.Syslog.TrustUDP,
+		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, trustUDP: c.Syslog.TrustUDP,
 		roads:    &roads{fixed: func(name string) string { h, _ := s.hosts.get(name); return h.Road }},
 		counters: s.counters, tail: s.tail, now: time.Now, log: s.part("pipeline"),
 	}
@@ -343,6 +343,18 @@ func (s *Server) IssueIdentity(ctx context.Context, dir string, role pki.Role, n
 		return fmt.Errorf("identity of %s %s: %w", role, name, err)
 	}
 	return s.enrolled(ctx, role, name)
+}
+
+// isOver reports whether the redirect of an offence has ended.
+func (s *Server) isOver(ctx context.Context, offence string) (bool, error) {
+	r, err := s.store.Redirect(ctx, decide.RedirectID(offence))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err //nolint:wrapcheck // says what
+	}
+	return !r.State.Live(), nil
 }
 
 // loadLogins brings back what was learnt of logins.

@@ -206,8 +206,12 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 		o.Outcome = OutcomePaused // since it was judged
 	}
 	if o.Outcome != OutcomeRedirected {
-		if _, err := d.opts.Store.SaveOffence(ctx, o, nil); err != nil {
+		stored, err := d.opts.Store.SaveOffence(ctx, o, nil)
+		if err != nil {
 			return fmt.Errorf("store offence %s: %w", o.ID, err)
+		}
+		if !stored { // before a restart, when what it came to was logged
+			return nil
 		}
 		level := slog.LevelInfo
 		if j.verdict.alarm {
@@ -218,7 +222,7 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 		return nil
 	}
 	r := event.Redirect{
-		ID: "r" + o.ID, Source: o.Source, Host: o.Host, Service: o.Service, Port: d.opts.Hosts.Port(o.Host, o.Service),
+		ID: RedirectID(o.ID), Source: o.Source, Host: o.Host, Service: o.Service, Port: d.opts.Hosts.Port(o.Host, o.Service),
 		Rule: o.Rule, OffenceID: o.ID, State: event.Pending, CreatedAt: d.now(), ExpiresAt: d.now().Add(o.TTL), Spare: o.Logins,
 	}
 	d.grant(ctx, &r)
@@ -234,6 +238,9 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 		"guesses", o.Count, "outcome", o.Outcome, "endpoint", r.Endpoint, "redirect", r.ID)
 	return d.publish(ctx, r)
 }
+
+// RedirectID is the id of the redirect that an offence causes.
+func RedirectID(offence string) string { return "r" + offence }
 
 // publish puts a stored redirect on the board and tells its host.
 func (d *Decider) publish(ctx context.Context, r event.Redirect) error {

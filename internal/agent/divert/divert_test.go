@@ -305,6 +305,33 @@ func TestNoElementOutlivesItsRedirect(t *testing.T) {
 	assert.Equal(t, "expired", got[0].Reason)
 }
 
+// TestManyAtOnce: while the kernel resizes its tables, its lists are not whole.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).routed()
+	d, _ := w.start(w.options())
+	rs := many(20_000)
+	got, err := d.Set(t.Context(), desiredOf(rs...))
+	requireActive(t, got, err)
+	for i := range rs {
+		rs[i].Endpoint = netip.MustParseAddrPort(node4 + ":20002")
+	}
+	got, err = d.Set(t.Context(), desiredOf(rs...))
+	requireActive(t, got, err)
+	require.Len(t, got, len(rs))
+	_, err = d.Set(t.Context(), desiredOf(rs[:1]...))
+	require.NoError(t, err)
+	eventually(t, patience, func() error {
+		c, err := d.table.read()
+		require.NoError(t, err)
+		if len(c.redirects) != 1 {
+			return fmt.Errorf("%d elements", len(c.redirects))
+		}
+		return nil
+	})
+	assert.Equal(t, 1, strings.Count(w.table(), ": 198.51.100.20 . 20002"))
+}
+
 func TestRemoveAndChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).routed()

@@ -19,6 +19,9 @@ const attempts = 5
 
 // read lists the elements that the kernel holds. It streams them through one large buffer: the kernel starts from
 // the set's begin for each bufferful, and the library's small ones take seconds for 100,000 elements.
+//
+// A list is not always whole: while the kernel resizes a map, just after many elements came in, some are passed
+// over. So what is missing may still be there, and whoever writes must expect it.
 func (t *table) read() (contents, error) {
 	var c contents
 	sock, done, err := t.space.socket(unix.NETLINK_NETFILTER)

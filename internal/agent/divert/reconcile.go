@@ -255,7 +255,16 @@ func (d *Divert) fill(owners map[key]admitted) error {
 			delete(d.waiting, k)
 		}
 	}
-	maps.DeleteFunc(d.placed, func(k key, _ placed) bool { _, ok := have.redirects[k]; return !ok })
+	for k, p := range d.placed {
+		if _, listed := have.redirects[k]; listed {
+			continue
+		}
+		if _, ok := owners[k]; !ok && p.until.After(now) { // passed over, perhaps
+			changes = append(changes, change{element: element{key: k}, del: true})
+			delete(d.waiting, k)
+		}
+		delete(d.placed, k)
+	}
 	for k, a := range owners {
 		endpoints[a.Endpoint.Addr()] = true
 		e, ok := have.redirects[k]
@@ -348,6 +357,9 @@ func (d *Divert) writeAll(part []change, owners map[key]admitted, now time.Time)
 			if c.add {
 				err = d.table.write([]change{c}, nil)
 			}
+		} else if errors.Is(err, unix.EEXIST) && !c.del { // there with another endpoint, though the list lacked it
+			c.del = true
+			err = d.table.write([]change{c}, nil)
 		}
 		if err != nil {
 			errs = append(errs, err)

@@ -175,6 +175,15 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 	offences := p.detector.Observe(pos, e, line)
 	p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
 	for _, o := range offences {
+		// Read again after a crash: the offence is stored, and its redirect has ended already.
+		over, err := p.over(ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		if over {
+			p.detector.Close(o.ID)
+			continue
+		}
 		o.ReceivedAt, o.EventAt, o.FiredAt = b.Received, at, p.now()
 		p.counters.add("offences", o.Rule, 1)
 		if err := p.decider.Offence(ctx, o); err != nil {

@@ -24,6 +24,7 @@ func roles(version string) cli.Roles {
 		ReleaseAll:  agent.ReleaseAll,
 		Explain:     explain,
 		TestRules:   testRules,
+		TestRules:   testRules,
 		Lab:         labCommands(),
 		Checks:      cli.Checks{Rules: checkRules},
 	}
@@ -32,4 +33,12 @@ func roles(version string) cli.Roles {
 func agentStatus(ctx context.Context, c config.Agent) (cli.AgentStatus, error) {
 	s, err := agent.Status(ctx, c)
 	return cli.AgentStatus(s), err
+}
+
+func testRules(_ context.Context, file string, out io.Writer) error {
+	report, err := detect.TestRules(file)
+	if len(report.Examples) > 0 || err == nil {
+		err = errors.Join(err, report.Write(out))
+	}
+	return err
 }

@@ -101,6 +101,9 @@ func New(o Options) (*Follower, error) {
 	}, nil
 }
 
+// Watch makes the follower share w with others. It is to be called before Run.
+func (f *Follower) Watch(w *Watcher) { f.o.Watcher = w }
+
 // Stats returns what was counted so far.
 func (f *Follower) Stats() Stats { return f.counts.snapshot() }
 

@@ -61,6 +61,9 @@ func NewSet(o SetOptions) (*Set, error) {
 	return s, nil
 }
 
+// Watch makes the set share w with others. It is to be called before Run.
+func (s *Set) Watch(w *Watcher) { s.o.Watcher = w }
+
 // Run follows until ctx ends and returns nil then. Batches of one host come one at a time, those of several hosts may come at once.
 // host is what stood in the place of %HOST%: letters, digits, '.', '-', '_' and ':' only.
 func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host string, b Batch) error) error {

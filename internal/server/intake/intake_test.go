@@ -22,13 +22,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var errDown = errors.New("the bus is down") //nolint:gochecknoglobals // a sentinel of the tests
+var errDown = errors.New("the bus is down")
 
 // stream is what the batches end up in; it drops what it has already, by ID.
 type stream struct {
 	mu      sync.Mutex
 	changed chan struct{}
 	batches []event.Batch
+	n       int // lines in them
 	at      []time.Time
 	ids     map[string]bool
 	err     error         // while set, nothing is taken
@@ -64,6 +65,7 @@ func (s *stream) publish(ctx context.Context, b event.Batch) error {
 	}
 	b.Lines = lines
 	s.batches = append(s.batches, b)
+	s.n += len(lines)
 	s.at = append(s.at, now)
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -89,27 +91,32 @@ func (s *stream) lines() []string {
 	return out
 }
 
-func (s *stream) until(t *testing.T, what string, cond func(lines []string) bool) {
+func (s *stream) wait(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		if cond(s.lines()) {
+		if cond() {
 			return
 		}
 		select {
 		case <-changed:
 		case <-deadline:
-			require.FailNow(t, "timeout: "+what, "lines so far: %q", s.lines())
+			lines := s.lines()
+			require.FailNow(t, "timeout: "+what, "%d lines so far; the last: %q", len(lines), lines[max(0, len(lines)-20):])
 		}
 	}
 }
 
 func (s *stream) untilN(t *testing.T, n int) {
 	t.Helper()
-	s.until(t, fmt.Sprint(n, " lines"), func(lines []string) bool { return len(lines) >= n })
+	s.wait(t, fmt.Sprint(n, " lines"), func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.n >= n
+	})
 }
 
 // registry knows web at 127.0.0.1 and db at 127.0.0.2.

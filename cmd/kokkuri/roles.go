@@ -7,7 +7,9 @@ import (
 	"github.com/kokkuri/kokkuri/internal/agent"
 	"github.com/kokkuri/kokkuri/internal/cli"
 	"github.com/kokkuri/kokkuri/internal/config"
+	"github.com/kokkuri/kokkuri/internal/honeypot"
 	"github.com/kokkuri/kokkuri/internal/server"
+	"github.com/kokkuri/kokkuri/internal/up"
 )
 
 // roles are the parts of Kokkuri that are in this binary.
@@ -15,6 +17,12 @@ func roles(version string) cli.Roles {
 	return cli.Roles{
 		Server: func(ctx context.Context, c config.Server, log *slog.Logger) error {
 			return server.Run(ctx, server.Options{Config: c, Version: version, Log: log})
+		},
+		Honeypot: func(ctx context.Context, c config.Honeypot, log *slog.Logger) error {
+			return honeypot.Run(ctx, honeypot.RunOptions{Config: c, Version: version, Log: log})
+		},
+		Up: func(ctx context.Context, c config.Up, log *slog.Logger) error {
+			return up.Run(ctx, up.Options{Config: c, Version: version, Log: log})
 		},
 		Agent: func(ctx context.Context, c config.Agent, log *slog.Logger) error {
 			return agent.Run(ctx, agent.Options{Config: c, Version: version, Log: log})
@@ -24,7 +32,6 @@ func roles(version string) cli.Roles {
 		ReleaseAll:  agent.ReleaseAll,
 		Explain:     explain,
 		TestRules:   testRules,
-		TestRules:   testRules,
 		Lab:         labCommands(),
 		Checks:      cli.Checks{Rules: checkRules},
 	}
@@ -33,12 +40,4 @@ func roles(version string) cli.Roles {
 func agentStatus(ctx context.Context, c config.Agent) (cli.AgentStatus, error) {
 	s, err := agent.Status(ctx, c)
 	return cli.AgentStatus(s), err
-}
-
-func testRules(_ context.Context, file string, out io.Writer) error {
-	report, err := detect.TestRules(file)
-	if len(report.Examples) > 0 || err == nil {
-		err = errors.Join(err, report.Write(out))
-	}
-	return err
 }

@@ -3,7 +3,6 @@ package detect
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -82,24 +81,4 @@ func counts(m map[string]int) string {
 		parts = append(parts, fmt.Sprintf("%d of %s", m[rule], rule))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// Write prints the report for people.
-func (r TestReport) Write(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d rules: %s\n", len(r.Rules), strings.Join(r.Rules, ", "))
-	failed := 0
-	for _, e := range r.Examples {
-		if e.OK {
-			fmt.Fprintf(&b, "ok    %s\n", e.Name)
-			continue
-		}
-		failed++
-		fmt.Fprintf(&b, "FAIL  %s (line %d): offences %v, expected %v\n", e.Name, e.Line, e.Got, e.Want)
-	}
-	fmt.Fprintf(&b, "%d examples, %d failed\n", len(r.Examples), failed)
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
 }

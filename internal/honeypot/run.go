@@ -1,0 +1,169 @@
+package honeypot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/bus"
+	"github.com/kokkuri/kokkuri/internal/config"
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
+	"github.com/kokkuri/kokkuri/internal/pki"
+)
+
+// RunOptions of Run.
+type RunOptions struct {
+	Config  config.Honeypot
+	Version string
+	Log     *slog.Logger
+}
+
+// Dir is the node's part of the state folder.
+func Dir(c config.Honeypot) string { return filepath.Join(c.StateDir, "honeypot") }
+
+// IdentityDir is where the node's certificate lies.
+func IdentityDir(c config.Honeypot) string { return filepath.Join(Dir(c), "identity") }
+
+// Run is the honeypot role until ctx ends: a node with its connection to the server. Where the node isn't
+// enrolled and the configuration has a token, it enrols first.
+func Run(ctx context.Context, o RunOptions) error {
+	id, err := identity(ctx, o)
+	if err != nil {
+		return err
+	}
+	advertise, err := advertised(o.Config)
+	if err != nil {
+		return err
+	}
+	c := o.Config
+	opts := Options{
+		Name: id.Name, Version: o.Version, StateDir: Dir(c), Advertise: advertise, Ports: pool.Ports{First: c.PortRange.First, Last: c.PortRange.Last},
+		Engine: c.Engine, Image: c.Image, Subnet: c.Subnet, KeepPots: time.Duration(c.PotTTL), MaxPots: c.Limits.Pots,
+		Limits:      engine.Limits{Memory: int64(c.Limits.Memory), Pids: int64(c.Limits.PIDs), CPUs: float64(c.Limits.MilliCPUs) / 1000},
+		MaxSessions: c.Limits.Sessions, Recording: int64(c.Limits.Recording), Recordings: int64(c.Limits.Recordings), Log: o.Log,
+	}
+	conn, err := bus.Dial(ctx, busOptions(id, o.Log))
+	if err != nil {
+		return fmt.Errorf("connect to the server: %w", err)
+	}
+	defer conn.Close()
+	opts.Bus = line{conn}
+	n, err := New(opts)
+	if err != nil {
+		return err
+	}
+	renewing, stop := context.WithCancel(ctx)
+	renewed := make(chan struct{})
+	go func() {
+		defer close(renewed)
+		id.KeepRenewed(renewing, conn, o.Log)
+	}()
+	defer func() { stop(); <-renewed }()
+	return n.Run(ctx)
+}
+
+func busOptions(id *pki.Client, log *slog.Logger) bus.Options {
+	o := id.BusOptions(log.With("part", "bus"))
+	o.OnDisconnect = func(err error) { log.Warn("no connection to the server; leases hold, session records wait", "error", err) }
+	return o
+}
+
+// identity loads the node's certificate, and enrols first where there is none but a token.
+func identity(ctx context.Context, o RunOptions) (*pki.Client, error) {
+	dir := IdentityDir(o.Config)
+	id, err := pki.LoadClient(dir)
+	if errors.Is(err, pki.ErrNotEnrolled) {
+		token := o.Config.Token.Reveal()
+		if token == "" {
+			return nil, errors.New("this node is not enrolled: make a token on the server with `kokkuri enroll --node NAME`, then start here with honeypot.token or KOKKURI_HONEYPOT_TOKEN set to it")
+		}
+		var errs []error
+		for _, server := range o.Config.Server {
+			if err = pki.Enroll(ctx, string(server), token, dir); err == nil {
+				id, err = pki.LoadClient(dir)
+				break
+			}
+			errs = append(errs, err)
+		}
+		if err != nil && len(errs) > 0 {
+			return nil, fmt.Errorf("enrol this node: %w", errors.Join(errs...))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("identity of this node: %w", err)
+	}
+	if o.Config.Name != "" && o.Config.Name != id.Name {
+		return nil, fmt.Errorf("this node is enrolled as %s but honeypot.name is %s: remove honeypot.name, or enrol again with a token for %s", id.Name, o.Config.Name, o.Config.Name)
+	}
+	if err := os.MkdirAll(Dir(o.Config), 0o700); err != nil {
+		return nil, fmt.Errorf("state folder: %w (state_dir says where it is)", err)
+	}
+	return id, nil
+}
+
+// advertised are the addresses of the endpoints: as configured, else the machine's first of each family.
+func advertised(c config.Honeypot) ([]netip.Addr, error) {
+	if len(c.Advertise) > 0 {
+		return c.Advertise, nil
+	}
+	ifaddrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("addresses of this machine: %w (set honeypot.advertise)", err)
+	}
+	var v4, v6 []netip.Addr
+	for _, a := range ifaddrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || !p.Addr().IsGlobalUnicast() {
+			continue
+		}
+		if p.Addr().Is4() {
+			v4 = append(v4, p.Addr())
+		} else {
+			v6 = append(v6, p.Addr())
+		}
+	}
+	out := append(v4[:min(len(v4), 1)], v6[:min(len(v6), 1)]...)
+	if len(out) == 0 {
+		return nil, errors.New("this machine has no address that hosts could reach: set honeypot.advertise")
+	}
+	return out, nil
+}
+
+// line is the bus as a node uses it.
+type line struct{ conn *bus.Conn }
+
+// ServeLeases implements Bus.
+func (l line) ServeLeases(node string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (func(), error) {
+	stop, err := bus.Serve(l.conn, bus.LeaseSubject(node), func(ctx context.Context, _ string, r event.LeaseRequest) (event.LeaseReply, error) {
+		return fn(ctx, r), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("answer the server: %w", err)
+	}
+	return stop, nil
+}
+
+// Status implements Bus.
+func (l line) Status(ctx context.Context, s event.NodeStatus) (event.NodeDesired, error) {
+	d, err := bus.Request[event.NodeStatus, event.NodeDesired](ctx, l.conn, bus.NodesSubject(s.Node), s)
+	if err != nil {
+		return d, fmt.Errorf("tell the status: %w", err)
+	}
+	return d, nil
+}
+
+// PublishSession implements Bus.
+func (l line) PublishSession(ctx context.Context, s event.Session) error {
+	if err := l.conn.PublishSession(ctx, s); err != nil {
+		return fmt.Errorf("tell session %s: %w", s.ID, err)
+	}
+	return nil
+}

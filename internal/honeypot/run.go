@@ -72,7 +72,9 @@ func Run(ctx context.Context, o RunOptions) error {
 
 func busOptions(id *pki.Client, log *slog.Logger) bus.Options {
 	o := id.BusOptions(log.With("part", "bus"))
-	o.OnDisconnect = func(err error) { log.Warn("no connection to the server; leases hold, session records wait", "error", err) }
+	o.OnDisconnect = func(err error) {
+		log.Warn("no connection to the server; leases hold, session records wait", "error", err)
+	}
 	return o
 }
 

@@ -9,7 +9,6 @@ package egress
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,16 +39,6 @@ const (
 
 // DefaultSubnet is what pots see as their network unless configured otherwise.
 func DefaultSubnet() netip.Prefix { return netip.MustParsePrefix("172.31.0.0/16") }
-
-// RandomSubnet6 makes a unique local /64 (RFC 4193).
-func RandomSubnet6() (netip.Prefix, error) {
-	var a [16]byte
-	if _, err := rand.Read(a[1:6]); err != nil {
-		return netip.Prefix{}, fmt.Errorf("make an IPv6 network: %w", err)
-	}
-	a[0] = 0xfd
-	return netip.PrefixFrom(netip.AddrFrom16(a), 64), nil
-}
 
 // Options describe the network of the pots.
 type Options struct {

@@ -364,3 +364,6 @@ func (f *Front) converse(ctx context.Context, s *event.Session, attacker net.Con
 	})
 	s.BytesIn, s.BytesOut, s.FirstByte, s.Reason = res.BytesIn, res.BytesOut, res.FirstByte, res.Reason
 }
+
+// Close closes the listeners of a front that never ran, or has ended.
+func (f *Front) Close() { f.closeListeners() }

@@ -60,7 +60,8 @@ type BookOptions struct {
 	Advertise  []netip.Addr // endpoint addresses, at most the first of each family is used
 	Ports      Ports        // DefaultPorts where zero
 	Quarantine time.Duration
-	File       string // where leases are kept over a restart
+	KeepPots   time.Duration // how long a pot is wanted after its last lease ended
+	File       string        // where leases are kept over a restart
 	// IsLocal tells addresses of this machine. Flows of a host that is this machine are not masqueraded
 	// on their way: they come from the attacker's own address.
 	IsLocal func(netip.Addr) bool
@@ -79,6 +80,7 @@ type Book struct {
 	leases  map[string]*entry // by id
 	held    map[claim]*entry
 	pots    map[Key]int       // leases per pot
+	left    map[Key]time.Time // when a pot lost its last lease, while it is wanted nevertheless
 	slots   map[Source]*entry // live leases
 	resting map[Source]time.Time
 	next    uint16 // where the search for a port goes on
@@ -152,7 +154,7 @@ func NewBook(o BookOptions) (*Book, error) {
 	}
 	b := &Book{
 		o: o, log: o.Log,
-		leases: make(map[string]*entry), held: make(map[claim]*entry), pots: make(map[Key]int), slots: make(map[Source]*entry), resting: make(map[Source]time.Time),
+		leases: make(map[string]*entry), held: make(map[claim]*entry), pots: make(map[Key]int), left: make(map[Key]time.Time), slots: make(map[Source]*entry), resting: make(map[Source]time.Time),
 		next: o.Ports.First, dirty: make(chan struct{}, 1),
 	}
 	if err := b.load(); err != nil {
@@ -258,6 +260,7 @@ func (b *Book) keep(e *entry) {
 	c := claimOf(e.Attacker, e.Host, e.Service)
 	b.leases[e.ID], b.held[c] = e, e
 	b.pots[c.key]++
+	delete(b.left, c.key)
 }
 
 // place gives an entry an endpoint that is free for all its sources; its own port, if it is.
@@ -338,6 +341,9 @@ func (b *Book) endLocked(e *entry) {
 	delete(b.held, c)
 	if b.pots[c.key]--; b.pots[c.key] <= 0 {
 		delete(b.pots, c.key)
+		if b.o.KeepPots > 0 {
+			b.left[c.key] = b.o.Now()
+		}
 	}
 	b.markDirty()
 }
@@ -394,9 +400,10 @@ func (b *Book) Leases() []event.Lease {
 	return out
 }
 
-// Wanted reports whether a pot has a lease. Before the leases are known, every pot is wanted.
+// Wanted reports whether a pot has a lease, or had one a short while ago. Before the leases are known, every pot is wanted.
 func (b *Book) Wanted(k Key) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.settled || b.pots[k] > 0
+	left, ok := b.left[k]
+	return !b.settled || b.pots[k] > 0 || ok && b.o.Now().Before(left.Add(b.o.KeepPots))
 }

@@ -218,6 +218,22 @@ func TestLeasesSurviveARestart(t *testing.T) {
 	assert.False(t, again.Wanted(pool.Key{Attacker: gone.Attacker, Host: "web"}))
 }
 
+func TestPotIsWantedForAWhileAfterItsLastLease(t *testing.T) {
+	var file string
+	keep := func(o *pool.BookOptions) { o.KeepPots = time.Hour }
+	b, c := newBook(t, func(o *pool.BookOptions) { keep(o); file = o.File })
+	l, err := b.Grant(request(c, "203.0.113.66/32", "web"))
+	require.NoError(t, err)
+	key := pool.Key{Attacker: l.Attacker, Host: l.Host}
+	b.Release(l.Attacker, l.Host, l.Service)
+	assert.True(t, b.Wanted(key))
+	require.NoError(t, b.Save())
+	b, c = newBook(t, func(o *pool.BookOptions) { keep(o); o.File = file })
+	assert.True(t, b.Wanted(key), "after a restart, too")
+	c.now = c.now.Add(time.Hour)
+	assert.False(t, b.Wanted(key))
+}
+
 func TestUnreadableLeasesArePutAside(t *testing.T) {
 	var file string
 	b, _ := newBook(t, func(o *pool.BookOptions) {

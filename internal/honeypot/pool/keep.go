@@ -107,6 +107,12 @@ func (b *Book) expire() {
 			ended = append(ended, e.copy())
 		}
 	}
+	for k, left := range b.left {
+		if !now.Before(left.Add(b.o.KeepPots)) {
+			delete(b.left, k)
+			b.markDirty()
+		}
+	}
 	for s, until := range b.resting {
 		if !until.After(now) {
 			delete(b.resting, s)

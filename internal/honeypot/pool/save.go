@@ -15,6 +15,13 @@ type bookFile struct {
 	Version int          `json:"version"`
 	Leases  []*entry     `json:"leases"`
 	Resting []restedPort `json:"resting"`
+	Left    []leftPot    `json:"left,omitempty"`
+}
+
+type leftPot struct {
+	Attacker netip.Prefix `json:"attacker"`
+	Host     string       `json:"host"`
+	At       time.Time    `json:"at"`
 }
 
 type restedPort struct {
@@ -53,6 +60,9 @@ func (b *Book) load() error {
 			b.resting[Source{Prefix: r.Source, Port: r.Port}] = r.Until
 		}
 	}
+	for _, l := range f.Left {
+		b.left[Key{Attacker: l.Attacker, Host: l.Host}] = l.At
+	}
 	for _, e := range f.Leases {
 		b.keep(e) // those that are over end at the first tick
 		for _, s := range e.sources() {
@@ -77,6 +87,9 @@ func (b *Book) Save() error {
 	}
 	for s, until := range b.resting {
 		f.Resting = append(f.Resting, restedPort{Source: s.Prefix, Port: s.Port, Until: until})
+	}
+	for k, at := range b.left {
+		f.Left = append(f.Left, leftPot{Attacker: k.Attacker, Host: k.Host, At: at})
 	}
 	data, err := json.Marshal(f)
 	b.mu.Unlock()

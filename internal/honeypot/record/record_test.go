@@ -92,8 +92,11 @@ func TestRecordingIsReadBack(t *testing.T) {
 	got.StartedAt = h.StartedAt
 	assert.Equal(t, h, got)
 	assert.Equal(t, []frame{
-		{record.Out, "SSH-2.0-x\r\n"}, {record.In, "\x00\xff\x1b[2J"},
-		{record.Out, big[:record.MaxFrame]}, {record.Out, "b"}, {record.End, "attacker closed"},
+		{record.Out, "SSH-2.0-x\r\n"},
+		{record.In, "\x00\xff\x1b[2J"},
+		{record.Out, big[:record.MaxFrame]},
+		{record.Out, "b"},
+		{record.End, "attacker closed"},
 	}, frames)
 	_, _, err = rec.Close("again")
 	require.Error(t, err)
@@ -152,6 +155,32 @@ func TestRecordingsOfAnAttackerAreBoundedOverRestarts(t *testing.T) {
 	_, truncated, err := rec.Close("end")
 	require.NoError(t, err)
 	assert.True(t, truncated, "more than its share in one recording")
+}
+
+func TestOldestRecordingsGoFirst(t *testing.T) {
+	dir := t.TempDir()
+	bound := func(o *record.VaultOptions) { o.MaxTotal = 100 << 10 }
+	v := openVault(t, dir, bound)
+	sums := make([]string, 0, 4)
+	for i := range 4 {
+		rec, err := v.Begin(headerOf("0123456789a" + string('0'+byte(i))))
+		require.NoError(t, err)
+		rec.Record(record.In, bytes.Repeat([]byte("x"), 29<<10))
+		sum, _, err := rec.Close("end")
+		require.NoError(t, err)
+		if i < 3 {
+			require.NoError(t, os.Chtimes(v.Path(sum), time.Time{}, time.Now().Add(time.Duration(i-10)*time.Minute)))
+		}
+		sums = append(sums, sum)
+	}
+	assert.NoFileExists(t, v.Path(sums[0]))
+	for _, s := range sums[1:] {
+		assert.FileExists(t, v.Path(s))
+	}
+	assert.Equal(t, uint64(1), v.Counts().Removed)
+	v = openVault(t, dir, func(o *record.VaultOptions) { o.MaxTotal = 70 << 10 })
+	assert.NoFileExists(t, v.Path(sums[1]))
+	assert.FileExists(t, v.Path(sums[3]))
 }
 
 func TestFullDiskStopsRecordingNotTheSession(t *testing.T) {

@@ -97,17 +97,14 @@ func (r *Recorder) Close(reason string) (sha256 string, truncated bool, err erro
 	}
 	r.closed = true
 	sha256, err = r.f.finish(reason, time.Since(r.h.StartedAt))
-	r.v.mu.Lock()
-	defer r.v.mu.Unlock()
-	if r.truncated {
-		r.v.counts.Truncated++
+	if full := r.v.finished(r.f.size, r.truncated, err != nil); full {
+		if err := r.v.prune(); err != nil {
+			r.v.log.Warn("old recordings are not removed", "error", err)
+		}
 	}
 	if err != nil {
-		r.v.counts.Failed++
 		return "", true, err
 	}
-	r.v.counts.Recordings++
-	r.v.counts.Bytes += uint64(r.f.size)
 	return sha256, r.truncated, nil
 }
 

@@ -37,6 +37,7 @@ type VaultOptions struct {
 	Dir         string // of the node's state
 	MaxSession  int64  // bytes of one recording; 64 MiB where 0
 	MaxAttacker int64  // bytes of all recordings of one attacker; 1 GiB where 0
+	MaxTotal    int64  // bytes of all recordings, of which the oldest go first; no bound where 0
 	MinFree     uint64 // bytes that stay free on the file system; 1 GiB where 0
 	Log         *slog.Logger
 }
@@ -51,7 +52,10 @@ type Vault struct {
 
 	mu     sync.Mutex
 	used   map[netip.Prefix]int64
+	total  int64 // bytes in the store, where it is bounded
 	counts VaultCounts
+
+	pruning sync.Mutex
 }
 
 // VaultCounts are what happened to recordings since the start.
@@ -60,6 +64,7 @@ type VaultCounts struct {
 	Truncated  uint64 // that hit a bound
 	Failed     uint64 // that could not be written
 	Bytes      uint64 // written
+	Removed    uint64 // for want of room
 }
 
 // OpenVault opens the vault in a folder, which is made where it does not exist.
@@ -92,6 +97,9 @@ func OpenVault(o VaultOptions) (*Vault, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		v.log.Warn("how much attackers have used is not known; counting from zero", "error", err)
 		v.used = make(map[netip.Prefix]int64)
+	}
+	if err := v.prune(); err != nil {
+		return nil, err
 	}
 	return v, nil
 }

@@ -1,0 +1,289 @@
+// Package honeypot is the node: it gives attackers endpoints and pots of their own, stands between
+// both, and tells the server what happened.
+package honeypot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/images"
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
+	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
+	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+)
+
+const (
+	// BuiltinImage is the image of pots that the node builds itself.
+	BuiltinImage = "kokkuri/ssh"
+
+	// NodeStopped is why sessions ended that were open when the node was killed.
+	NodeStopped = "node stopped"
+
+	statusEvery  = 15 * time.Second
+	statusSoon   = 200 * time.Millisecond // changes are told together
+	statusWithin = 10 * time.Second
+	statusRetry  = 2 * time.Second
+	flushWithin  = 3 * time.Second
+	saveEvery    = 30 * time.Second
+)
+
+// Bus is the node's way to its server. All of it may fail, and is tried again, while the server is away.
+type Bus interface {
+	// ServeLeases answers lease requests for the node until stop.
+	ServeLeases(node string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (stop func(), err error)
+	// Status tells the node's status; the answer are the leases that the server knows of.
+	Status(ctx context.Context, s event.NodeStatus) (event.NodeDesired, error)
+	// PublishSession returns when the server's stream has the session.
+	PublishSession(ctx context.Context, s event.Session) error
+}
+
+// Options configure a node.
+type Options struct {
+	Name      string // of the node: a DNS label in lower case
+	Version   string
+	Bus       Bus
+	StateDir  string       // what must survive a restart
+	Advertise []netip.Addr // where hosts reach the endpoints: this machine's addresses
+	Ports     pool.Ports   // of the endpoints; pool.DefaultPorts where zero
+	Engine    string       // address of the Docker engine; engine.DefaultHost where empty
+	Image     string       // of the pots; BuiltinImage, which is built, where empty
+	Files     fs.FS        // what BuiltinImage is built from; the one in this binary where nil
+	Namespace string       // network namespace of the pots; egress.DefaultName where empty
+	Table     string       // nftables table of the endpoints; gate.DefaultTable where empty
+	Subnet    netip.Prefix // of the pots, IPv4; egress.DefaultSubnet where invalid
+
+	Quarantine  time.Duration // how long a released port rests; pool.DefaultQuarantine where 0
+	KeepPots    time.Duration // how long a pot outlives its last lease
+	MaxPots     int           // 256 where 0
+	Limits      engine.Limits // of one pot
+	MaxSessions int           // at once; 4096 where 0
+	PerLease    int           // sessions of one lease at once; 64 where 0
+	Idle        time.Duration // silence that ends a session; 30 minutes where 0
+	Recording   int64         // bytes of one recording; 64 MiB where 0
+	PerAttacker int64         // bytes of all recordings of an attacker; 1 GiB where 0
+	Recordings  int64         // bytes of all recordings, the oldest go first; no bound where 0
+
+	NetNS *netns.NS // where the endpoints are; nil for the process's own namespace
+	Log   *slog.Logger
+}
+
+// Node is one honeypot node.
+type Node struct {
+	o   Options
+	log *slog.Logger
+
+	changed chan struct{}
+
+	mu       sync.Mutex
+	parts    *parts // nil unless it runs
+	image    imageState
+	findings map[string]event.Finding // by subject, of what is no part's own
+}
+
+// New checks the options. Nothing is touched before Run.
+func New(o Options) (*Node, error) {
+	if !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(o.Name) {
+		return nil, fmt.Errorf("node name %q: it has to be 1 to 63 of a-z, 0-9 and -, and start and end with a letter or digit", o.Name)
+	}
+	if o.Bus == nil || o.StateDir == "" {
+		return nil, errors.New("a node needs a bus and a state folder")
+	}
+	if o.Ports == (pool.Ports{}) {
+		o.Ports = pool.DefaultPorts()
+	}
+	if o.Image == "" {
+		o.Image = BuiltinImage
+	}
+	if o.Files == nil {
+		files, err := fs.Sub(images.Files, "ssh")
+		if err != nil {
+			return nil, fmt.Errorf("the image in this binary: %w", err)
+		}
+		o.Files = files
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Node{
+		o: o, log: o.Log, changed: make(chan struct{}, 1), findings: make(map[string]event.Finding),
+	}, nil
+}
+
+// Run is the node until ctx is done. Then nothing is exposed any more and all sessions are closed and
+// told; pots go on running, for the node's next start to find them.
+func (n *Node) Run(ctx context.Context) error {
+	if err := os.MkdirAll(n.o.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make the node's state folder: %w", err)
+	}
+	unlock, err := lock(filepath.Join(n.o.StateDir, "lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := n.checkPorts(); err != nil {
+		return err
+	}
+	p, err := n.open()
+	if err != nil {
+		return err
+	}
+	n.setParts(p)
+	defer n.setParts(nil)
+	n.log.InfoContext(ctx, "node is up", "node", n.o.Name, "addresses", n.o.Advertise,
+		"first_port", n.o.Ports.First, "last_port", n.o.Ports.Last)
+	err = n.work(ctx, p)
+	n.log.InfoContext(context.WithoutCancel(ctx), "node is down", "node", n.o.Name)
+	return err
+}
+
+func (n *Node) setParts(p *parts) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.parts = p
+}
+
+// work runs all parts and ends them in the order in which nothing is lost: first nobody gets in any
+// more, then sessions end, then what they left is told and saved.
+func (n *Node) work(ctx context.Context, p *parts) error {
+	var stack shutdown
+	defer stack.unwind()
+
+	background := context.WithoutCancel(ctx)
+	stack.push(func() { p.close(n.log) })
+	stack.start(background, func(ctx context.Context) {
+		if err := p.book.Run(ctx); err != nil {
+			n.log.ErrorContext(ctx, "leases are not saved", "error", err)
+		}
+	})
+	stack.push(func() {
+		ctx, cancel := context.WithTimeout(background, flushWithin)
+		defer cancel()
+		if err := p.outbox.Flush(ctx); err != nil {
+			n.log.WarnContext(ctx, "session records wait for the next start", "error", err)
+		}
+	})
+	stack.start(background, p.outbox.Run)
+	stack.start(background, func(ctx context.Context) { n.saveUsage(ctx, p) })
+	stack.start(background, p.net.Run)
+	stack.start(background, n.keepImage)
+	stack.start(background, p.pots.Run)
+	stack.start(background, p.front.Run)
+	stack.push(func() {
+		if err := p.gate.Close(); err != nil {
+			n.log.ErrorContext(background, "the gate of the endpoints is not removed", "error", err)
+		}
+	})
+	stack.start(background, p.gate.Run)
+	p.sync(n.log)
+
+	stop, err := n.o.Bus.ServeLeases(n.o.Name, func(ctx context.Context, req event.LeaseRequest) event.LeaseReply {
+		return p.answer(ctx, req, n.log)
+	})
+	if err != nil {
+		return fmt.Errorf("serve lease requests: %w", err)
+	}
+	stack.push(stop)
+	n.report(ctx, p)
+	return nil
+}
+
+func (n *Node) saveUsage(ctx context.Context, p *parts) {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := p.vault.Save(); err != nil {
+				n.log.WarnContext(ctx, "use of disk", "error", err)
+			}
+		}
+	}
+}
+
+// Cleanup removes what a node leaves on the machine: its pots with all they hold, their namespace, and
+// the rules of its endpoints. The state folder stays. The node must not run.
+func Cleanup(ctx context.Context, o Options) error {
+	errs := []error{gate.Remove(o.NetNS, o.Table)}
+	d, err := engine.New(engine.Options{Host: o.Engine, Node: o.Name, Log: o.Log})
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	defer d.Close() //nolint:errcheck // idle connections
+	pots, err := d.List(ctx)
+	errs = append(errs, err)
+	for _, p := range pots {
+		errs = append(errs, d.Remove(ctx, p.ID))
+	}
+	return errors.Join(append(errs, egress.Remove(o.Namespace))...)
+}
+
+// Stats are a node's counters since its start.
+type Stats struct {
+	Front    front.Counts
+	Open     int // sessions
+	Pots     pool.Counts
+	Vault    record.VaultCounts
+	Waiting  int // session records for the server
+	Told     uint64
+	Dropped  uint64 // session records
+	Mended   uint64 // times that the gate was made anew
+	Leases   int
+	PotsHeld int
+}
+
+// Stats returns the node's counters; zero where it does not run.
+func (n *Node) Stats() Stats {
+	n.mu.Lock()
+	p := n.parts
+	n.mu.Unlock()
+	if p == nil {
+		return Stats{}
+	}
+	s := Stats{
+		Pots: p.pots.Counts(), Vault: p.vault.Counts(), Mended: p.gate.Mended(),
+		Leases: len(p.book.Leases()), PotsHeld: len(p.pots.List()),
+	}
+	s.Front, s.Open = p.front.Counts()
+	s.Waiting, s.Told, s.Dropped = p.outbox.Pending()
+	return s
+}
+
+// shutdown ends what was started, the last first.
+type shutdown struct{ ends []func() }
+
+func (s *shutdown) push(end func()) { s.ends = append(s.ends, end) }
+
+// start runs fn in the background; its end cancels fn's context and waits for it.
+func (s *shutdown) start(ctx context.Context, fn func(context.Context)) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn(ctx)
+	}()
+	s.push(func() { cancel(); <-done })
+}
+
+func (s *shutdown) unwind() {
+	for _, end := range slices.Backward(s.ends) {
+		end()
+	}
+	s.ends = nil
+}

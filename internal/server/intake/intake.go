@@ -129,15 +129,15 @@ func (in *Intake) Listen(ctx context.Context) error {
 }
 
 func listenError(network string, a netip.AddrPort, err error) error {
-	mend := "choose another address in syslog.listen_" + network
+	mend := "choose another address in server.syslog.listen_" + network
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		flag := map[string]string{"tcp": "-ltnp", "udp": "-lunp"}[network]
-		mend = fmt.Sprintf("another program has this port: see ss %s 'sport = :%d', stop it, or choose another address in syslog.listen_%s", flag, a.Port(), network)
+		mend = fmt.Sprintf("another program has this port: see ss %s 'sport = :%d', stop it, or choose another address in server.syslog.listen_%s", flag, a.Port(), network)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		mend = "this machine has no such address: see ip address, and correct syslog.listen_" + network
+		mend = "this machine has no such address: see ip address, and correct server.syslog.listen_" + network
 	case errors.Is(err, syscall.EACCES):
-		mend = "only root may listen there: choose a port above 1023 in syslog.listen_" + network
+		mend = "only root may listen there: choose a port above 1023 in server.syslog.listen_" + network
 	}
 	return fmt.Errorf("take syslog at %s/%s: %w; %s", a, network, err, mend)
 }

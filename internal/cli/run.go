@@ -55,7 +55,7 @@ func run(ctx context.Context, name, description string, grammar any, a *app) (co
 			code = int(e)
 		}
 	}()
-	parser, err := a.parser(name, description, grammar)
+	parser, err := a.parser(ctx, name, description, grammar)
 	if err != nil {
 		return a.fail(name, fmt.Errorf("grammar: %w", err))
 	}
@@ -64,13 +64,13 @@ func run(ctx context.Context, name, description string, grammar any, a *app) (co
 		return a.fail(name, err)
 	}
 	a.globals(grammar)
-	if err := a.parsed.Run(ctx, a); err != nil {
+	if err := a.parsed.Run(a); err != nil {
 		return a.fail(name, err)
 	}
 	return ExitDone
 }
 
-func (a *app) parser(name, description string, grammar any) (*kong.Kong, error) {
+func (a *app) parser(ctx context.Context, name, description string, grammar any) (*kong.Kong, error) {
 	variables := map[*kong.Value]string{}
 	options := []kong.Option{
 		kong.Name(name),
@@ -81,7 +81,7 @@ func (a *app) parser(name, description string, grammar any) (*kong.Kong, error) 
 		kong.ValueFormatter(func(v *kong.Value) string {
 			return described(v, variables[v])
 		}),
-		kong.BindTo(context.Background(), (*context.Context)(nil)),
+		kong.BindTo(ctx, (*context.Context)(nil)), // the commands get the run's context
 	}
 	options = append(options, leafMappers()...)
 	parser, err := kong.New(grammar, options...)

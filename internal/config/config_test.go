@@ -229,3 +229,14 @@ func TestSecretsAreHidden(t *testing.T) {
 		t.Errorf("token is %q", got)
 	}
 }
+
+func TestNoneIsAnEmptyList(t *testing.T) {
+	t.Parallel()
+	l := load(t, config.Options{
+		Path:    write(t, "server:\n  syslog: {listen_udp: none, listen_tcp: []}\n"),
+		Environ: []string{"KOKKURI_AGENT_FILES=none"},
+	})
+	if len(l.Server.Syslog.ListenUDP) != 0 || len(l.Server.Syslog.ListenTCP) != 0 || len(l.Agent.Files) != 0 {
+		t.Errorf("%v, %v, %v", l.Server.Syslog.ListenUDP, l.Server.Syslog.ListenTCP, l.Agent.Files)
+	}
+}

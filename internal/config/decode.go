@@ -151,6 +151,10 @@ func (d *decoder) list(n ast.Node, key string, v reflect.Value, tag reflect.Stru
 			d.fail(n, key, "found "+describe(n), "a list", "")
 			return
 		}
+		if scalarText(n) == noneWord {
+			v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+			return
+		}
 		// One value stands for a list of one.
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		d.value(n, key, v.Index(0), tag)

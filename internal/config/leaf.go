@@ -65,6 +65,9 @@ func isSection(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
+// noneWord stands for an empty list.
+const noneWord = "none"
+
 // ParseText sets a leaf from text; elements of lists are separated by commas, an empty text (or the
 // word none) is an empty list. The error's text says what is allowed.
 func ParseText(v reflect.Value, text string) error {
@@ -72,7 +75,7 @@ func ParseText(v reflect.Value, text string) error {
 		return parseScalar(v, text)
 	}
 	list := reflect.MakeSlice(v.Type(), 0, 0)
-	if trimmed := strings.TrimSpace(text); trimmed != "" && trimmed != "none" {
+	if trimmed := strings.TrimSpace(text); trimmed != "" && trimmed != noneWord {
 		for part := range strings.SplitSeq(text, ",") {
 			element := reflect.New(v.Type().Elem()).Elem()
 			if err := parseScalar(element, strings.TrimSpace(part)); err != nil {

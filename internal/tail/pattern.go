@@ -18,6 +18,9 @@ const lookAhead = 10 * time.Minute
 // maxSteps bounds how many files of the past are looked for after a long absence.
 const maxSteps = 800
 
+// maxPath bounds a pattern, for the path goes with each batch.
+const maxPath = 800
+
 // ErrPattern is wrapped by the errors for patterns that cannot be followed.
 var ErrPattern = errors.New("unusable path pattern")
 
@@ -33,6 +36,9 @@ func parsePattern(text string) (pattern, error) {
 	p := pattern{text: text, step: 12 * time.Hour}
 	if !filepath.IsAbs(text) {
 		return p, fmt.Errorf("%w: %q is not an absolute path", ErrPattern, text)
+	}
+	if len(text) > maxPath {
+		return p, fmt.Errorf("%w: it is %d bytes long, at most %d are allowed", ErrPattern, len(text), maxPath)
 	}
 	if strings.ContainsRune(text, 0) {
 		return p, fmt.Errorf("%w: %q contains a NUL", ErrPattern, text)

@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestPatternAt(t *testing.T) {
 
 func TestPatternErrors(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"auth.log", "/var/log/%", "/var/log/%Q", "/var/log/%HOST%/x", "/var/\x00log"} {
+	for _, text := range []string{"auth.log", "/var/log/%", "/var/log/%Q", "/var/log/%HOST%/x", "/var/\x00log", "/" + strings.Repeat("x", 900)} {
 		_, err := parsePattern(text)
 		require.ErrorIs(t, err, ErrPattern, text)
 	}

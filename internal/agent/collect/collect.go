@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,9 +30,10 @@ type Options struct {
 // Collector follows files and publishes their lines.
 type Collector struct {
 	o         Options
-	watcher   *tail.Watcher
 	followers []*tail.Follower
 }
+
+var errTwice = errors.New("it is named twice, and its lines would count twice")
 
 // New makes a collector; it opens no file yet.
 func New(o Options) (*Collector, error) {
@@ -39,11 +41,13 @@ func New(o Options) (*Collector, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder for cursors: %w", err)
 	}
-	c := &Collector{o: o, watcher: tail.NewWatcher(o.Log)}
-	for _, path := range o.Files {
-		f, err := tail.New(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Watcher: c.watcher, Log: o.Log})
+	c := &Collector{o: o}
+	for i, path := range o.Files {
+		if slices.Contains(o.Files[:i], path) {
+			return nil, fmt.Errorf("follow %s: %w", path, errTwice)
+		}
+		f, err := tail.New(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Log: o.Log})
 		if err != nil {
-			c.watcher.Close()
 			return nil, fmt.Errorf("follow %s: %w", path, err)
 		}
 		c.followers = append(c.followers, f)
@@ -53,12 +57,14 @@ func New(o Options) (*Collector, error) {
 
 // Run follows all files until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
-	defer c.watcher.Close()
+	watcher := tail.NewWatcher(c.o.Log)
+	defer watcher.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, len(c.followers))
 	var running sync.WaitGroup
 	for i, f := range c.followers {
+		f.Watch(watcher)
 		running.Go(func() {
 			if errs[i] = f.Run(ctx, c.take); errs[i] != nil {
 				cancel() // one that can't go on must not be overlooked

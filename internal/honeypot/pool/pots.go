@@ -63,10 +63,12 @@ type Network interface {
 type PotsOptions struct {
 	Node     string
 	Engine   Engine
+	Disk     Disk // nil: nobody looks at what pots write
 	Network  Network
-	Capacity int // how many addresses the network has
-	MaxPots  int // 256 where 0
-	Starts   int // how many start at once; 4 where 0
+	Capacity int   // how many addresses the network has
+	MaxPots  int   // 256 where 0
+	Starts   int   // how many start at once; 4 where 0
+	MaxDisk  int64 // bytes that a pot may write; 1 GiB where 0
 	Limits   engine.Limits
 	// Image returns the image for new pots, when it is there.
 	Image func(ctx context.Context) (string, error)
@@ -115,6 +117,7 @@ type pot struct {
 	services map[event.Service]uint16
 	ready    bool // wired, and its services answered
 	died     bool // since it was last looked at
+	full     bool // it wrote more than it may
 	failure  string
 
 	flight *flight
@@ -132,6 +135,9 @@ func NewPots(o PotsOptions) *Pots {
 		o.MaxPots = defaultMaxPots
 	}
 	o.MaxPots = min(o.MaxPots, o.Capacity)
+	if o.MaxDisk == 0 {
+		o.MaxDisk = defaultMaxDisk
+	}
 	if o.Starts == 0 {
 		o.Starts = defaultStarts
 	}
@@ -157,6 +163,9 @@ func (p *Pots) Run(ctx context.Context) {
 	defer wg.Wait()
 	defer close(p.stopped)
 	wg.Go(func() { p.o.Engine.Watch(ctx, func(c engine.Change) { p.changed(ctx, c) }) })
+	if p.o.Disk != nil {
+		wg.Go(func() { p.watchDisk(ctx) })
+	}
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
@@ -266,6 +275,10 @@ func (p *Pots) await(ctx context.Context, k Key) (event.Pot, error) {
 			return event.Pot{}, fmt.Errorf("start a pot: %w", err)
 		}
 		t.lastSeen = time.Now()
+		if t.full {
+			defer p.mu.Unlock()
+			return p.describe(t), ErrDisk
+		}
 		if t.ready && t.flight == nil {
 			out := p.describe(t)
 			p.mu.Unlock()

@@ -262,6 +262,30 @@ func TestFullNode(t *testing.T) {
 	require.Len(t, p.Findings(), 1)
 }
 
+func TestPotThatFillsTheDiskIsEnded(t *testing.T) {
+	f := newFixture(t, "")
+	p := pool.NewPots(pool.PotsOptions{
+		Node: f.node, Engine: f.engine, Disk: f.engine, MaxDisk: 20 << 20, Network: f.net, Capacity: f.net.Capacity(),
+		Image:  func(context.Context) (string, error) { return pottest.Image, nil },
+		Wanted: func(pool.Key) bool { return true },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	bad := bannerOf(t, p, leaseOf(1))
+	bannerOf(t, p, leaseOf(2))
+	_, err := pottest.InPot(t, bad.ID, "head -c 30M /dev/zero > /root/fill")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		c, _, err := f.engine.Inspect(t.Context(), bad.ID)
+		return err == nil && c.State == engine.Stopped && len(p.Findings()) == 1
+	}, 20*time.Second, 50*time.Millisecond)
+	_, _, err = p.Dial(t.Context(), leaseOf(1))
+	require.ErrorIs(t, err, pool.ErrDisk)
+	bannerOf(t, p, leaseOf(2))
+}
+
 func TestForkBombAndMemoryHogHarmNothing(t *testing.T) {
 	f := newFixture(t, "")
 	p, _ := f.pots(t)

@@ -1,0 +1,528 @@
+package honeypot_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("KOKKURI_TEST_NODE") != "" {
+		os.Exit(childNode())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// fakeBus is a server that knows the leases it asked for.
+type fakeBus struct {
+	mu       sync.Mutex
+	away     bool
+	serve    func(context.Context, event.LeaseRequest) event.LeaseReply
+	leases   map[string]event.Lease
+	status   event.NodeStatus
+	sessions map[string]event.Session
+}
+
+func newBus() *fakeBus {
+	return &fakeBus{leases: make(map[string]event.Lease), sessions: make(map[string]event.Session)}
+}
+
+func (b *fakeBus) ServeLeases(_ string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.serve = fn
+	return func() { b.mu.Lock(); defer b.mu.Unlock(); b.serve = nil }, nil
+}
+
+func (b *fakeBus) Status(_ context.Context, s event.NodeStatus) (event.NodeDesired, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away {
+		return event.NodeDesired{}, errors.New("no server")
+	}
+	b.status = s
+	return event.NodeDesired{Leases: slices.Collect(maps.Values(b.leases))}, nil
+}
+
+func (b *fakeBus) PublishSession(_ context.Context, s event.Session) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away {
+		return errors.New("no server")
+	}
+	b.sessions[s.ID] = s
+	return nil
+}
+
+func (b *fakeBus) request(ctx context.Context, req event.LeaseRequest) event.LeaseReply {
+	b.mu.Lock()
+	serve := b.serve
+	b.mu.Unlock()
+	if serve == nil {
+		return event.LeaseReply{Error: "nobody serves"}
+	}
+	reply := serve(ctx, req)
+	if reply.Error == "" {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if req.Op == "grant" {
+			b.leases[reply.Lease.ID] = reply.Lease
+		} else {
+			delete(b.leases, reply.Lease.ID)
+		}
+	}
+	return reply
+}
+
+func (b *fakeBus) ended() []event.Session {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []event.Session
+	for _, s := range b.sessions {
+		if !s.EndedAt.IsZero() {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+type fixture struct {
+	*pottest.Machines
+	bus  *fakeBus
+	opts honeypot.Options
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{Machines: pottest.NewMachines(t), bus: newBus()}
+	name := strings.Trim(fmt.Sprintf("hp-%d-%.30s", os.Getpid(), strings.ToLower(t.Name())), "-")
+	pottest.Engine(t, name) // builds the image, and removes the pots at the end
+	f.opts = honeypot.Options{
+		Name: name, Version: "test", Bus: f.bus, StateDir: t.TempDir(), NetNS: f.Node,
+		Advertise: []netip.Addr{netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("2001:db8:2::20")},
+		Namespace: pottest.Name(t, "kkp"), Image: pottest.Image,
+	}
+	t.Cleanup(func() {
+		assert.NoError(t, honeypot.Cleanup(context.Background(), f.opts))
+		assert.NoFileExists(t, netns.Path(f.opts.Namespace))
+		out, err := exec.Command("docker", "ps", "-aq", "--filter", "label=kokkuri.node="+name).CombinedOutput()
+		assert.NoError(t, err)
+		assert.Empty(t, string(out))
+		out, err = exec.Command("ip", "netns", "exec", f.NodeName, "nft", "list", "ruleset").CombinedOutput()
+		assert.NoError(t, err)
+		assert.Empty(t, string(out))
+	})
+	return f
+}
+
+// run runs a node until stop.
+func (f *fixture) run(t *testing.T) (n *honeypot.Node, stop func()) {
+	t.Helper()
+	n, err := honeypot.New(f.opts)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	t.Cleanup(stop)
+	require.Eventually(t, func() bool {
+		f.bus.mu.Lock()
+		defer f.bus.mu.Unlock()
+		return f.bus.serve != nil
+	}, 20*time.Second, 5*time.Millisecond)
+	return n, stop
+}
+
+func (f *fixture) grant(t *testing.T, attacker string) event.Lease {
+	t.Helper()
+	reply := f.bus.request(t.Context(), event.LeaseRequest{
+		Op: "grant", Attacker: netip.MustParsePrefix(attacker), Host: "web", Service: event.SSH,
+		Seen:    []netip.Addr{netip.MustParseAddr("198.51.100.10"), netip.MustParseAddr("2001:db8:2::10"), netip.MustParseAddr("2001:db8:2::11")},
+		Expires: time.Now().Add(time.Hour),
+	})
+	require.Empty(t, reply.Error)
+	return reply.Lease
+}
+
+func (f *fixture) release(t *testing.T, l event.Lease) {
+	t.Helper()
+	reply := f.bus.request(t.Context(), event.LeaseRequest{Op: "release", Attacker: l.Attacker, Host: l.Host, Service: l.Service})
+	require.Empty(t, reply.Error)
+}
+
+// dial connects from the host to an endpoint.
+func (f *fixture) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	return f.Host.DialTCP(ctx, to)
+}
+
+// login logs in with ssh; the connection is the attacker's.
+func (f *fixture) login(ctx context.Context, to netip.AddrPort, password string) (*ssh.Client, error) {
+	conn, err := f.dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
+	c, chans, reqs, err := ssh.NewClientConn(conn, "web:22", &ssh.ClientConfig{
+		User: "root", Auth: []ssh.AuthMethod{ssh.Password(password)},
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	})
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return ssh.NewClient(c, chans, reqs), nil
+}
+
+// shell logs in and runs a command.
+func (f *fixture) shell(ctx context.Context, to netip.AddrPort, command string) (string, error) {
+	c, err := f.login(ctx, to, "123456")
+	if err != nil {
+		return "", err
+	}
+	defer c.Close() //nolint:errcheck // a test's connection
+	s, err := c.NewSession()
+	if err != nil {
+		return "", err
+	}
+	defer s.Close() //nolint:errcheck // a test's connection
+	out, err := s.CombinedOutput(command)
+	return string(out), err
+}
+
+func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
+	f := newFixture(t)
+	n, stop := f.run(t)
+	one, two := f.grant(t, "203.0.113.66/32"), f.grant(t, "2001:db8:1:66::/64")
+	assert.Equal(t, "198.51.100.20", one.Endpoint.Addr().String())
+	assert.Equal(t, "2001:db8:2::20", two.Endpoint.Addr().String())
+
+	out, err := f.shell(t.Context(), one.Endpoint, "hostname; whoami; echo mine > /root/mine; cat /root/mine")
+	require.NoError(t, err, out)
+	assert.Equal(t, "web\nroot\nmine\n", out)
+	out, err = f.shell(t.Context(), two.Endpoint, "cat /root/mine; ps ax | grep -c '[s]shd:'")
+	require.NoError(t, err, out)
+	assert.Contains(t, out, "No such file")
+	_, err = f.login(t.Context(), one.Endpoint, "wrong")
+	require.ErrorContains(t, err, "unable to authenticate")
+
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 3 }, 20*time.Second, 10*time.Millisecond)
+	for _, s := range f.bus.ended() {
+		assert.Equal(t, f.opts.Name, s.Node)
+		assert.Positive(t, s.BytesIn)
+		assert.Positive(t, s.BytesOut)
+		assert.NotEmpty(t, s.PotID)
+		assert.FileExists(t, filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording))
+		assert.Empty(t, must(filepath.Glob(filepath.Join(f.opts.StateDir, "recordings", "*"))))
+	}
+	require.Eventually(t, func() bool {
+		f.bus.mu.Lock()
+		defer f.bus.mu.Unlock()
+		return len(f.bus.status.Pots) == 2 && len(f.bus.status.Services) == 1
+	}, 20*time.Second, 10*time.Millisecond)
+	assert.Empty(t, f.bus.status.Findings)
+	assert.Equal(t, []event.Service{event.SSH}, f.bus.status.Services)
+	assert.Equal(t, f.opts.Advertise, f.bus.status.Addresses)
+	assert.Equal(t, uint64(3), n.Stats().Front.Accepted)
+
+	// The node stops: nothing is exposed, the pots stay. It starts: lease, pot and files are as before.
+	stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = f.dial(ctx, one.Endpoint)
+	require.Error(t, err)
+	assert.Empty(t, pottest.Run(t, "ip", "netns", "exec", f.NodeName, "nft", "list", "ruleset"))
+	n, _ = f.run(t)
+	out, err = f.shell(t.Context(), one.Endpoint, "cat /root/mine")
+	require.NoError(t, err, out)
+	assert.Equal(t, "mine\n", out)
+	assert.Equal(t, pool.Counts{}, n.Stats().Pots, "no pot had to be touched")
+	assert.Equal(t, one.ID, f.grant(t, "203.0.113.66/32").ID)
+
+	// Its lease ends: its session is cut, its pot goes; the other's stays.
+	c, err := f.login(t.Context(), one.Endpoint, "123456")
+	require.NoError(t, err)
+	f.release(t, one)
+	require.Error(t, c.Wait())
+	require.Eventually(t, func() bool { return n.Stats().PotsHeld == 1 }, 20*time.Second, 10*time.Millisecond)
+	_, err = f.shell(t.Context(), two.Endpoint, "true")
+	require.NoError(t, err)
+	reply := f.bus.request(t.Context(), event.LeaseRequest{Op: "dance"})
+	assert.Contains(t, reply.Error, "grant or release")
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestFiftyAttackersAtOnce(t *testing.T) {
+	f := newFixture(t)
+	f.opts.MaxPots = 64
+	n, _ := f.run(t)
+	const count = 50
+	leases := make([]event.Lease, count)
+	for i := range leases {
+		leases[i] = f.grant(t, fmt.Sprintf("203.0.113.%d/32", i+1))
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	banners := make([]string, count)
+	for i, l := range leases {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			conn, err := f.dial(ctx, l.Endpoint)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close() //nolint:errcheck // a test's connection
+			_ = conn.SetDeadline(time.Now().Add(3 * time.Minute))
+			buf := make([]byte, 64)
+			k, err := conn.Read(buf)
+			if err != nil {
+				t.Errorf("attacker %d: %v", i, err)
+			}
+			banners[i] = string(buf[:k])
+		})
+	}
+	wg.Wait()
+	t.Logf("%d attackers had their pots after %s", count, time.Since(start).Round(time.Millisecond))
+	for _, b := range banners {
+		assert.True(t, strings.HasPrefix(b, "SSH-2.0-OpenSSH"), b)
+	}
+	assert.Equal(t, uint64(count), n.Stats().Pots.Created)
+	assert.Equal(t, count, n.Stats().PotsHeld)
+}
+
+func TestTwoAttackersCannotReachEachOther(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	one, two := f.grant(t, "203.0.113.66/32"), f.grant(t, "203.0.113.67/32")
+	address := func(l event.Lease) string {
+		out, err := f.shell(t.Context(), l.Endpoint, "hostname -I")
+		require.NoError(t, err, out)
+		return out
+	}
+	_ = address(one)
+	var tries strings.Builder
+	tries.WriteString("exec 2>/dev/null; ")
+	for _, a := range strings.Fields(address(two)) {
+		fmt.Fprintf(&tries, "ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged; busybox timeout 1 busybox nc %s 22 </dev/null >/dev/null 2>&1 && echo reached; ", a, a)
+	}
+	for _, a := range []string{"198.51.100.20", "198.51.100.10", "192.0.2.2"} {
+		fmt.Fprintf(&tries, "ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged; ", a)
+	}
+	tries.WriteString("echo done")
+	out, err := f.shell(t.Context(), one.Endpoint, tries.String())
+	require.NoError(t, err, out)
+	assert.Equal(t, "done\n", out)
+}
+
+func TestServerThatIsAway(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	l := f.grant(t, "203.0.113.66/32")
+	f.bus.mu.Lock()
+	f.bus.away = true
+	f.bus.mu.Unlock()
+	out, err := f.shell(t.Context(), l.Endpoint, "echo still here")
+	require.NoError(t, err, out)
+	assert.Empty(t, f.bus.ended())
+	f.bus.mu.Lock()
+	f.bus.away = false
+	f.bus.mu.Unlock()
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, 30*time.Second, 10*time.Millisecond)
+}
+
+func TestServersLeasesAreFollowed(t *testing.T) {
+	f := newFixture(t)
+	n, stop := f.run(t)
+	l := f.grant(t, "203.0.113.66/32")
+	stop()
+	require.NoError(t, os.RemoveAll(f.opts.StateDir))
+	n, _ = f.run(t)
+	require.Eventually(t, func() bool { return n.Stats().Leases == 1 }, 20*time.Second, 10*time.Millisecond)
+	out, err := f.shell(t.Context(), l.Endpoint, "echo here")
+	require.NoError(t, err, out)
+}
+
+func TestEngineThatIsDownIsAFinding(t *testing.T) {
+	f := newFixture(t)
+	proxy := pottest.NewProxy(t)
+	f.opts.Engine = proxy.Host()
+	proxy.Down()
+	n, stop := f.run(t)
+	l := f.grant(t, "203.0.113.66/32")
+	_, err := f.shell(t.Context(), l.Endpoint, "true")
+	require.Error(t, err)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) > 0 }, 20*time.Second, 10*time.Millisecond)
+	assert.Contains(t, f.bus.ended()[0].Reason, "cannot reach the Docker engine")
+	require.Eventually(t, func() bool {
+		f.bus.mu.Lock()
+		defer f.bus.mu.Unlock()
+		return slices.ContainsFunc(f.bus.status.Findings, func(x event.Finding) bool {
+			return x.Subject == "engine" && strings.Contains(x.Mend, "systemctl start docker")
+		})
+	}, 30*time.Second, 10*time.Millisecond)
+	proxy.Up(t)
+	require.Eventually(t, func() bool { return len(n.Findings()) == 0 }, 60*time.Second, 50*time.Millisecond)
+	_, err = f.shell(t.Context(), l.Endpoint, "true")
+	require.NoError(t, err)
+	stop()
+	f.opts.Engine = ""
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	f := newFixture(t)
+	for name, c := range map[string]struct {
+		change func(*honeypot.Options)
+		want   string
+	}{
+		"name":      {func(o *honeypot.Options) { o.Name = "No Good" }, "node name"},
+		"state":     {func(o *honeypot.Options) { o.StateDir = "" }, "state folder"},
+		"ephemeral": {func(o *honeypot.Options) { o.Ports = pool.Ports{First: 30000, Last: 40000} }, "ip_local_port_range"},
+		"addresses": {func(o *honeypot.Options) { o.Advertise = nil }, "endpoint addresses"},
+		"subnet":    {func(o *honeypot.Options) { o.Subnet = netip.MustParsePrefix("10.0.0.0/31") }, "/8 to /28"},
+		"engine":    {func(o *honeypot.Options) { o.Engine = "nonsense" }, "engine address"},
+	} {
+		o := f.opts
+		c.change(&o)
+		n, err := honeypot.New(o)
+		if err == nil {
+			err = n.Run(t.Context())
+		}
+		require.ErrorContains(t, err, c.want, name)
+	}
+
+	l, err := f.Node.ListenTCP(netip.MustParseAddrPort("198.51.100.20:25565"))
+	require.NoError(t, err)
+	n, err := honeypot.New(f.opts)
+	require.NoError(t, err)
+	err = n.Run(t.Context())
+	require.ErrorIs(t, err, honeypot.ErrPorts)
+	require.ErrorContains(t, err, "something listens on port 25565")
+	require.NoError(t, l.Close())
+
+	f.run(t)
+	second, err := honeypot.New(f.opts)
+	require.NoError(t, err)
+	require.ErrorContains(t, second.Run(t.Context()), "another node runs")
+}
+
+func TestAddressOfAnotherMachineIsAFinding(t *testing.T) {
+	f := newFixture(t)
+	f.opts.Advertise = []netip.Addr{netip.MustParseAddr("198.51.100.77")}
+	n, _ := f.run(t)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(n.Findings(), func(x event.Finding) bool { return x.Subject == "advertise" })
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+// childNode is this test's binary as a node that is going to be killed.
+func childNode() int {
+	var o honeypot.Options
+	if err := json.Unmarshal([]byte(os.Getenv("KOKKURI_TEST_NODE")), &o); err != nil {
+		return 3
+	}
+	ns, err := netns.Open(os.Getenv("KOKKURI_TEST_NETNS"))
+	if err != nil {
+		return 4
+	}
+	o.NetNS, o.Bus = ns, newBus()
+	n, err := honeypot.New(o)
+	if err != nil {
+		return 5
+	}
+	if err := n.Run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return 6
+}
+
+func TestKilledNodeLosesNothing(t *testing.T) {
+	f := newFixture(t)
+	_, stop := f.run(t)
+	l := f.grant(t, "203.0.113.66/32")
+	_, err := f.shell(t.Context(), l.Endpoint, "echo before > /root/before")
+	require.NoError(t, err)
+	stop()
+	before := len(f.bus.ended())
+
+	o := f.opts
+	o.Bus, o.NetNS = nil, nil
+	env, err := json.Marshal(o)
+	require.NoError(t, err)
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), "KOKKURI_TEST_NODE="+string(env), "KOKKURI_TEST_NETNS="+f.NodeName)
+	child.Stderr = os.Stderr
+	require.NoError(t, child.Start())
+	var c *ssh.Client
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var err error
+		c, err = f.login(ctx, l.Endpoint, "123456")
+		return err == nil
+	}, 30*time.Second, 50*time.Millisecond)
+	require.NoError(t, child.Process.Kill())
+	_ = child.Wait()
+	require.Error(t, c.Wait(), "the connection died with the process")
+
+	f.run(t)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == before+1 }, 20*time.Second, 10*time.Millisecond)
+	i := slices.IndexFunc(f.bus.ended(), func(s event.Session) bool { return s.Reason == honeypot.NodeStopped })
+	require.GreaterOrEqual(t, i, 0)
+	s := f.bus.ended()[i]
+	assert.True(t, s.Truncated)
+	assert.Greater(t, s.BytesIn, int64(1000))
+	assert.FileExists(t, filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording))
+	out, err := f.shell(t.Context(), l.Endpoint, "cat /root/before")
+	require.NoError(t, err, out)
+	assert.Equal(t, "before\n", out)
+}
+
+func TestBuiltinImage(t *testing.T) {
+	f := newFixture(t)
+	f.opts.Image = ""
+	n, _ := f.run(t)
+	l := f.grant(t, "203.0.113.66/32")
+	_, err := f.shell(t.Context(), l.Endpoint, "true")
+	require.NoError(t, err)
+	assert.Empty(t, n.Findings())
+	d, err := engine.New(engine.Options{})
+	require.NoError(t, err)
+	services, err := d.Services(t.Context(), honeypot.BuiltinImage)
+	require.NoError(t, err)
+	assert.Equal(t, map[event.Service]uint16{event.SSH: 22}, services)
+	require.NoError(t, d.Close())
+}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -184,7 +185,8 @@ func (h *handler) records() {
 	list(h, PathSessions, h.b.Sessions)
 	show(h, PathSessions, "session", h.b.Session)
 	list(h, PathOffences, func(ctx context.Context, f Filter) ([]event.Offence, error) {
-		offences, err := h.b.Offences(ctx, f)
+		found, err := h.b.Offences(ctx, f)
+		offences := slices.Clone(found) // the backend's stay whole
 		for i := range offences {
 			offences[i].Proof = nil // long, and shown with the one offence
 		}

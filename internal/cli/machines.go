@@ -100,9 +100,9 @@ func findingsCell(list []event.Finding) cell {
 	warnings, errs := count(list)
 	switch {
 	case errs > 0:
-		return cell{fmt.Sprintf("%d errors", errs), red}
+		return cell{plural(errs, "error"), red}
 	case warnings > 0:
-		return cell{fmt.Sprintf("%d warnings", warnings), yellow}
+		return cell{plural(warnings, "warning"), yellow}
 	}
 	return cell{"none", dim}
 }

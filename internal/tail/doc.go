@@ -9,5 +9,8 @@
 // can drop it. The cursor file is a journal that a crash can't leave without a whole entry; it is not flushed: it survives
 // a killed process, and a power loss as far as the file system does.
 //
+// What a file holds already when it is seen for the first time is not handed on; what appears later is, from its beginning. A
+// file that was rotated away before its log was ever seen is not looked for.
+//
 // A line is handed on only when its end was seen: half a line may hold half an address.
 package tail

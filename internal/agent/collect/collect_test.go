@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,15 +76,16 @@ func collect(t *testing.T, s *stream, state, file string) (c *Collector, stop fu
 	return c, stop
 }
 
+// write appends lines in one piece: whoever follows the file sees all of them at once.
 func write(t *testing.T, file string, from, to int) (lines []string) {
 	t.Helper()
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	for i := from; i < to; i++ {
 		lines = append(lines, fmt.Sprintf("line %d", i))
-		_, err = fmt.Fprintln(f, lines[len(lines)-1])
-		require.NoError(t, err)
 	}
+	_, err = f.WriteString(strings.Join(lines, "\n") + "\n")
+	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	return lines
 }

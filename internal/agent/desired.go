@@ -141,7 +141,7 @@ func (d *desired) save() error {
 }
 
 func readJSON(path string, into any) error {
-	b, err := os.ReadFile(path) //nolint:gosec // a fixed name in our own state folder
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -143,7 +143,7 @@ func query(ctx context.Context, socket, method, path string) (LocalStatus, error
 	if err != nil {
 		return LocalStatus{}, fmt.Errorf("ask the agent: %w", err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // only read from
 	var s LocalStatus
 	if resp.StatusCode != http.StatusOK {
 		return s, fmt.Errorf("ask the agent: it answers %s", resp.Status)

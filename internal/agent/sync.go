@@ -84,7 +84,7 @@ func (s *syncer) change(ctx context.Context, c event.Change) {
 	s.dirty = true
 	if len(c.Delete) > 0 {
 		if err := s.kernel.Remove(ctx, c.Delete); err != nil {
-			s.log.Error("redirects not removed; mended soon", "error", err)
+			s.log.ErrorContext(ctx, "redirects not removed; mended soon", "error", err)
 		}
 		for _, id := range c.Delete {
 			delete(s.unsent, id)
@@ -102,7 +102,7 @@ func (s *syncer) change(ctx context.Context, c event.Change) {
 	}
 	applied, err := s.kernel.Put(ctx, put)
 	if err != nil {
-		s.log.Error("redirects not applied; mended soon", "error", err)
+		s.log.ErrorContext(ctx, "redirects not applied; mended soon", "error", err)
 	}
 	s.note(applied...)
 }
@@ -115,11 +115,11 @@ func (s *syncer) refresh(ctx context.Context) {
 	defer cancel()
 	d, err := s.uplink.Desired(asked)
 	if err != nil {
-		s.log.Warn("the server doesn't tell what it wants; redirects stay as they are", "error", err)
+		s.log.WarnContext(ctx, "the server doesn't tell what it wants; redirects stay as they are", "error", err)
 		return
 	}
 	if err := s.desired.replace(d); err != nil {
-		s.log.Error("desired state not kept", "error", err)
+		s.log.ErrorContext(ctx, "desired state not kept", "error", err)
 	}
 	s.set(ctx)
 	s.report(ctx, true)
@@ -129,7 +129,7 @@ func (s *syncer) set(ctx context.Context) {
 	want, off := s.desired.wanted(time.Now())
 	applied, err := s.kernel.Set(ctx, want)
 	if err != nil {
-		s.log.Error("not all redirects are as wanted; mended soon", "error", err)
+		s.log.ErrorContext(ctx, "not all redirects are as wanted; mended soon", "error", err)
 	}
 	s.note(applied...)
 	for _, r := range off {
@@ -165,7 +165,7 @@ func (s *syncer) report(ctx context.Context, regular bool) {
 	defer cancel()
 	if err := s.uplink.Status(ctx, status); err != nil {
 		if !errors.Is(err, context.Canceled) {
-			s.log.Warn("status not sent; sent again later", "error", err)
+			s.log.WarnContext(ctx, "status not sent; sent again later", "error", err)
 		}
 		return
 	}

@@ -36,7 +36,7 @@ func (s *Server) listenAPI(ctx context.Context) (serve func(context.Context) err
 func (b backend) Hosts(ctx context.Context) ([]api.Host, error) {
 	stored, err := b.s.store.Hosts(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	enrolledAt := map[string]time.Time{}
 	for _, h := range stored {
@@ -62,7 +62,7 @@ func (b backend) Hosts(ctx context.Context) ([]api.Host, error) {
 func (b backend) Nodes(ctx context.Context) ([]api.Node, error) {
 	stored, err := b.s.store.Nodes(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	told := map[string]event.NodeStatus{}
 	for _, n := range b.s.nodes.all() {
@@ -87,7 +87,7 @@ func (b backend) Nodes(ctx context.Context) ([]api.Node, error) {
 func (b backend) Enroll(ctx context.Context, role, name string, ttl time.Duration) (api.Enrolment, error) {
 	t, err := b.s.ca.NewToken(ctx, b.s.store, pki.Role(role), name, ttl)
 	if err != nil {
-		return api.Enrolment{}, err //nolint:wrapcheck // says what
+		return api.Enrolment{}, err
 	}
 	return api.Enrolment{Role: role, Name: name, Token: t.String(), ExpiresAt: t.Expires}, nil
 }
@@ -105,7 +105,7 @@ func (b backend) RemoveHost(ctx context.Context, name string) error {
 	}
 	b.s.broker.Disconnect(pki.RoleHost, name)
 	if err := b.s.store.RemoveHost(ctx, name); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	b.s.hosts.remove(name)
 	return nil
@@ -124,44 +124,44 @@ func (b backend) RemoveNode(ctx context.Context, name string) error {
 	}
 	b.s.broker.Disconnect(pki.RoleNode, name)
 	b.s.nodes.remove(name)
-	return b.s.store.RemoveNode(ctx, name) //nolint:wrapcheck // says what
+	return b.s.store.RemoveNode(ctx, name)
 }
 
 // Redirects implements api.Records.
 func (b backend) Redirects(ctx context.Context, f api.Filter) ([]event.Redirect, error) {
-	return b.s.store.Redirects(ctx, filter(f)) //nolint:wrapcheck // says what
+	return b.s.store.Redirects(ctx, filter(f))
 }
 
 // Redirect implements api.Records.
 func (b backend) Redirect(ctx context.Context, id string) (event.Redirect, error) {
-	return b.s.store.Redirect(ctx, id) //nolint:wrapcheck // says what
+	return b.s.store.Redirect(ctx, id)
 }
 
 // Offences implements api.Records.
 func (b backend) Offences(ctx context.Context, f api.Filter) ([]event.Offence, error) {
-	return b.s.store.Offences(ctx, filter(f)) //nolint:wrapcheck // says what
+	return b.s.store.Offences(ctx, filter(f))
 }
 
 // Offence implements api.Records.
 func (b backend) Offence(ctx context.Context, id string) (event.Offence, error) {
-	return b.s.store.Offence(ctx, id) //nolint:wrapcheck // says what
+	return b.s.store.Offence(ctx, id)
 }
 
 // Sessions implements api.Records.
 func (b backend) Sessions(ctx context.Context, f api.Filter) ([]event.Session, error) {
-	return b.s.store.Sessions(ctx, filter(f)) //nolint:wrapcheck // says what
+	return b.s.store.Sessions(ctx, filter(f))
 }
 
 // Session implements api.Records.
 func (b backend) Session(ctx context.Context, id string) (event.Session, error) {
-	return b.s.store.Session(ctx, id) //nolint:wrapcheck // says what
+	return b.s.store.Session(ctx, id)
 }
 
 // Attackers implements api.Views.
 func (b backend) Attackers(ctx context.Context, f api.Filter) ([]api.Attacker, error) {
 	found, err := b.s.store.Attackers(ctx, filter(f))
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	out := make([]api.Attacker, len(found))
 	for i, a := range found {
@@ -172,7 +172,7 @@ func (b backend) Attackers(ctx context.Context, f api.Filter) ([]api.Attacker, e
 
 // Pots implements api.Views.
 func (b backend) Pots(ctx context.Context, f api.Filter) ([]event.Pot, error) {
-	return b.s.store.Pots(ctx, filter(f)) //nolint:wrapcheck // says what
+	return b.s.store.Pots(ctx, filter(f))
 }
 
 // Status implements api.Views.
@@ -180,7 +180,7 @@ func (b backend) Status(ctx context.Context) (api.Status, error) {
 	s := b.s
 	bus, err := s.broker.Stats(ctx)
 	if err != nil {
-		return api.Status{}, err //nolint:wrapcheck // says what
+		return api.Status{}, err
 	}
 	evaluated := s.pipeline.position()
 	out := api.Status{
@@ -218,7 +218,7 @@ func (b backend) AddRedirects(ctx context.Context, a api.AddRedirect) ([]event.R
 			return out, api.Refused(err.Error(), "")
 		}
 		if err != nil {
-			return out, err //nolint:wrapcheck // says what
+			return out, err
 		}
 		out = append(out, r)
 	}
@@ -233,21 +233,21 @@ func (b backend) Release(ctx context.Context, s api.Selector) ([]event.Redirect,
 }
 
 func (b backend) release(ctx context.Context, want func(event.Redirect) bool, reason string) ([]event.Redirect, error) {
-	return b.s.decider.Release(ctx, b.s.decider.Board().Live(want), reason) //nolint:wrapcheck // says what
+	return b.s.decider.Release(ctx, b.s.decider.Board().Live(want), reason)
 }
 
 // Pause implements api.Operator. That it is paused is stored first, so that it holds after a crash.
 func (b backend) Pause(ctx context.Context) ([]event.Redirect, error) {
 	if err := b.s.store.SetPaused(ctx, true); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
-	return b.s.decider.Pause(ctx) //nolint:wrapcheck // says what
+	return b.s.decider.Pause(ctx)
 }
 
 // Resume implements api.Operator.
 func (b backend) Resume(ctx context.Context) error {
 	if err := b.s.store.SetPaused(ctx, false); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	b.s.decider.Resume()
 	return nil
@@ -257,7 +257,7 @@ func (b backend) Resume(ctx context.Context) error {
 func (b backend) AllowList(ctx context.Context) ([]api.AllowEntry, error) {
 	stored, err := b.s.store.AllowList(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	out := []api.AllowEntry{}
 	for _, p := range b.s.opts.Config.Allow {
@@ -272,7 +272,7 @@ func (b backend) AllowList(ctx context.Context) ([]api.AllowEntry, error) {
 // AllowAdd implements api.AllowList.
 func (b backend) AllowAdd(ctx context.Context, a api.Allowed) ([]event.Redirect, error) {
 	if err := b.s.store.AllowAdd(ctx, store.Allowed(a)); err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	b.s.allow.Add(a.Prefix)
 	return b.release(ctx, func(r event.Redirect) bool { return a.Prefix.Overlaps(r.Source) }, "the allow-list covers it")
@@ -284,7 +284,7 @@ func (b backend) AllowRemove(ctx context.Context, p netip.Prefix) error {
 		return api.Refused(p.String()+" is on the allow-list by configuration", "remove it from server.allow and restart the server")
 	}
 	if err := b.s.store.AllowRemove(ctx, p); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	b.s.allow.Remove(p)
 	return nil

@@ -16,7 +16,7 @@ const labelsPerName = 256
 
 func newCounters() *counters { return &counters{values: map[string]map[string]int64{}} }
 
-func (c *counters) add(name, label string, n int64) {
+func (c *counters) add(name, label string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	by, ok := c.values[name]
@@ -27,7 +27,7 @@ func (c *counters) add(name, label string, n int64) {
 	if _, ok := by[label]; !ok && len(by) >= labelsPerName {
 		label = "other"
 	}
-	by[label] += n
+	by[label]++
 }
 
 // snapshot copies all counters.

@@ -117,7 +117,7 @@ func (n *nodes) Release(ctx context.Context, r event.Redirect) {
 		err = errors.New(reply.Error)
 	}
 	if err != nil {
-		n.log.Warn("lease not released; the node drops it when it next reports", "node", r.Node, "source", r.Source, "error", err)
+		n.log.WarnContext(ctx, "lease not released; the node drops it when it next reports", "node", r.Node, "source", r.Source, "error", err)
 	}
 }
 

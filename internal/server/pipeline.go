@@ -72,7 +72,7 @@ type pipeline struct {
 func (p *pipeline) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := p.once(ctx); err != nil && ctx.Err() == nil {
-			p.log.Error("the pipeline starts again from its last checkpoint", "error", err)
+			p.log.ErrorContext(ctx, "the pipeline starts again from its last checkpoint", "error", err)
 			pause(ctx, time.Second)
 		}
 	}
@@ -154,7 +154,7 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 }
 
 func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
-	p.counters.add("lines", string(b.Road), 1)
+	p.counters.add("lines", string(b.Road))
 	e := p.parser.Line(line, b.Received)
 	if e.Kind == event.None {
 		return nil
@@ -163,13 +163,13 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 	e.Time = plausible(e.Time, b.Received)
 	switch {
 	case b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin):
-		p.counters.add("events_untrusted", b.Host, 1)
+		p.counters.add("events_untrusted", b.Host)
 		return nil
 	case !p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received):
-		p.counters.add("events_second_road", b.Host+" "+string(b.Road), 1)
+		p.counters.add("events_second_road", b.Host+" "+string(b.Road))
 		return nil
 	}
-	p.counters.add("events", string(e.Kind), 1)
+	p.counters.add("events", string(e.Kind))
 	p.tail.publish(e)
 	at := p.now()
 	offences := p.detector.Observe(pos, e, line)
@@ -185,7 +185,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 			continue
 		}
 		o.ReceivedAt, o.EventAt, o.FiredAt = b.Received, at, p.now()
-		p.counters.add("offences", o.Rule, 1)
+		p.counters.add("offences", o.Rule)
 		if err := p.decider.Offence(ctx, o); err != nil {
 			return fmt.Errorf("decide about offence %s: %w", o.ID, err)
 		}

@@ -29,7 +29,7 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 		"lost": conn.Lost, "malformed": conn.Malformed, "refused": conn.Refused, "dropped": conn.Dropped,
 		"discarded_logs": bus.Logs.Discarded, "discarded_sessions": bus.Sessions.Discarded, "refused_connections": bus.Refused,
 	} {
-		set("bus", label, int64(n)) //nolint:gosec // counts
+		set("bus", label, int64(n))
 	}
 	set("tail", "dropped", s.tail.dropped.Load())
 	for name, n := range s.intake.Stats().Counters() {

@@ -16,7 +16,6 @@ import (
 	"github.com/kokkuri/kokkuri/internal/bus"
 	"github.com/kokkuri/kokkuri/internal/bus/broker"
 	"github.com/kokkuri/kokkuri/internal/config"
-
 	"github.com/kokkuri/kokkuri/internal/pki"
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
@@ -106,7 +105,7 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("state folder: %w (state_dir says where it is)", err)
 	}
 	if s.store, err = store.Open(ctx, store.Options{Path: filepath.Join(Dir(c), "kokkuri.db"), Log: s.part("store")}); err != nil {
-		return err //nolint:wrapcheck // says what and where
+		return err
 	}
 	s.onClose("store", func(context.Context) error { return s.store.Close() })
 	if err := s.startBus(ctx); err != nil {
@@ -137,7 +136,7 @@ func (s *Server) part(name string) *slog.Logger { return s.log.With("part", name
 func (s *Server) startBus(ctx context.Context) (err error) {
 	c := s.opts.Config
 	if s.ca, err = pki.OpenCA(pki.Options{Dir: filepath.Join(Dir(c), "pki"), Log: s.part("pki")}); err != nil {
-		return err //nolint:wrapcheck // says what and where
+		return err
 	}
 	tls, err := s.ca.ServerTLS(c.Bus.Names, []netip.Addr{c.Bus.Listen.Addr()})
 	if err != nil {
@@ -147,10 +146,10 @@ func (s *Server) startBus(ctx context.Context) (err error) {
 		Listen: c.Bus.Listen, TLS: tls, StoreDir: filepath.Join(Dir(c), "bus"), MaxLogBytes: int64(c.Bus.LogBudget),
 		Revoked: s.ca.Revoked, Log: s.part("bus"),
 	}); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	if err := s.broker.Start(ctx); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	s.onClose("bus", s.broker.Stop)
 	if s.conn, err = s.broker.Dial(ctx, bus.Options{Name: "server", Log: s.part("bus")}); err != nil {
@@ -164,7 +163,7 @@ func (s *Server) startBus(ctx context.Context) (err error) {
 func (s *Server) load(ctx context.Context) error {
 	known, err := s.store.Hosts(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	for _, k := range known {
 		s.hosts.put(k.Name, func(h *host) {
@@ -177,7 +176,7 @@ func (s *Server) load(ctx context.Context) error {
 	s.nodes = newNodes(s.callNode, s.part("nodes"))
 	nodes, err := s.store.Nodes(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	for _, n := range nodes {
 		n.Status.Node, n.Status.At = n.Name, n.LastSeen
@@ -186,7 +185,7 @@ func (s *Server) load(ctx context.Context) error {
 	s.allow = decide.NewAllow(s.opts.Config.Allow...)
 	allowed, err := s.store.AllowList(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	for _, a := range allowed {
 		s.allow.Add(a.Prefix)
@@ -198,11 +197,11 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 	c := s.opts.Config
 	live, err := s.store.Redirects(ctx, store.Filter{Live: true})
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	paused, err := s.store.Paused(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	s.pipeline = &pipeline{
 		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, trustUDP: c.Syslog.TrustUDP,
@@ -237,12 +236,12 @@ func (s *Server) openIntake() error {
 
 // run lets all parts work until ctx ends or one of them fails.
 func (s *Server) run(ctx context.Context) error {
-	stopBus, err := s.serveBus()
+	stopBus, err := s.serveBus() //nolint:contextcheck // what it answers has contexts of its own
 	if err != nil {
 		return err
 	}
 	defer stopBus()
-	stopEnrol, err := s.ca.Serve(pki.ServeOptions{Conn: s.conn, Tokens: s.store, OnEnrolled: s.enrolled, Log: s.part("pki")})
+	stopEnrol, err := s.ca.Serve(pki.ServeOptions{Conn: s.conn, Tokens: s.store, OnEnrolled: s.enrolled, Log: s.part("pki")}) //nolint:contextcheck // likewise
 	if err != nil {
 		return fmt.Errorf("answer enrolments: %w", err)
 	}
@@ -273,16 +272,16 @@ func (s *Server) run(ctx context.Context) error {
 	part("pipeline", func(ctx context.Context) error { s.pipeline.run(ctx); return nil })
 	part("sessions", func(ctx context.Context) error { return s.conn.ConsumeSessions(ctx, "store", s.takeSession) })
 	part("commands", api)
-	s.log.Info("server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
+	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
 		"socket", s.opts.Config.Socket, "dry_run", s.opts.Config.DryRun, "paused", s.decider.Paused())
 	if s.opts.Ready != nil {
 		s.opts.Ready(s)
 	}
 	<-ctx.Done()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
+		return err //nolint:wrapcheck // a part's own
 	}
-	s.log.Info("server stops")
+	s.log.InfoContext(ctx, "server stops")
 	return nil
 }
 
@@ -352,7 +351,7 @@ func (s *Server) isOver(ctx context.Context, offence string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, err //nolint:wrapcheck // says what
+		return false, err
 	}
 	return !r.State.Live(), nil
 }
@@ -362,7 +361,7 @@ func (s *Server) loadLogins(ctx context.Context) (*decide.Logins, error) {
 	l := decide.NewLogins(loginSources, loginMemory)
 	saved, err := s.store.Logins(ctx, time.Now().Add(-loginMemory))
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what
+		return nil, err
 	}
 	for _, r := range saved {
 		l.Load(decide.Login{
@@ -386,5 +385,5 @@ func (s savedIn) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
 	for _, k := range c.Gone {
 		out.Gone = append(out.Gone, store.LoginKey(k))
 	}
-	return s.SQLite.SaveCheckpoint(ctx, out) //nolint:wrapcheck // an adapter
+	return s.SQLite.SaveCheckpoint(ctx, out)
 }

@@ -83,7 +83,7 @@ func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeS
 		st.Pots[i].Node = name
 	}
 	if s.nodes.told(st) {
-		s.log.Info("node is there", "node", name, "addresses", st.Addresses, "services", st.Services)
+		s.log.InfoContext(ctx, "node is there", "node", name, "addresses", st.Addresses, "services", st.Services)
 		s.decider.Wake()
 	}
 	if err := s.store.PutNode(ctx, st, time.Now()); err != nil {

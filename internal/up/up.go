@@ -68,10 +68,10 @@ func others(ctx context.Context, o Options, s *server.Server, name string) error
 		ac.Name = name
 	}
 	if err := s.IssueIdentity(ctx, honeypot.IdentityDir(hc), pki.RoleNode, hc.Name); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	if err := s.IssueIdentity(ctx, agent.IdentityDir(ac), pki.RoleHost, ac.Name); err != nil {
-		return err //nolint:wrapcheck // says what
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -92,7 +92,7 @@ func others(ctx context.Context, o Options, s *server.Server, name string) error
 	}
 	running.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+		return err //nolint:wrapcheck // a role's own
 	}
 	return nil
 }

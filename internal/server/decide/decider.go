@@ -188,7 +188,7 @@ func (d *Decider) work(ctx context.Context) {
 			return
 		case j := <-d.jobs:
 			if err := d.carryOut(ctx, j); err != nil {
-				d.log.Error("offence not stored", "offence", j.offence.ID, "error", err)
+				d.log.ErrorContext(ctx, "offence not stored", "offence", j.offence.ID, "error", err)
 				select {
 				case d.failed <- err:
 				default:
@@ -234,7 +234,7 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 	if !stored { // before a restart: the host asks for its whole state
 		return nil
 	}
-	d.log.Info("offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
+	d.log.InfoContext(ctx, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
 		"guesses", o.Count, "outcome", o.Outcome, "endpoint", r.Endpoint, "redirect", r.ID)
 	return d.publish(ctx, r)
 }
@@ -267,7 +267,7 @@ func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
 	if err != nil {
 		r.Reason = err.Error()
 		if !errors.Is(err, ErrNoNode) {
-			d.log.Warn("no lease", "source", r.Source, "host", r.Host, "error", err)
+			d.log.WarnContext(ctx, "no lease", "source", r.Source, "host", r.Host, "error", err)
 		}
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -209,7 +210,7 @@ func TestBreaker(t *testing.T) {
 	w := newWorld()
 	d := start(t, w, func(o *Options) { o.Breaker = NewBreaker(3) })
 	for i := range 5 {
-		decide(t, d, offence(fmt.Sprint(i), fmt.Sprintf("192.0.2.%d/32", 10+i)))
+		decide(t, d, offence(strconv.Itoa(i), fmt.Sprintf("192.0.2.%d/32", 10+i)))
 	}
 	require.Equal(t, "redirected", w.outcome("2"))
 	require.Equal(t, "breaker: too many sources within an hour", w.outcome("3"))
@@ -315,7 +316,7 @@ func TestPauseReleasesEverything(t *testing.T) {
 	w := newWorld()
 	d := start(t, w, nil)
 	for i := range 20 {
-		require.NoError(t, d.Offence(t.Context(), offence(fmt.Sprint(i), fmt.Sprintf("192.0.2.%d/32", 10+i))))
+		require.NoError(t, d.Offence(t.Context(), offence(strconv.Itoa(i), fmt.Sprintf("192.0.2.%d/32", 10+i))))
 	}
 	_, err := d.Pause(t.Context())
 	require.NoError(t, err)

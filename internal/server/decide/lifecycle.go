@@ -41,7 +41,7 @@ func (d *Decider) Add(ctx context.Context, source netip.Prefix, service event.Se
 	if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
 		return event.Redirect{}, fmt.Errorf("store redirect of %s: %w", source, err)
 	}
-	d.log.Info("redirect by hand", "source", source, "host", host, "service", service, "redirect", r.ID)
+	d.log.InfoContext(ctx, "redirect by hand", "source", source, "host", host, "service", service, "redirect", r.ID)
 	return r, d.publish(ctx, r)
 }
 
@@ -64,7 +64,7 @@ func (d *Decider) Release(ctx context.Context, redirects []event.Redirect, reaso
 func (d *Decider) Pause(ctx context.Context) ([]event.Redirect, error) {
 	d.paused.Store(true)
 	d.pending.wait() // what was decided before is released with the rest
-	d.log.Warn("paused: every redirect is released")
+	d.log.WarnContext(ctx, "paused: every redirect is released")
 	return d.Release(ctx, d.board.Live(nil), "paused")
 }
 
@@ -95,7 +95,7 @@ func (d *Decider) Applied(ctx context.Context, host string, applied []event.Appl
 			r.AppliedAt = a.At
 		}
 		if r.Reason = a.Reason; a.State == event.Refused {
-			d.log.Warn("redirect refused by its host", "host", host, "source", r.Source, "redirect", r.ID, "reason", a.Reason)
+			d.log.WarnContext(ctx, "redirect refused by its host", "host", host, "source", r.Source, "redirect", r.ID, "reason", a.Reason)
 		}
 		d.board.Note(r)
 		if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
@@ -114,7 +114,7 @@ func (d *Decider) end(ctx context.Context, r event.Redirect, s event.State, reas
 		d.opts.Notifier.Changed(r.Host, c)
 		d.opts.Leaser.Release(ctx, r)
 		d.opts.Ended(r)
-		d.log.Info("redirect ended", "redirect", r.ID, "source", r.Source, "host", r.Host, "state", s, "reason", reason)
+		d.log.InfoContext(ctx, "redirect ended", "redirect", r.ID, "source", r.Source, "host", r.Host, "state", s, "reason", reason)
 	}
 	return r, nil
 }
@@ -123,7 +123,7 @@ func (d *Decider) expire(ctx context.Context) {
 	now := d.now()
 	for _, r := range d.board.Live(func(r event.Redirect) bool { return !r.ExpiresAt.After(now) }) {
 		if _, err := d.end(ctx, r, event.Expired, ""); err != nil {
-			d.log.Error("expired redirect not stored", "redirect", r.ID, "error", err)
+			d.log.ErrorContext(ctx, "expired redirect not stored", "redirect", r.ID, "error", err)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (d *Decider) lease(ctx context.Context) {
 			continue
 		}
 		if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
-			d.log.Error("leased redirect not stored", "redirect", r.ID, "error", err)
+			d.log.ErrorContext(ctx, "leased redirect not stored", "redirect", r.ID, "error", err)
 			continue
 		}
 		if c, ok := d.board.Replace(r); ok {

@@ -63,7 +63,7 @@ type Options struct {
 	Engine    string       // address of the Docker engine; engine.DefaultHost where empty
 	Image     string       // of the pots; BuiltinImage, which is built, where empty
 	Files     fs.FS        // what BuiltinImage is built from; the one in this binary where nil
-	Namespace string       // network namespace of the pots; egress.DefaultName where empty
+	Namespace string       // network namespace of the pots; NamespaceOf(Name) where empty
 	Table     string       // nftables table of the endpoints; gate.DefaultTable where empty
 	Subnet    netip.Prefix // of the pots, IPv4; egress.DefaultSubnet where invalid
 
@@ -95,6 +95,9 @@ type Node struct {
 	findings map[string]event.Finding // by subject, of what is no part's own
 }
 
+// NamespaceOf is the network namespace of a node's pots: each node of a machine has its own.
+func NamespaceOf(node string) string { return egress.DefaultName + "-" + node }
+
 // New checks the options. Nothing is touched before Run.
 func New(o Options) (*Node, error) {
 	if !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(o.Name) {
@@ -108,6 +111,9 @@ func New(o Options) (*Node, error) {
 	}
 	if o.Image == "" {
 		o.Image = BuiltinImage
+	}
+	if o.Namespace == "" {
+		o.Namespace = NamespaceOf(o.Name)
 	}
 	if o.Files == nil {
 		files, err := fs.Sub(images.Files, "ssh")
@@ -230,6 +236,9 @@ func Cleanup(ctx context.Context, o Options) error {
 	errs = append(errs, err)
 	for _, p := range pots {
 		errs = append(errs, d.Remove(ctx, p.ID))
+	}
+	if o.Namespace == "" {
+		o.Namespace = NamespaceOf(o.Name)
 	}
 	return errors.Join(append(errs, egress.Remove(o.Namespace))...)
 }

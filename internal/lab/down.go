@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/kokkuri/kokkuri/internal/honeypot"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
@@ -52,7 +53,7 @@ func (l *Lab) removeNode(ctx context.Context) error {
 	}
 	return errors.Join(
 		l.removeLabelled(ctx, engine.LabelNode+"="+NodeName),
-		egress.Remove(egress.DefaultName),
+		egress.Remove(honeypot.NamespaceOf(NodeName)),
 		gate.Remove(nil, gate.DefaultTable),
 	)
 }

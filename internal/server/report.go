@@ -77,6 +77,7 @@ func (s *Server) findings() []event.Finding {
 			out = append(out, f)
 		}
 	}
+	out = append(out, s.intake.Findings()...)
 	second := s.counters.snapshot()["events_second_road"]
 	for _, label := range slices.Sorted(maps.Keys(second)) {
 		host, road, _ := strings.Cut(label, " ")

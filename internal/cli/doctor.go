@@ -53,7 +53,7 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 	default:
 		list = append(list, fileFinding(l.Path))
 	}
-	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Engine: a.roles.Checks.Engine, Rules: a.roles.Checks.Rules})...)
+	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Rules: a.roles.Checks.Rules})...)
 	list = sorted(list)
 	if a.wantsJSON(o) {
 		if err := a.json(map[string]any{"ok": !doctor.Failed(list), "findings": list}); err != nil {

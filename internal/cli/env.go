@@ -88,6 +88,5 @@ type LabOptions struct {
 
 // Checks are what doctor can't look at by itself.
 type Checks struct {
-	Engine func(ctx context.Context, c config.Honeypot) []event.Finding
-	Rules  func(file string) error
+	Rules func(file string) error // validates a rules file
 }

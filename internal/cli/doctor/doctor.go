@@ -23,8 +23,6 @@ type Options struct {
 	Roles  []config.Role // server, honeypot, agent
 	// Root is the folder under which /proc, /sys, /lib and /var are found; empty: the real ones.
 	Root string
-	// Engine looks at the Docker Engine; nil: not looked at.
-	Engine func(ctx context.Context, c config.Honeypot) []event.Finding
 	// Rules reads a rules file; nil: not looked at.
 	Rules func(file string) error
 }
@@ -46,10 +44,7 @@ func Look(ctx context.Context, o Options) []event.Finding {
 		checks = append(checks, m.logs(o.Config.Agent), m.forwardPolicy(o.Config.Agent))
 	}
 	if slices.Contains(o.Roles, config.RoleHoneypot) {
-		checks = append(checks, m.namespaces, m.portRange(o.Config.Honeypot.PortRange))
-		if o.Engine != nil {
-			checks = append(checks, func(ctx context.Context) []event.Finding { return o.Engine(ctx, o.Config.HoneypotConfig()) })
-		}
+		checks = append(checks, m.namespaces, m.portRange(o.Config.Honeypot.PortRange), engine(o.Config.Honeypot.Engine))
 	}
 	var out []event.Finding
 	for _, c := range checks {

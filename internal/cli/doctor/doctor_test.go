@@ -1,10 +1,12 @@
 package doctor
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -182,16 +184,49 @@ func TestKernel(t *testing.T) {
 	require.Equal(t, OK, only(t, m.namespaces(t.Context())).Level)
 }
 
+func TestEngine(t *testing.T) {
+	t.Parallel()
+	const seccomp = `"SecurityOptions":["name=seccomp,profile=default"`
+	for name, test := range map[string]struct {
+		version, info string
+		want          []string // levels and parts of texts
+	}{
+		"as it should be": {`{"Version":"20.10.24","ApiVersion":"1.41"}`, `{"LiveRestoreEnabled":true,` + seccomp + `,"name=userns"]}`, []string{"ok: Docker Engine 20.10.24 answers"}},
+		"as installed": {
+			`{"Version":"20.10.24","ApiVersion":"1.41"}`, `{"LiveRestoreEnabled":false,` + seccomp + `]}`,
+			[]string{"ok: Docker", "warning: live-restore is off", "warning: userns-remap is off"},
+		},
+		"without seccomp": {`{"Version":"20.10.24","ApiVersion":"1.41"}`, `{"LiveRestoreEnabled":true,"SecurityOptions":["name=userns"]}`, []string{"ok: Docker", "error: it runs containers without seccomp"}},
+		"too old":         {`{"Version":"18.06","ApiVersion":"1.38"}`, `{}`, []string{"error: Docker Engine 18.06 speaks API 1.38, too old"}},
+		"something else":  {`hello`, `{}`, []string{"error: the Docker Engine at"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer := test.info
+				if r.URL.Path == "/version" {
+					answer = test.version
+				}
+				_, _ = io.WriteString(w, answer)
+			}))
+			defer s.Close()
+			found := engine("tcp://" + s.Listener.Addr().String())(t.Context())
+			require.Len(t, found, len(test.want))
+			for i, f := range found {
+				require.Contains(t, f.Level+": "+f.Text, test.want[i])
+				require.True(t, f.Level == OK || f.Mend != "")
+			}
+		})
+	}
+}
+
 func TestLookAtRoles(t *testing.T) {
 	t.Parallel()
-	l, err := config.Load(config.Options{Environ: []string{"KOKKURI_SERVER_RULES=/etc/kokkuri/rules.yaml", "KOKKURI_STATE_DIR=" + t.TempDir()}})
+	l, err := config.Load(config.Options{Environ: []string{"KOKKURI_SERVER_RULES=/etc/kokkuri/rules.yaml", "KOKKURI_STATE_DIR=" + t.TempDir(), "KOKKURI_HONEYPOT_ENGINE=unix:///nonexistent.sock"}})
 	require.NoError(t, err)
 	o := Options{
 		Config: l.Up, Roles: []config.Role{config.RoleServer, config.RoleHoneypot, config.RoleAgent},
 		Rules: func(string) error { return errors.New("rules.yaml:3: no such rule") },
-		Engine: func(_ context.Context, c config.Honeypot) []event.Finding {
-			return failed("engine", "down: "+c.Engine, "systemctl start docker")
-		},
 	}
 	found := map[string]event.Finding{}
 	for _, f := range Look(t.Context(), o) {
@@ -202,7 +237,7 @@ func TestLookAtRoles(t *testing.T) {
 	}
 	require.Equal(t, "rules.yaml:3: no such rule", found["rules"].Text)
 	require.Equal(t, "kokkuri rules test /etc/kokkuri/rules.yaml", found["rules"].Mend)
-	require.Equal(t, "down: unix:///var/run/docker.sock", found["engine"].Text)
+	require.Equal(t, "the Docker Engine at unix:///nonexistent.sock: nobody answers", found["engine"].Text)
 	for _, subject := range []string{"privileges", "state folder", "bus tcp/12666", "nftables", "kernel", "network namespaces", "endpoint ports", "log /var/log/auth.log", "forwarding"} {
 		require.Contains(t, found, subject)
 	}

@@ -336,7 +336,7 @@ func TestTwoAttackersCannotReachEachOther(t *testing.T) {
 	_ = address(one)
 	var tries strings.Builder
 	tries.WriteString("exec 2>/dev/null; ")
-	for _, a := range strings.Fields(address(two)) {
+	for a := range strings.FieldsSeq(address(two)) {
 		fmt.Fprintf(&tries, "ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged; busybox timeout 1 busybox nc %s 22 </dev/null >/dev/null 2>&1 && echo reached; ", a, a)
 	}
 	for _, a := range []string{"198.51.100.20", "198.51.100.10", "192.0.2.2"} {
@@ -366,11 +366,11 @@ func TestServerThatIsAway(t *testing.T) {
 
 func TestServersLeasesAreFollowed(t *testing.T) {
 	f := newFixture(t)
-	n, stop := f.run(t)
+	_, stop := f.run(t)
 	l := f.grant(t, "203.0.113.66/32")
 	stop()
 	require.NoError(t, os.RemoveAll(f.opts.StateDir))
-	n, _ = f.run(t)
+	n, _ := f.run(t)
 	require.Eventually(t, func() bool { return n.Stats().Leases == 1 }, 20*time.Second, 10*time.Millisecond)
 	out, err := f.shell(t.Context(), l.Endpoint, "echo here")
 	require.NoError(t, err, out)
@@ -448,18 +448,30 @@ func TestAddressOfAnotherMachineIsAFinding(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
+// child are the options of a node in a process of its own.
+type child struct {
+	Name      string       `json:"name"`
+	StateDir  string       `json:"state_dir"`
+	Advertise []netip.Addr `json:"advertise"`
+	Namespace string       `json:"namespace"`
+	Image     string       `json:"image"`
+	NetNS     string       `json:"netns"`
+}
+
 // childNode is this test's binary as a node that is going to be killed.
 func childNode() int {
-	var o honeypot.Options
-	if err := json.Unmarshal([]byte(os.Getenv("KOKKURI_TEST_NODE")), &o); err != nil {
+	var c child
+	if err := json.Unmarshal([]byte(os.Getenv("KOKKURI_TEST_NODE")), &c); err != nil {
 		return 3
 	}
-	ns, err := netns.Open(os.Getenv("KOKKURI_TEST_NETNS"))
+	ns, err := netns.Open(c.NetNS)
 	if err != nil {
 		return 4
 	}
-	o.NetNS, o.Bus = ns, newBus()
-	n, err := honeypot.New(o)
+	n, err := honeypot.New(honeypot.Options{
+		Name: c.Name, StateDir: c.StateDir, Advertise: c.Advertise, Namespace: c.Namespace, Image: c.Image,
+		NetNS: ns, Bus: newBus(),
+	})
 	if err != nil {
 		return 5
 	}
@@ -478,14 +490,15 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 	stop()
 	before := len(f.bus.ended())
 
-	o := f.opts
-	o.Bus, o.NetNS = nil, nil
-	env, err := json.Marshal(o)
+	env, err := json.Marshal(child{
+		Name: f.opts.Name, StateDir: f.opts.StateDir, Advertise: f.opts.Advertise,
+		Namespace: f.opts.Namespace, Image: f.opts.Image, NetNS: f.NodeName,
+	})
 	require.NoError(t, err)
-	child := exec.CommandContext(t.Context(), os.Args[0])
-	child.Env = append(os.Environ(), "KOKKURI_TEST_NODE="+string(env), "KOKKURI_TEST_NETNS="+f.NodeName)
-	child.Stderr = os.Stderr
-	require.NoError(t, child.Start())
+	process := exec.CommandContext(t.Context(), os.Args[0])
+	process.Env = append(os.Environ(), "KOKKURI_TEST_NODE="+string(env))
+	process.Stderr = os.Stderr
+	require.NoError(t, process.Start())
 	var c *ssh.Client
 	require.Eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -494,15 +507,16 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 		c, err = f.login(ctx, l.Endpoint, "123456")
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
-	require.NoError(t, child.Process.Kill())
-	_ = child.Wait()
+	require.NoError(t, process.Process.Kill())
+	_ = process.Wait()
 	require.Error(t, c.Wait(), "the connection died with the process")
 
 	f.run(t)
 	require.Eventually(t, func() bool { return len(f.bus.ended()) == before+1 }, 20*time.Second, 10*time.Millisecond)
-	i := slices.IndexFunc(f.bus.ended(), func(s event.Session) bool { return s.Reason == honeypot.NodeStopped })
+	sessions := f.bus.ended()
+	i := slices.IndexFunc(sessions, func(s event.Session) bool { return s.Reason == honeypot.NodeStopped })
 	require.GreaterOrEqual(t, i, 0)
-	s := f.bus.ended()[i]
+	s := sessions[i]
 	assert.True(t, s.Truncated)
 	assert.Greater(t, s.BytesIn, int64(1000))
 	assert.FileExists(t, filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording))

@@ -14,6 +14,7 @@ import (
 const (
 	statusEvery = 30 * time.Second
 	askTimeout  = 5 * time.Second
+	firstRetry  = 100 * time.Millisecond // doubled from one to the next, up to statusEvery
 )
 
 // kernel is what redirects are put into (package divert).
@@ -42,11 +43,16 @@ type syncer struct {
 
 	unsent map[string]event.Applied // what the server doesn't know yet, by redirect
 	dirty  bool                     // the state on disk is older than ours
+	again  *time.Timer              // until what the server did not answer is tried again
+	pause  time.Duration            // before the next try
 }
 
 // run works until ctx ends. First it puts into the kernel what an earlier run knew.
 func (s *syncer) run(ctx context.Context) {
 	s.unsent = map[string]event.Applied{}
+	s.again = time.NewTimer(statusEvery)
+	defer s.again.Stop()
+	s.answered()
 	s.set(ctx)
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
@@ -58,6 +64,9 @@ func (s *syncer) run(ctx context.Context) {
 		case c := <-s.changes:
 			s.change(ctx, c)
 		case <-s.ask:
+			s.answered() // a server that starts is connected before it answers: try again soon, not late
+			s.refresh(ctx)
+		case <-s.again.C:
 			s.refresh(ctx)
 		case <-tick.C:
 			s.refresh(ctx)
@@ -69,6 +78,17 @@ func (s *syncer) run(ctx context.Context) {
 			s.persist()
 		}
 	}
+}
+
+// answered ends trying again, unanswered has it tried again after a pause.
+func (s *syncer) answered() {
+	s.again.Stop()
+	s.pause = firstRetry
+}
+
+func (s *syncer) unanswered() {
+	s.again.Reset(s.pause)
+	s.pause = min(2*s.pause, statusEvery)
 }
 
 // change is the fast path: one step of the desired state goes straight into the kernel.
@@ -116,8 +136,10 @@ func (s *syncer) refresh(ctx context.Context) {
 	d, err := s.uplink.Desired(asked)
 	if err != nil {
 		s.log.WarnContext(ctx, "the server doesn't tell what it wants; redirects stay as they are", "error", err)
+		s.unanswered()
 		return
 	}
+	s.answered()
 	if err := s.desired.replace(d); err != nil {
 		s.log.ErrorContext(ctx, "desired state not kept", "error", err)
 	}
@@ -167,6 +189,7 @@ func (s *syncer) report(ctx context.Context, regular bool) {
 		if !errors.Is(err, context.Canceled) {
 			s.log.WarnContext(ctx, "status not sent; sent again later", "error", err)
 		}
+		s.unanswered()
 		return
 	}
 	clear(s.unsent)

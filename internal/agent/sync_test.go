@@ -180,6 +180,23 @@ func TestSyncGoesOnWithoutTheServer(t *testing.T) {
 	eventually(t, a, "1")
 }
 
+// A server that starts takes connections before it answers.
+func TestSyncAsksAgainSoon(t *testing.T) {
+	t.Parallel()
+	a := newAround()
+	a.set(func() { a.down, a.server.Redirects = true, []event.Redirect{redirect("1")} })
+	s, _ := running(t, a, t.TempDir())
+	s.ask <- struct{}{}
+	require.Eventually(t, func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.asked >= 2 }, 5*time.Second, time.Millisecond)
+	a.set(func() { a.down = false })
+	eventually(t, a, "1")
+	require.Eventually(t, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.told["1"].State == event.Active
+	}, 5*time.Second, time.Millisecond)
+}
+
 func TestReleaseStaysReleased(t *testing.T) {
 	t.Parallel()
 	a, dir := newAround(), t.TempDir()

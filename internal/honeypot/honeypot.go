@@ -37,7 +37,7 @@ const (
 	statusEvery  = 15 * time.Second
 	statusSoon   = 200 * time.Millisecond // changes are told together
 	statusWithin = 10 * time.Second
-	statusRetry  = 2 * time.Second
+	statusRetry  = 250 * time.Millisecond
 	flushWithin  = 3 * time.Second
 	saveEvery    = 30 * time.Second
 )
@@ -57,15 +57,16 @@ type Options struct {
 	Name      string // of the node: a DNS label in lower case
 	Version   string
 	Bus       Bus
-	StateDir  string       // what must survive a restart
-	Advertise []netip.Addr // where hosts reach the endpoints: this machine's addresses
-	Ports     pool.Ports   // of the endpoints; pool.DefaultPorts where zero
-	Engine    string       // address of the Docker engine; engine.DefaultHost where empty
-	Image     string       // of the pots; BuiltinImage, which is built, where empty
-	Files     fs.FS        // what BuiltinImage is built from; the one in this binary where nil
-	Namespace string       // network namespace of the pots; NamespaceOf(Name) where empty
-	Table     string       // nftables table of the endpoints; gate.DefaultTable where empty
-	Subnet    netip.Prefix // of the pots, IPv4; egress.DefaultSubnet where invalid
+	Connected <-chan struct{} // receives when the bus is connected anew; may be nil
+	StateDir  string          // what must survive a restart
+	Advertise []netip.Addr    // where hosts reach the endpoints: this machine's addresses
+	Ports     pool.Ports      // of the endpoints; pool.DefaultPorts where zero
+	Engine    string          // address of the Docker engine; engine.DefaultHost where empty
+	Image     string          // of the pots; BuiltinImage, which is built, where empty
+	Files     fs.FS           // what BuiltinImage is built from; the one in this binary where nil
+	Namespace string          // network namespace of the pots; NamespaceOf(Name) where empty
+	Table     string          // nftables table of the endpoints; gate.DefaultTable where empty
+	Subnet    netip.Prefix    // of the pots, IPv4; egress.DefaultSubnet where invalid
 
 	Quarantine  time.Duration // how long a released port rests; pool.DefaultQuarantine where 0
 	KeepPots    time.Duration // how long a pot outlives its last lease

@@ -50,7 +50,9 @@ func Run(ctx context.Context, o RunOptions) error {
 		Limits:      engine.Limits{Memory: int64(c.Limits.Memory), Pids: int64(c.Limits.PIDs), CPUs: float64(c.Limits.MilliCPUs) / 1000},
 		MaxSessions: c.Limits.Sessions, Recording: int64(c.Limits.Recording), Recordings: int64(c.Limits.Recordings), Log: o.Log,
 	}
-	conn, err := bus.Dial(ctx, busOptions(id, o.Log))
+	connected := make(chan struct{}, 1)
+	opts.Connected = connected
+	conn, err := bus.Dial(ctx, busOptions(id, connected, o.Log))
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
@@ -70,8 +72,14 @@ func Run(ctx context.Context, o RunOptions) error {
 	return n.Run(ctx)
 }
 
-func busOptions(id *pki.Client, log *slog.Logger) bus.Options {
+func busOptions(id *pki.Client, connected chan<- struct{}, log *slog.Logger) bus.Options {
 	o := id.BusOptions(log.With("part", "bus"))
+	o.OnReconnect = func() {
+		select {
+		case connected <- struct{}{}:
+		default: // it is told already
+		}
+	}
 	o.OnDisconnect = func(err error) {
 		log.Warn("no connection to the server; leases hold, session records wait", "error", err)
 	}

@@ -43,6 +43,7 @@ func (n *Node) report(ctx context.Context, p *parts) {
 				next.Reset(statusSoon)
 			}
 			continue
+		case <-n.o.Connected: // until it hears of us a server that started anew takes us for gone
 		case <-next.C:
 		}
 		err := n.tell(ctx, p)

@@ -68,7 +68,9 @@ func start(ctx context.Context, o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.kernel, err = divert.New(kernelOptions(o.Config, o.Log)); err != nil {
+	kernelOpts := kernelOptions(o.Config, o.Log)
+	kernelOpts.Changed = a.askAnew
+	if a.kernel, err = divert.New(kernelOpts); err != nil {
 		return nil, fmt.Errorf("prepare the kernel: %w", err)
 	}
 	a.sync = &syncer{
@@ -79,7 +81,7 @@ func start(ctx context.Context, o Options) (*Agent, error) {
 		URLs: id.Servers, TLS: id.TLS, Name: "agent " + id.Name, Log: o.Log.With("part", "bus"),
 		OnReconnect: a.askAnew,
 		OnDisconnect: func(err error) {
-			o.Log.Warn("no connection to the server; lines wait, redirects stay", "error", err)
+			o.Log.WarnContext(ctx, "no connection to the server; lines wait, redirects stay", "error", err)
 		},
 	}); err != nil {
 		return nil, fmt.Errorf("connect to the server: %w", err)
@@ -145,7 +147,7 @@ func (a *Agent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.log.Info("agent runs", "host", a.name, "version", a.opts.Version, "services", a.opts.Config.Services, "files", a.opts.Config.Files)
+	a.log.InfoContext(ctx, "agent runs", "host", a.name, "version", a.opts.Version, "services", a.opts.Config.Services, "files", a.opts.Config.Files)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var parts sync.WaitGroup
 	part := func(what string, run func(context.Context) error) {
@@ -163,10 +165,10 @@ func (a *Agent) run(ctx context.Context) error {
 	<-ctx.Done()
 	parts.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
+		return err //nolint:wrapcheck // a part's own
 	}
 	// Redirects stay in the kernel for the minutes that a restart takes; they expire by themselves.
-	a.log.Info("agent stops; redirects expire by themselves unless it starts again")
+	a.log.InfoContext(ctx, "agent stops; redirects expire by themselves unless it starts again")
 	return nil
 }
 
@@ -210,7 +212,7 @@ func (a *Agent) Status(ctx context.Context, s event.HostStatus) error {
 	return nil
 }
 
-var errNotConnected = errors.New("not connected to the server") //nolint:gochecknoglobals // a sentinel
+var errNotConnected = errors.New("not connected to the server")
 
 func kernelOptions(c config.Agent, log *slog.Logger) divert.Options {
 	return divert.Options{

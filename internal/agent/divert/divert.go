@@ -34,6 +34,8 @@ type Options struct {
 	Tick     time.Duration // how often everything is compared; 30 s, or half of Renew where that is less
 	Idle     time.Duration // how long the table and sysctls stay when nothing is redirected any more; 1 min
 
+	Changed func() // called when Run made something else of a redirect than Set and Put told; may be nil
+
 	NetNS int // file descriptor of the network namespace to work in; 0: the process's own
 	Log   *slog.Logger
 	Now   func() time.Time
@@ -66,6 +68,8 @@ type Divert struct {
 	waiting map[key]*waiting // whose connections are to be cut
 	cutNow  chan struct{}
 	wake    chan struct{}
+
+	noted bool // something became of a redirect
 
 	touched atomic.Bool // others changed our table
 	foreign atomic.Bool // others changed rules of their own
@@ -221,6 +225,7 @@ func (d *Divert) note(id string, s event.State, reason string) {
 	if was, ok := d.applied[id]; ok && was.State == s && was.Reason == reason {
 		return
 	}
+	d.noted = true
 	d.applied[id] = event.Applied{ID: id, State: s, Reason: reason, At: d.o.Now()}
 }
 

@@ -163,7 +163,9 @@ func TestDockersPolicyDropIsReportedOrOpened(t *testing.T) {
 func TestChangedFirewallIsNoticed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).routed()
-	d, _ := w.start(w.options())
+	o, told := w.options(), make(chan struct{}, 8)
+	o.Changed = func() { told <- struct{}{} }
+	d, _ := w.start(o)
 	got, err := d.Set(t.Context(), desiredOf(redirectOf("a", attacker4+"/32", node4+":20001")))
 	requireActive(t, got, err)
 	w.docker("iptables-nft")
@@ -175,6 +177,10 @@ func TestChangedFirewallIsNoticed(t *testing.T) {
 	})
 	assert.NotContains(t, w.table(), attacker4)
 	assert.Equal(t, "host "+attacker4, w.attacker.meets(host4+":22"), "better the real host than a black hole that shows something is up")
+	<-told
+	w.host.run("iptables-nft", "-P", "FORWARD", "ACCEPT")
+	<-told
+	assert.Contains(t, w.table(), attacker4)
 }
 
 func TestUFWIsNamed(t *testing.T) {

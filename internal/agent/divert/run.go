@@ -58,16 +58,25 @@ func (d *Divert) Run(ctx context.Context) error {
 
 // mend compares and mends once, where it is known what is wanted.
 func (d *Divert) mend(ctx context.Context) error {
+	noted, err := d.compare(ctx)
+	if noted && d.o.Changed != nil {
+		d.o.Changed()
+	}
+	return err
+}
+
+func (d *Divert) compare(ctx context.Context) (noted bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.known {
-		return nil
+		return false, nil
 	}
-	err := d.reconcile(ctx)
+	d.noted = false
+	err = d.reconcile(ctx)
 	if ctx.Err() == nil {
 		d.fail("redirects", err)
 	}
-	return err
+	return d.noted, err
 }
 
 func (d *Divert) poke() {

@@ -87,6 +87,7 @@ type ServerSection struct {
 	DryRun     bool           `yaml:"dry_run" negatable:"" help:"Decide and record, but redirect nobody."`
 	Breaker    Breaker        `yaml:"breaker" embed:"" prefix:"breaker-"`
 	ExemptDays int            `yaml:"exempt_days" default:"30" min:"0" max:"3650" help:"A source that logged in to a host before its first failure within so many days is not redirected by a rule; 0: no such exemption." placeholder:"DAYS"`
+	KeepDays   int            `yaml:"keep_days" default:"90" min:"1" max:"3650" help:"How long offences, redirects and sessions that have ended are kept." placeholder:"DAYS"`
 	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected." placeholder:"CIDR"`
 	Hosts      []HostInfo     `yaml:"hosts" kong:"-"`
 }

@@ -30,6 +30,13 @@ func (c *counters) add(name, label string) {
 	by[label]++
 }
 
+// load takes over what was counted before a restart.
+func (c *counters) load(values map[string]map[string]int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.values = values
+}
+
 // snapshot copies all counters.
 func (c *counters) snapshot() map[string]map[string]int64 {
 	c.mu.Lock()

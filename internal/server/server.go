@@ -182,6 +182,11 @@ func (s *Server) load(ctx context.Context) error {
 		n.Status.Node, n.Status.At = n.Name, n.LastSeen
 		s.nodes.load(n.Status)
 	}
+	counted, err := s.store.LoadCounters(ctx)
+	if err != nil {
+		return err
+	}
+	s.counters.load(counted)
 	s.allow = decide.NewAllow(s.opts.Config.Allow...)
 	allowed, err := s.store.AllowList(ctx)
 	if err != nil {
@@ -272,6 +277,7 @@ func (s *Server) run(ctx context.Context) error {
 	part("pipeline", func(ctx context.Context) error { s.pipeline.run(ctx); return nil })
 	part("sessions", func(ctx context.Context) error { return s.conn.ConsumeSessions(ctx, "store", s.takeSession) })
 	part("commands", api)
+	part("housekeeping", s.keepHouse)
 	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
 		"socket", s.opts.Config.Socket, "dry_run", s.opts.Config.DryRun, "paused", s.decider.Paused())
 	if s.opts.Ready != nil {

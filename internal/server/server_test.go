@@ -45,7 +45,7 @@ func newSite(t *testing.T) *site {
 	s := &site{t: t, dir: t.TempDir()}
 	s.conf = config.Server{Common: config.Common{StateDir: s.dir, Socket: filepath.Join(s.dir, "server.sock")}}
 	s.conf.Bus.Listen = netip.MustParseAddrPort("127.0.0.1:0")
-	s.conf.Bus.LogBudget, s.conf.ExemptDays = 64<<20, 30
+	s.conf.Bus.LogBudget, s.conf.ExemptDays, s.conf.KeepDays = 64<<20, 30, 90
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s

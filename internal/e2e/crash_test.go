@@ -8,8 +8,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/kokkuri/kokkuri/internal/lab"
 )
 
 func TestAgentKilledAndRestarted(t *testing.T) {
@@ -30,6 +28,15 @@ func TestAgentKilledAndRestarted(t *testing.T) {
 		require.NoError(t, err, element)
 		assert.LessOrEqual(t, lifetime, 10*time.Minute, element)
 	}
+	left := func() time.Duration {
+		t.Helper()
+		require.Len(t, elements(t, from), 1)
+		left, err := time.ParseDuration(field(elements(t, from)[0], "expires"))
+		require.NoError(t, err)
+		return left
+	}
+	first := left()
+	eventually(t, "it runs out", func() (bool, error) { return left() < first, nil })
 	// An offence that happens meanwhile is not lost.
 	late := source(t)
 	guess(t, late, wrong()...)
@@ -129,14 +136,7 @@ func TestPotRestartedIsWiredAgain(t *testing.T) {
 	deflected(t, from)
 	out(t, pot(t, from), "echo kept >/root/note")
 	require.NoError(t, the.RestartPot(ctx, potOf(t, from).ID))
-	var shell *lab.Shell
-	eventually(t, "the pot answers again", func() (bool, error) {
-		var err error
-		shell, err = the.Attacker.Login(ctx, lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotPassword}})
-		return err == nil, err
-	})
-	assert.Equal(t, "kept\n", out(t, shell, "cat /root/note"))
-	require.NoError(t, shell.Close())
+	assert.Equal(t, "kept\n", out(t, comesToPot(t, from), "cat /root/note"))
 }
 
 func TestEngineRestartedLeasesHeal(t *testing.T) {
@@ -151,13 +151,7 @@ func TestEngineRestartedLeasesHeal(t *testing.T) {
 	fresh := source(t)
 	offend(t, fresh)
 	deflected(t, fresh)
-	eventually(t, "a new attacker gets a pot", func() (bool, error) {
-		shell, err := the.Attacker.Login(ctx, lab.Login{From: fresh, Account: lab.PotAccount, Passwords: []string{lab.PotPassword}})
-		if err != nil {
-			return false, err
-		}
-		return true, shell.Close()
-	})
+	comesToPot(t, fresh)
 }
 
 // Somebody flushes the host's rules: within a second they are back.

@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kokkuri/kokkuri/internal/api"
+	"github.com/kokkuri/kokkuri/internal/lab"
 )
 
 // config writes a configuration file for a process of its own.
@@ -37,11 +41,44 @@ func TestUnknownConfigurationKey(t *testing.T) {
 }
 
 func TestTakenPort(t *testing.T) {
-	path := config(t, `server: {bus: {listen: ["198.51.100.2:12666"]}, syslog: {listen_tcp: [], listen_udp: []}}`)
-	text, code := kokkuri(t, "server", "--config", path)
+	for _, taken := range []struct{ key, port, config string }{
+		{"server.bus.listen", "12666", `server: {bus: {listen: "198.51.100.2:12666"}, syslog: {listen_tcp: [], listen_udp: []}}`},
+		{"server.syslog.listen_tcp", "10514", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: ["198.51.100.2:10514"], listen_udp: []}}`},
+		{"server.syslog.listen_udp", "10514", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: [], listen_udp: ["198.51.100.2:10514"]}}`},
+	} {
+		text, code := kokkuri(t, "server", "--config", config(t, taken.config))
+		assert.Equal(t, 1, code, text)
+		assert.Contains(t, text, "198.51.100.2", taken.key)
+		assert.Contains(t, text, taken.port, taken.key)
+		assert.Contains(t, text, "already in use", taken.key)
+		assert.Contains(t, text, taken.key)
+	}
+}
+
+func TestEngineThatIsDownIsReported(t *testing.T) {
+	ctx := context.WithoutCancel(t.Context())
+	from := source(t)
+	offend(t, from)
+	deflected(t, from)
+	pot(t, from)
+	engine, err := the.StopEngine(ctx)
+	require.NoError(t, err)
+	start := sync.OnceFunc(func() { require.NoError(t, engine.Start(ctx)) })
+	t.Cleanup(start)
+	eventually(t, "the node says that its engine is down", func() (bool, error) {
+		text, code := kokkuri(t, "nodes", "show", lab.NodeName)
+		return code == 0 && strings.Contains(text, "docker.sock") && strings.Contains(text, "docker.io"), errors.New(text)
+	})
+	text, code := kokkuri(t, "lab", "up")
 	assert.Equal(t, 1, code, text)
-	assert.Contains(t, text, "198.51.100.2:12666")
-	assert.Contains(t, text, "address already in use")
+	assert.Contains(t, text, "no Docker engine answers")
+	assert.Contains(t, text, "scripts/deps.sh")
+	start()
+	eventually(t, "the node says so no more", func() (bool, error) {
+		text, code := kokkuri(t, "nodes", "show", lab.NodeName)
+		return code == 0 && !strings.Contains(text, "docker.sock"), errors.New(text)
+	})
+	comesToPot(t, from)
 }
 
 func TestUnreadableLogIsReported(t *testing.T) {
@@ -57,7 +94,7 @@ func TestUnreadableLogIsReported(t *testing.T) {
 }
 
 func TestExpiredToken(t *testing.T) {
-	late, err := the.API().Enroll(t.Context(), api.RoleHost, "late", time.Millisecond)
+	late, err := the.API().Enroll(t.Context(), api.RoleHost, "late", time.Second)
 	require.NoError(t, err)
 	eventually(t, "the token's time is over", func() (bool, error) { return time.Now().After(late.ExpiresAt), nil })
 	_, err = the.Web.Exec(t.Context(), "kokkuri-agent", "enroll", "--config", "/dev/null", "--state-dir", "/tmp/late",

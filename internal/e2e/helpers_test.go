@@ -71,7 +71,7 @@ func reach(host, port string) string {
 // kokkuri runs the operator's command and returns its output and exit code.
 func kokkuri(t *testing.T, args ...string) (output string, code int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), bin+"/kokkuri", args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin+"/kokkuri", args...) // cleanups use it too
 	text, err := cmd.CombinedOutput()
 	if _, failed := errors.AsType[*exec.ExitError](err); !failed {
 		require.NoError(t, err)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,12 +103,22 @@ func build(ctx context.Context) error {
 func showLogs(ctx context.Context) {
 	for _, path := range []string{the.Server().LogPath(), the.Node().LogPath()} {
 		data, err := os.ReadFile(path)
-		data = data[max(0, len(data)-16<<10):]
-		fmt.Fprintf(os.Stderr, "=== the end of %s (%v)\n%s\n", path, err, data)
+		showLog(path, string(data), err)
 	}
 	for _, path := range []string{"/var/log/kokkuri-agent.log", "/var/log/auth.log"} {
-		out, err := the.Web.Exec(ctx, "tail", "-n", "80", path)
-		fmt.Fprintf(os.Stderr, "=== the end of %s of web (%v)\n%s\n", path, err, out)
+		data, err := the.Web.ReadFile(ctx, path)
+		showLog(path+" of web", string(data), err)
+	}
+}
+
+// showLog prints the warnings and errors of a log, and its end.
+func showLog(path, text string, err error) {
+	lines := slices.Collect(strings.Lines(text))
+	fmt.Fprintf(os.Stderr, "=== %s (%v)\n", path, err)
+	for i, line := range lines {
+		if i >= len(lines)-60 || strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+			fmt.Fprint(os.Stderr, line)
+		}
 	}
 }
 
@@ -176,6 +188,19 @@ func pot(t *testing.T, from netip.Addr) *lab.Shell {
 	require.NoError(t, err)
 	require.False(t, isReal, "%s is on the real host", from)
 	return shell
+}
+
+// comesToPot is pot where it may take some tries, because something was just restarted or cut.
+func comesToPot(t *testing.T, from netip.Addr) *lab.Shell {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s comes to its pot", from), func() (bool, error) {
+		shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotPassword}})
+		if err != nil {
+			return false, err
+		}
+		return true, shell.Close()
+	})
+	return pot(t, from)
 }
 
 // onRealHost logs in as the user does and requires that this is the real host.

@@ -63,12 +63,13 @@ func (l *Lab) enrollAgent(ctx context.Context) error {
 // StartAgent starts web's agent and waits until the server sees it connected.
 func (l *Lab) StartAgent(ctx context.Context) error {
 	command := fmt.Sprintf("exec %s run --config %s >>%s 2>&1", agentProgram, agentConfig, agentLog)
+	began := time.Now()
 	if err := l.Web.Spawn(ctx, "sh", "-c", command); err != nil {
 		return err
 	}
 	var last error
 	err := wait(ctx, 20*time.Second, func() (bool, error) {
-		last = connected[api.Host](ctx, l, api.PathHosts, HostName)
+		last = connectedSince[api.Host](ctx, l, api.PathHosts, HostName, began)
 		return last == nil, nil
 	})
 	if errors.Is(err, errDeadline) {

@@ -7,8 +7,6 @@ import (
 	"os"
 
 	"github.com/kokkuri/kokkuri/internal/honeypot"
-	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
-	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 )
 
@@ -51,9 +49,9 @@ func (l *Lab) removeNode(ctx context.Context) error {
 	if err := l.reach(ctx); err != nil {
 		return err
 	}
-	return errors.Join(
-		l.removeLabelled(ctx, engine.LabelNode+"="+NodeName),
-		egress.Remove(honeypot.NamespaceOf(NodeName)),
-		gate.Remove(nil, gate.DefaultTable),
-	)
+	err := honeypot.Cleanup(ctx, honeypot.Options{Name: NodeName, Engine: l.o.Engine, Table: gate.DefaultTable, Log: l.log})
+	if err != nil {
+		return fmt.Errorf("clean up after the node: %w", err)
+	}
+	return nil
 }

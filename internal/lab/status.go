@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -65,8 +66,8 @@ func (l *Lab) parts(ctx context.Context) ([]Part, error) {
 		name string
 		ask  func() error
 	}{
-		{"agent of " + HostName, func() error { return connected[api.Host](ctx, l, api.PathHosts, HostName) }},
-		{"node " + NodeName, func() error { return connected[api.Node](ctx, l, api.PathNodes, NodeName) }},
+		{"agent of " + HostName, func() error { return connectedSince[api.Host](ctx, l, api.PathHosts, HostName, time.Time{}) }},
+		{"node " + NodeName, func() error { return connectedSince[api.Node](ctx, l, api.PathNodes, NodeName, time.Time{}) }},
 	} {
 		part := Part{Name: c.name, State: "connected", OK: true}
 		if err := c.ask(); err != nil {

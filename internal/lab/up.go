@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/kokkuri/kokkuri/internal/api"
 )
@@ -147,7 +148,11 @@ func (l *Lab) StartNode(ctx context.Context) error {
 	if err := os.WriteFile(l.configPath(), []byte(l.serverConfig(token.Token)), 0o600); err != nil {
 		return fmt.Errorf("write the node's configuration: %w", err)
 	}
+	began := time.Time{}
+	if pids, err := l.Node().PIDs(); err == nil && len(pids) == 0 {
+		began = time.Now()
+	}
 	return l.Node().Start(ctx, func(ctx context.Context) error {
-		return connected[api.Node](ctx, l, api.PathNodes, NodeName)
+		return connectedSince[api.Node](ctx, l, api.PathNodes, NodeName, began)
 	})
 }

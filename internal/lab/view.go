@@ -77,8 +77,8 @@ func (l *Lab) PotsOf(ctx context.Context, source netip.Addr) ([]event.Pot, error
 	return api.List[event.Pot](ctx, l.API(), api.PathPots, of(source))
 }
 
-// connected tells whether the server sees a host or node.
-func connected[T api.Host | api.Node](ctx context.Context, l *Lab, path, name string) error {
+// connectedSince tells whether the server heard of a host or node since a time, by this machine's clock.
+func connectedSince[T api.Host | api.Node](ctx context.Context, l *Lab, path, name string, since time.Time) error {
 	list, err := api.List[T](ctx, l.API(), path, api.Filter{})
 	if err != nil {
 		return err
@@ -86,11 +86,11 @@ func connected[T api.Host | api.Node](ctx context.Context, l *Lab, path, name st
 	for _, found := range list {
 		switch m := any(found).(type) {
 		case api.Host:
-			if m.Name == name && m.Connected {
+			if m.Name == name && m.Connected && m.LastSeen.After(since) {
 				return nil
 			}
 		case api.Node:
-			if m.Name == name && m.Connected {
+			if m.Name == name && m.Connected && m.LastSeen.After(since) {
 				return nil
 			}
 		}

@@ -20,12 +20,12 @@ import (
 const module = "github.com/kokkuri/kokkuri"
 
 type listed struct {
-	ImportPath string
-	Doc        string
-	Imports    []string
-	Deps       []string
-	GoFiles    []string
-	Name       string
+	ImportPath string   `json:"ImportPath"`
+	Doc        string   `json:"Doc"`
+	Imports    []string `json:"Imports"`
+	Deps       []string `json:"Deps"`
+	GoFiles    []string `json:"GoFiles"`
+	Name       string   `json:"Name"`
 }
 
 // list asks the go command for packages.

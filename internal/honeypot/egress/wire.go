@@ -34,8 +34,8 @@ func (n *Net) Wired(p Port) (bool, error) {
 		return false, err
 	}
 	for _, l := range links {
-		// Without its peer a link has no carrier.
-		if a := l.Attrs(); a.Alias == p.alias() && a.OperState == netlink.OperUp {
+		// Without its peer a link has no carrier. The operational state says so too, but up to a second later.
+		if a := l.Attrs(); a.Alias == p.alias() && a.RawFlags&unix.IFF_LOWER_UP != 0 {
 			return true, nil
 		}
 	}

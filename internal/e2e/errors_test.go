@@ -67,7 +67,7 @@ func TestEngineThatIsDownIsReported(t *testing.T) {
 	t.Cleanup(start)
 	eventually(t, "the node says that its engine is down", func() (bool, error) {
 		text, code := kokkuri(t, "nodes", "show", lab.NodeName)
-		return code == 0 && strings.Contains(text, "docker.sock") && strings.Contains(text, "docker.io"), errors.New(text)
+		return code == 0 && strings.Contains(text, "docker.sock") && strings.Contains(text, "systemctl start docker"), errors.New(text)
 	})
 	text, code := kokkuri(t, "lab", "up")
 	assert.Equal(t, 1, code, text)

@@ -101,6 +101,10 @@ func build(ctx context.Context) error {
 
 // showLogs is for whoever has to find out what went wrong where the lab is gone.
 func showLogs(ctx context.Context) {
+	for _, command := range []string{"status", "hosts show " + lab.HostName, "nodes show " + lab.NodeName} {
+		text, err := exec.CommandContext(ctx, bin+"/kokkuri", strings.Fields(command)...).CombinedOutput()
+		fmt.Fprintf(os.Stderr, "=== kokkuri %s (%v)\n%s", command, err, text)
+	}
 	for _, path := range []string{the.Server().LogPath(), the.Node().LogPath()} {
 		data, err := os.ReadFile(path)
 		showLog(path, string(data), err)
@@ -133,7 +137,7 @@ func source(t *testing.T) netip.Addr {
 // source6 is an IPv6 address of the attacker in a /64 that did nothing yet.
 func source6(t *testing.T) netip.Addr {
 	t.Helper()
-	a, err := the.NewSource6(t.Context())
+	a, err := the.NewSource6(context.WithoutCancel(t.Context()))
 	require.NoError(t, err)
 	return a
 }

@@ -177,42 +177,40 @@ redirect. All clocks are this machine's. Others, measured elsewhere: fail2ban 51
 // ErrOutOfBounds says that a bench measured more than it may.
 var ErrOutOfBounds = errors.New("slower or bigger than it may be")
 
-// BenchAll brings the lab up by each road in turn, measures n offences, and takes it down again.
-func BenchAll(ctx context.Context, o Options, n int) ([]Measured, error) {
-	var all []Measured
+// BenchAll brings the lab up, measures n offences by each road in turn, and takes it down again.
+func BenchAll(ctx context.Context, o Options, n int) (all []Measured, err error) {
+	l, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close() //nolint:errcheck // its end is that of the bench
+	if err := l.Down(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.Up(ctx); err != nil {
+		return nil, err
+	}
 	for _, road := range []Road{RoadAgent, RoadRsyslog} {
-		o.Road = road
-		m, err := benchRoad(ctx, o, n)
+		m, err := l.benchRoad(ctx, road, n)
 		if err != nil {
-			return all, fmt.Errorf("bench by road %s: %w", road, err)
+			return all, errors.Join(fmt.Errorf("bench by road %s: %w", road, err), l.Down(ctx))
 		}
 		all = append(all, m)
 	}
-	l, err := New(o)
-	if err != nil {
+	if err := l.Down(ctx); err != nil {
 		return all, err
 	}
-	defer l.Close() //nolint:errcheck // nothing was asked
 	if !l.printMeasured(all) {
 		return all, ErrOutOfBounds
 	}
 	return all, nil
 }
 
-func benchRoad(ctx context.Context, o Options, n int) (m Measured, err error) {
-	l, err := New(o)
-	if err != nil {
-		return m, err
+func (l *Lab) benchRoad(ctx context.Context, road Road, n int) (Measured, error) {
+	if l.o.Road != road {
+		if err := l.SetRoad(ctx, road); err != nil {
+			return Measured{}, err
+		}
 	}
-	defer l.Close() //nolint:errcheck // its end is that of the bench
-	if err := l.Down(ctx); err != nil {
-		return m, err
-	}
-	if err := l.Up(ctx); err != nil {
-		return m, err
-	}
-	if m, err = l.Bench(ctx, n); err != nil {
-		return m, err
-	}
-	return m, l.Down(ctx)
+	return l.Bench(ctx, n)
 }

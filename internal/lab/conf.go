@@ -1,10 +1,13 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/kokkuri/kokkuri/deploy"
 )
 
 // Ports of the contract.
@@ -74,19 +77,53 @@ func addrPorts(list []netip.Addr, port uint16) string {
 	return strings.Join(out, ", ")
 }
 
-// forwardLog lets web's rsyslog send its log to the server where the lab was brought up with that road.
+// forwardLog lets web's rsyslog send its log to the server by the snippet that is shipped for that, or stops it.
 func (l *Lab) forwardLog(ctx context.Context) error {
-	const path = "/etc/rsyslog.d/90-kokkuri.conf"
+	const path = "/etc/rsyslog.d/60-kokkuri.conf"
 	if l.o.Road != RoadRsyslog {
-		return nil
+		out, err := l.Web.Shell(ctx, "test ! -e "+path+" || { rm "+path+" && echo removed; }")
+		if err != nil || out == "" {
+			return err
+		}
+		return l.RestartRsyslog(ctx)
 	}
-	target := netip.AddrPortFrom(serverAddrs()[0], syslogPort)
-	snippet := fmt.Sprintf(`auth,authpriv.* action(type="omfwd" protocol="tcp" target="%s" port="%d" template="RSYSLOG_SyslogProtocol23Format")
-`, target.Addr(), target.Port())
-	if err := l.Web.WriteFile(ctx, path, []byte(snippet), 0o644); err != nil {
+	snippet, err := deploy.Rsyslog.ReadFile("rsyslog/kokkuri.conf")
+	if err != nil {
+		return fmt.Errorf("rsyslog's snippet: %w", err)
+	}
+	const target = "kokkuri.example.net"
+	if !bytes.Contains(snippet, []byte(`target="`+target+`"`)) {
+		return fmt.Errorf("rsyslog's snippet does not name %s as its target", target)
+	}
+	snippet = bytes.ReplaceAll(snippet, []byte(target), []byte(serverAddrs()[0].String()))
+	if err := l.Web.WriteFile(ctx, path, snippet, 0o644); err != nil {
 		return err
 	}
 	return l.RestartRsyslog(ctx)
+}
+
+// SetRoad has web's log reach the server by another road from now on. The lab must be up.
+func (l *Lab) SetRoad(ctx context.Context, road Road) error {
+	if err := l.StopAgent(ctx); err != nil {
+		return err
+	}
+	if err := l.Server().Stop(ctx); err != nil {
+		return err
+	}
+	l.o.Road = road
+	if err := l.writeState(); err != nil {
+		return err
+	}
+	if err := l.StartServer(ctx); err != nil {
+		return err
+	}
+	if err := l.SetAgentConfig(ctx, l.AgentConfig()); err != nil {
+		return err
+	}
+	if err := l.forwardLog(ctx); err != nil {
+		return err
+	}
+	return l.StartAgent(ctx)
 }
 
 // RestartRsyslog restarts web's rsyslogd.

@@ -48,6 +48,10 @@ func (l *Lab) saveState() error {
 		}
 		return nil
 	}
+	return l.writeState()
+}
+
+func (l *Lab) writeState() error {
 	if err := os.MkdirAll(l.o.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make the lab's folder: %w", err)
 	}

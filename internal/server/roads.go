@@ -31,10 +31,14 @@ type roads struct {
 
 // admit reports whether an event by this road counts.
 func (r *roads) admit(k roadKey, by event.Road, at time.Time) bool {
-	if f := r.fixed(k.Host); f != "" && f != family(by) {
+	f := r.fixed(k.Host)
+	if f != "" && f != family(by) {
 		return false
 	}
 	cur, ok := r.current[k]
+	if f != "" && f != family(cur.Road) {
+		ok = false // it was another before it was fixed
+	}
 	if ok && cur.Road != by && at.Sub(cur.Last) < roadSilence {
 		return false
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -75,7 +77,8 @@ func start(ctx context.Context, o Options) (*Agent, error) {
 	}
 	a.sync = &syncer{
 		kernel: a.kernel, uplink: a, desired: kept, describe: a.describe,
-		changes: make(chan event.Change, 1024), ask: make(chan struct{}, 1), release: make(chan chan error), log: o.Log.With("part", "sync"),
+		changes: make(chan event.Change, 1024), ask: make(chan struct{}, 1), unsent: map[string]event.Applied{},
+		servers: addressesOf(ctx, id.Servers), log: o.Log.With("part", "sync"),
 	}
 	if a.conn, err = bus.Dial(ctx, bus.Options{
 		URLs: id.Servers, TLS: id.TLS, Name: "agent " + id.Name, Log: o.Log.With("part", "bus"),
@@ -84,12 +87,14 @@ func start(ctx context.Context, o Options) (*Agent, error) {
 			o.Log.WarnContext(ctx, "no connection to the server; lines wait, redirects stay", "error", err)
 		},
 	}); err != nil {
+		a.kernel.Close()
 		return nil, fmt.Errorf("connect to the server: %w", err)
 	}
 	if a.lines, err = collect.New(collect.Options{
 		Host: a.name, Files: o.Config.Files, StateDir: Dir(o.Config), Publish: a.conn.PublishBatch, Log: o.Log.With("part", "collect"),
 	}); err != nil {
 		a.conn.Close()
+		a.kernel.Close()
 		return nil, fmt.Errorf("follow logs: %w", err)
 	}
 	return a, nil
@@ -125,6 +130,25 @@ func Enroll(ctx context.Context, c config.Agent, token string) error {
 		errs = append(errs, err)
 	}
 	return fmt.Errorf("enrol: %w", errors.Join(errs...))
+}
+
+// addressesOf are the addresses of servers; names that can't be resolved now have none.
+func addressesOf(ctx context.Context, servers []string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range servers {
+		host, _, err := net.SplitHostPort(s)
+		if err != nil {
+			continue
+		}
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			continue
+		}
+		for _, a := range found {
+			out = append(out, event.Canonical(a))
+		}
+	}
+	return out
 }
 
 func services(c config.Agent) []event.HostPort {

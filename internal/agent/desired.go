@@ -44,10 +44,16 @@ type desired struct {
 // loadDesired reads what an earlier run kept; files that are missing are none.
 func loadDesired(dir string) (*desired, error) {
 	d := &desired{dir: dir}
-	if err := readJSON(filepath.Join(dir, desiredFile), &d.state); err != nil {
+	// The server sends everything anew; a power loss may have damaged what we kept.
+	if err := readJSON(filepath.Join(dir, desiredFile), &d.state); errors.Is(err, errDamaged) {
+		d.state = event.Desired{}
+	} else if err != nil {
 		return nil, err
 	}
-	if err := readJSON(filepath.Join(dir, releasedFile), &d.released); err != nil {
+	// What an operator released must not come back because we can't read when.
+	if err := readJSON(filepath.Join(dir, releasedFile), &d.released); errors.Is(err, errDamaged) {
+		d.released = released{At: time.Now()}
+	} else if err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -133,12 +139,14 @@ func (d *desired) release(now time.Time) error {
 	for _, r := range d.state.Redirects {
 		d.released.IDs = append(d.released.IDs, r.ID)
 	}
-	return writeJSON(filepath.Join(d.dir, releasedFile), d.released)
+	return writeJSON(filepath.Join(d.dir, releasedFile), d.released, true)
 }
 
 func (d *desired) save() error {
-	return writeJSON(filepath.Join(d.dir, desiredFile), d.state)
+	return writeJSON(filepath.Join(d.dir, desiredFile), d.state, false)
 }
+
+var errDamaged = errors.New("damaged state")
 
 func readJSON(path string, into any) error {
 	b, err := os.ReadFile(path)
@@ -149,19 +157,27 @@ func readJSON(path string, into any) error {
 		return fmt.Errorf("read state: %w", err)
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("read state %s: %w (remove the file to start without it)", path, err)
+		return fmt.Errorf("%w: %s: %w", errDamaged, path, err)
 	}
 	return nil
 }
 
-// writeJSON replaces a file in one step, so that no crash leaves half of it.
-func writeJSON(path string, v any) error {
+// writeJSON replaces a file in one step, so that no crash leaves half of it; durable, not even a power loss.
+func writeJSON(path string, v any, durable bool) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("write state %s: %w", path, err)
 	}
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	_, err = f.Write(b)
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {

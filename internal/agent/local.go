@@ -71,16 +71,11 @@ func (a *Agent) commands() http.Handler {
 		})
 	})
 	mux.HandleFunc("POST /release", func(w http.ResponseWriter, r *http.Request) {
-		done := make(chan error, 1)
-		select {
-		case a.sync.release <- done:
-		case <-r.Context().Done():
-			return
-		}
-		if err := <-done; err != nil {
+		if err := a.sync.releaseAll(r.Context()); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+		a.askAnew() // and so the server hears of it
 		reply(w, struct{}{})
 	})
 	return mux
@@ -109,7 +104,9 @@ func Status(ctx context.Context, c config.Agent) (LocalStatus, error) {
 func ReleaseAll(ctx context.Context, c config.Agent) error {
 	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if _, err := query(asked, SocketPath(c), http.MethodPost, "/release"); err != nil {
+	if _, err := query(asked, SocketPath(c), http.MethodPost, "/release"); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the agent on this host runs but does not answer, and would put its redirects back: kill it, then run this again: %w", err)
+	} else if err != nil {
 		if err := os.MkdirAll(Dir(c), 0o700); err != nil {
 			return fmt.Errorf("release: %w", err)
 		}

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -30,7 +33,8 @@ type uplink interface {
 	Status(ctx context.Context, s event.HostStatus) error
 }
 
-// syncer brings the kernel to what the server wants and tells what became of it. One goroutine runs it.
+// syncer brings the kernel to what the server wants and tells what became of it. One goroutine runs it;
+// releaseAll may be called by others, and waits for the kernel only, never for the server.
 type syncer struct {
 	kernel   kernel
 	uplink   uplink
@@ -38,18 +42,19 @@ type syncer struct {
 	describe func() event.HostStatus // without Applied
 	changes  chan event.Change
 	ask      chan struct{} // the bus is connected anew, or a change was missed
-	release  chan chan error
+	servers  []netip.Addr  // where the agent connects to: never redirected, whatever the server says
 	log      *slog.Logger
 
+	dirty bool          // the state on disk is older than ours
+	again *time.Timer   // until what the server did not answer is tried again
+	pause time.Duration // before the next try
+
+	mu     sync.Mutex               // held from a look at what is wanted until the kernel has it
 	unsent map[string]event.Applied // what the server doesn't know yet, by redirect
-	dirty  bool                     // the state on disk is older than ours
-	again  *time.Timer              // until what the server did not answer is tried again
-	pause  time.Duration            // before the next try
 }
 
 // run works until ctx ends. First it puts into the kernel what an earlier run knew.
 func (s *syncer) run(ctx context.Context) {
-	s.unsent = map[string]event.Applied{}
 	s.again = time.NewTimer(statusEvery)
 	defer s.again.Stop()
 	s.answered()
@@ -70,8 +75,6 @@ func (s *syncer) run(ctx context.Context) {
 			s.refresh(ctx)
 		case <-tick.C:
 			s.refresh(ctx)
-		case done := <-s.release:
-			done <- s.releaseAll(ctx)
 		}
 		if len(s.changes) == 0 {
 			s.report(ctx, false)
@@ -93,13 +96,16 @@ func (s *syncer) unanswered() {
 
 // change is the fast path: one step of the desired state goes straight into the kernel.
 func (s *syncer) change(ctx context.Context, c event.Change) {
-	switch s.desired.apply(c) {
-	case stepMissed:
+	if s.step(ctx, c) == stepMissed {
 		s.refresh(ctx)
-		return
-	case stepOld:
-		return
-	case stepNext:
+	}
+}
+
+func (s *syncer) step(ctx context.Context, c event.Change) step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if step := s.desired.apply(c); step != stepNext {
+		return step
 	}
 	s.dirty = true
 	if len(c.Delete) > 0 {
@@ -118,13 +124,14 @@ func (s *syncer) change(ctx context.Context, c event.Change) {
 		return off
 	})
 	if len(put) == 0 {
-		return
+		return stepNext
 	}
 	applied, err := s.kernel.Put(ctx, put)
 	if err != nil {
 		s.log.ErrorContext(ctx, "redirects not applied; mended soon", "error", err)
 	}
 	s.note(applied...)
+	return stepNext
 }
 
 const releasedHere = "released on the host"
@@ -139,16 +146,24 @@ func (s *syncer) refresh(ctx context.Context) {
 		s.unanswered()
 		return
 	}
-	s.answered()
 	if err := s.desired.replace(d); err != nil {
 		s.log.ErrorContext(ctx, "desired state not kept", "error", err)
 	}
 	s.set(ctx)
-	s.report(ctx, true)
+	if s.report(ctx, true) {
+		s.answered()
+	}
 }
 
 func (s *syncer) set(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setLocked(ctx)
+}
+
+func (s *syncer) setLocked(ctx context.Context) {
 	want, off := s.desired.wanted(time.Now())
+	want.Servers = append(slices.Clone(want.Servers), s.servers...)
 	applied, err := s.kernel.Set(ctx, want)
 	if err != nil {
 		s.log.ErrorContext(ctx, "not all redirects are as wanted; mended soon", "error", err)
@@ -159,9 +174,12 @@ func (s *syncer) set(ctx context.Context) {
 	}
 }
 
+// releaseAll takes everything out of the kernel and keeps it out.
 func (s *syncer) releaseAll(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err := s.desired.release(time.Now())
-	s.set(ctx)
+	s.setLocked(ctx)
 	if err != nil {
 		return fmt.Errorf("released, but not for a restart of the agent: %w", err)
 	}
@@ -174,15 +192,16 @@ func (s *syncer) note(applied ...event.Applied) {
 	}
 }
 
-// report tells the server what it doesn't know yet; always, where regular.
-func (s *syncer) report(ctx context.Context, regular bool) {
-	if len(s.unsent) == 0 && !regular {
-		return
+// report tells the server what it doesn't know yet, always where regular, and reports whether it knows now.
+func (s *syncer) report(ctx context.Context, regular bool) bool {
+	s.mu.Lock()
+	applied := slices.Collect(maps.Values(s.unsent))
+	s.mu.Unlock()
+	if len(applied) == 0 && !regular {
+		return true
 	}
 	status := s.describe()
-	for _, a := range s.unsent {
-		status.Applied = append(status.Applied, a)
-	}
+	status.Applied = applied
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if err := s.uplink.Status(ctx, status); err != nil {
@@ -190,9 +209,16 @@ func (s *syncer) report(ctx context.Context, regular bool) {
 			s.log.WarnContext(ctx, "status not sent; sent again later", "error", err)
 		}
 		s.unanswered()
-		return
+		return false
 	}
-	clear(s.unsent)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range applied {
+		if s.unsent[a.ID] == a { // not noted anew meanwhile
+			delete(s.unsent, a.ID)
+		}
+	}
+	return true
 }
 
 func (s *syncer) persist() {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -109,7 +111,7 @@ func running(t *testing.T, a *around, dir string) (s *syncer, stop func()) {
 	require.NoError(t, err)
 	s = &syncer{
 		kernel: a, uplink: a, desired: d, describe: func() event.HostStatus { return event.HostStatus{} },
-		changes: make(chan event.Change, 8), ask: make(chan struct{}, 1), release: make(chan chan error), log: slog.New(slog.DiscardHandler),
+		changes: make(chan event.Change, 8), ask: make(chan struct{}, 1), unsent: map[string]event.Applied{}, log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -205,9 +207,7 @@ func TestReleaseStaysReleased(t *testing.T) {
 	s.ask <- struct{}{}
 	eventually(t, a, "1", "2")
 	a.set(func() { a.down = true })
-	done := make(chan error)
-	s.release <- done
-	require.NoError(t, <-done)
+	require.NoError(t, s.releaseAll(t.Context()))
 	eventually(t, a)
 	stop()
 
@@ -234,4 +234,58 @@ func TestExpiredIsNotWanted(t *testing.T) {
 	want, _ := d.wanted(time.Now())
 	require.Len(t, want.Redirects, 1)
 	require.NoError(t, d.replace(event.Desired{Epoch: "a", Revision: 0, Redirects: nil}), "same revision: taken")
+}
+
+func TestDamagedStateIsNoReasonToStayDown(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, desiredFile), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, releasedFile), []byte("{"), 0o600))
+	d, err := loadDesired(dir)
+	require.NoError(t, err)
+	require.NoError(t, d.replace(event.Desired{Epoch: "a", Redirects: []event.Redirect{{ID: "old", CreatedAt: time.Now().Add(-time.Hour), ExpiresAt: time.Now().Add(time.Hour)}}}))
+	want, off := d.wanted(time.Now())
+	require.Empty(t, want.Redirects, "an operator may have released it")
+	require.Len(t, off, 1)
+}
+
+// hung is a server that takes requests and never answers.
+type hung struct{ *around }
+
+func (hung) Desired(ctx context.Context) (event.Desired, error) {
+	<-ctx.Done()
+	return event.Desired{}, ctx.Err()
+}
+
+func (hung) Status(ctx context.Context, _ event.HostStatus) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestReleaseDoesNotWaitForTheServer(t *testing.T) {
+	t.Parallel()
+	a := newAround()
+	d, err := loadDesired(t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, d.replace(event.Desired{Epoch: "a", Redirects: []event.Redirect{redirect("1")}}))
+	s := &syncer{
+		kernel: a, uplink: hung{a}, desired: d, describe: func() event.HostStatus { return event.HostStatus{} },
+		changes: make(chan event.Change, 8), ask: make(chan struct{}, 1), unsent: map[string]event.Applied{}, log: slog.New(slog.DiscardHandler),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.run(ctx) })
+	defer func() { cancel(); wg.Wait() }()
+	eventually(t, a, "1")
+	s.ask <- struct{}{}
+	require.Eventually(t, func() bool { return len(s.ask) == 0 }, 5*time.Second, time.Millisecond, "it waits for the server now")
+	released := make(chan error, 1)
+	go func() { released <- s.releaseAll(t.Context()) }()
+	select {
+	case err := <-released:
+		require.NoError(t, err)
+	case <-time.After(time.Second):
+		t.Fatal("releasing waits for a server that doesn't answer")
+	}
+	eventually(t, a)
 }

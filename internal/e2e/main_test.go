@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,11 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (code int) {
 	ctx := context.Background()
-	var err error
+	unlock, err := alone()
+	if err != nil {
+		return fail(err)
+	}
+	defer unlock()
 	if bin, err = os.MkdirTemp("", "kokkuri-e2e-"); err != nil {
 		return fail(err)
 	}
@@ -82,6 +87,24 @@ func run(m *testing.M) (code int) {
 	}
 	fmt.Fprintln(os.Stderr, "lab down left nothing behind")
 	return code
+}
+
+// alone waits until no other run of these tests has the machine's one lab.
+func alone() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "kokkuri-e2e.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		fmt.Fprintln(os.Stderr, "another run of the end-to-end tests has the lab: waiting for its end")
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	} else if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { f.Close() }, nil //nolint:errcheck // the lock goes with it
 }
 
 func fail(err error) int {

@@ -38,6 +38,7 @@ honeypot:
   server: ["%s"]
   advertise: [%s]
   engine: %s
+  limits: {pots: 250}
   token: "%s"
 `, l.o.StateDir, l.o.Socket, netip.AddrPortFrom(serverAddrs()[0], busPort), addrPorts(serverAddrs(), syslogPort),
 		HostName, road, NodeName, netip.AddrPortFrom(serverAddrs()[0], busPort), addrs(nodeAddrs()), l.o.Engine, token)

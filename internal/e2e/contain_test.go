@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -119,6 +120,12 @@ func TestForkBombAndMemoryHogHarmNothing(t *testing.T) {
 while True: x.append(bytearray(1 << 24))' >/dev/null 2>&1 &)
 (bash -c 'f() { f | f & }; f' >/dev/null 2>&1 &)`)
 	cancel()
+	most := lab.Busy{}
+	eventually(t, "the pot takes all that it may", func() (bool, error) {
+		now, err := the.BusyPot(t.Context(), potOf(t, first).ID)
+		most = lab.Busy{Processes: max(most.Processes, now.Processes), Memory: max(most.Memory, now.Memory)}
+		return most.Processes > 100 && most.Memory > 0.9, fmt.Errorf("%+v, %w", most, err)
+	})
 	// Everybody else goes on as before.
 	other := pot(t, second)
 	assert.Equal(t, "fine\n", out(t, other, "echo fine"))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kokkuri/kokkuri/internal/lab"
 )
 
 func TestAgentKilledAndRestarted(t *testing.T) {
@@ -127,6 +129,25 @@ func TestNodeKilledAndRestarted(t *testing.T) {
 	again := pot(t, from)
 	assert.Equal(t, "kept\n", out(t, again, "cat /root/note"))
 	assert.Equal(t, first, potOf(t, from).ID)
+}
+
+// Told to stop, node and server end soon, also with an attacker inside.
+func TestNodeAndServerStopSoon(t *testing.T) {
+	ctx := context.WithoutCancel(t.Context())
+	from := source(t)
+	offend(t, from)
+	deflected(t, from)
+	pot(t, from)
+	for _, p := range []*lab.Process{the.Node(), the.Server()} {
+		began := time.Now()
+		require.NoError(t, p.Stop(ctx))
+		assert.Less(t, time.Since(began), 8*time.Second)
+	}
+	require.NoError(t, the.StartServer(ctx))
+	require.NoError(t, the.StartNode(ctx))
+	comesToPot(t, from)
+	require.NoError(t, the.StopAgent(ctx))
+	require.NoError(t, the.StartAgent(ctx))
 }
 
 func TestPotRestartedIsWiredAgain(t *testing.T) {

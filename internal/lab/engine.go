@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -243,4 +244,28 @@ func (l *Lab) RestartPot(ctx context.Context, id string) error {
 		return fmt.Errorf("restart pot %s: %w", id, err)
 	}
 	return nil
+}
+
+// Busy is what a pot takes of its machine.
+type Busy struct {
+	Processes uint64
+	Memory    float64 // 0 to 1, of what it may take
+}
+
+// BusyPot asks the engine what a pot takes just now.
+func (l *Lab) BusyPot(ctx context.Context, id string) (b Busy, err error) {
+	found, err := l.cli.ContainerStats(ctx, id, client.ContainerStatsOptions{})
+	if err != nil {
+		return b, fmt.Errorf("ask what pot %s takes: %w", id, err)
+	}
+	defer found.Body.Close() //nolint:errcheck // read to its end
+	var s container.StatsResponse
+	if err := json.NewDecoder(found.Body).Decode(&s); err != nil {
+		return b, fmt.Errorf("ask what pot %s takes: %w", id, err)
+	}
+	b.Processes = s.PidsStats.Current
+	if s.MemoryStats.Limit > 0 {
+		b.Memory = float64(max(s.MemoryStats.Usage, s.MemoryStats.MaxUsage)) / float64(s.MemoryStats.Limit)
+	}
+	return b, nil
 }

@@ -118,13 +118,14 @@ func (p *Process) spawn() (chan error, error) {
 }
 
 // logTail is the end of the process's log.
-func (p *Process) logTail() string {
+func (p *Process) logTail() string { return p.logEnd(4 << 10) }
+
+func (p *Process) logEnd(most int64) string {
 	f, err := os.Open(p.LogPath())
 	if err != nil {
 		return err.Error()
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	const most = 4096
 	if info, err := f.Stat(); err == nil && info.Size() > most {
 		if _, err := f.Seek(-most, io.SeekEnd); err != nil {
 			return err.Error()
@@ -137,14 +138,19 @@ func (p *Process) logTail() string {
 	return string(bytes.TrimSpace(tail))
 }
 
-// Stop ends the process with SIGTERM, and with SIGKILL when it takes too long. No process is fine.
+// Stop ends the process with SIGTERM. One that takes too long is a bug: it is made to tell what it does by
+// SIGQUIT, which ends it. No process is fine.
 func (p *Process) Stop(ctx context.Context) error {
 	if err := p.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	err := p.gone(ctx, patience)
 	if errors.Is(err, errDeadline) {
-		p.l.log.WarnContext(ctx, "process does not stop; killing it", "role", p.role)
+		if err := p.signal(syscall.SIGQUIT); err != nil {
+			return err
+		}
+		_ = p.gone(ctx, 2*time.Second) // if not, it is killed below
+		p.l.printf("kokkuri %s did not stop in %s; what it did, from %s:\n%s\n", p.role, patience, p.LogPath(), p.logEnd(64<<10))
 		return p.Kill(ctx)
 	}
 	return err

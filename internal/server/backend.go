@@ -209,18 +209,23 @@ func (b backend) AddRedirects(ctx context.Context, a api.AddRedirect) ([]event.R
 		}
 	}
 	out := []event.Redirect{}
+	var refused error
 	for _, name := range names {
 		if _, ok := b.s.hosts.get(name); !ok {
 			return out, api.NotFound("there is no host "+name, "kokkuri hosts ls lists them; kokkuri enroll makes a token for a new one")
 		}
 		r, err := b.s.decider.Add(ctx, a.Source, a.Service, name, a.TTL, b.s.pipeline.spare(name, a.Service, a.Source))
 		if errors.Is(err, decide.ErrRefused) {
-			return out, api.Refused(err.Error(), "")
+			refused = errors.Join(refused, err)
+			continue
 		}
 		if err != nil {
 			return out, err
 		}
 		out = append(out, r)
+	}
+	if len(out) == 0 && refused != nil {
+		return out, api.Refused(refused.Error(), "")
 	}
 	return out, nil
 }
@@ -233,7 +238,7 @@ func (b backend) Release(ctx context.Context, s api.Selector) ([]event.Redirect,
 }
 
 func (b backend) release(ctx context.Context, want func(event.Redirect) bool, reason string) ([]event.Redirect, error) {
-	return b.s.decider.Release(ctx, b.s.decider.Board().Live(want), reason)
+	return b.s.decider.Release(ctx, want, reason)
 }
 
 // Pause implements api.Operator. That it is paused is stored first, so that it holds after a crash.
@@ -250,7 +255,7 @@ func (b backend) Resume(ctx context.Context) error {
 		return err
 	}
 	b.s.decider.Resume()
-	return nil
+	return b.s.pipeline.reopen(ctx, 0)
 }
 
 // AllowList implements api.AllowList.
@@ -287,7 +292,7 @@ func (b backend) AllowRemove(ctx context.Context, p netip.Prefix) error {
 		return err
 	}
 	b.s.allow.Remove(p)
-	return nil
+	return b.s.pipeline.reopen(ctx, 0)
 }
 
 func orEmpty[T any](s []T) []T {

@@ -15,6 +15,9 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 )
 
+// grantTimeout is how long one node may take for a lease, which costs it microseconds.
+const grantTimeout = 500 * time.Millisecond
+
 // nodeTimeout is how long after its last word a node counts as gone.
 const nodeTimeout = 45 * time.Second
 
@@ -43,6 +46,16 @@ func (n *nodes) told(s event.NodeStatus) (back bool) {
 	old, ok := n.byName[s.Node]
 	n.byName[s.Node] = s
 	return !ok || n.now().Sub(old.At) > nodeTimeout
+}
+
+// silent has a node that does not answer count as gone until it speaks again, so that nobody waits for it twice.
+func (n *nodes) silent(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s, ok := n.byName[name]; ok {
+		s.At = n.now().Add(-nodeTimeout - time.Second)
+		n.byName[name] = s
+	}
 }
 
 // load puts back a node that was known before a restart; it counts as gone until it speaks.
@@ -90,9 +103,12 @@ func (n *nodes) Grant(ctx context.Context, r event.LeaseRequest) (event.Lease, e
 		if !n.connected(s) || !slices.Contains(s.Services, r.Service) || !slices.ContainsFunc(s.Addresses, sameFamily(r.Attacker)) {
 			continue
 		}
-		reply, callErr := n.call(ctx, s.Node, r)
+		asked, cancel := context.WithTimeout(ctx, grantTimeout)
+		reply, callErr := n.call(asked, s.Node, r)
+		cancel()
 		switch {
 		case callErr != nil:
+			n.silent(s.Node)
 			err = fmt.Errorf("ask node %s for a lease: %w", s.Node, callErr)
 		case reply.Error != "":
 			err = fmt.Errorf("node %s gives no lease: %s", s.Node, reply.Error)

@@ -3,9 +3,12 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +56,7 @@ type pipeline struct {
 	rules     detect.Rules
 	newLogins func(ctx context.Context) (*decide.Logins, error)
 	over      func(ctx context.Context, offence string) (bool, error) // its redirect has ended
+	offence   func(ctx context.Context, id string) (event.Offence, error)
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
 	roads     *roads
@@ -64,8 +68,9 @@ type pipeline struct {
 	mu       sync.Mutex // over all below
 	parser   *parse.Parser
 	detector *detect.Detector
-	seq      uint64 // of the last batch that was evaluated
-	saved    uint64 // of the last checkpoint
+	second   map[string]time.Time // host and road that last brought what another brings already
+	seq      uint64               // of the last batch that was evaluated
+	saved    uint64               // of the last checkpoint
 }
 
 // run reads until ctx ends. What can't be stored is read again from the last checkpoint.
@@ -108,11 +113,14 @@ func (p *pipeline) load(ctx context.Context) error {
 	d := detect.New(detect.Options{Rules: p.rules})
 	var s pipelineState
 	if len(state) > 0 {
-		if err := json.Unmarshal(state, &s); err != nil {
-			return fmt.Errorf("read checkpoint: %w", err)
+		err := json.Unmarshal(state, &s)
+		if err == nil {
+			err = d.Restore(s.Detector)
 		}
-		if err := d.Restore(s.Detector); err != nil {
-			return fmt.Errorf("restore detector: %w", err)
+		if err != nil { // to detect nothing any more would be worse than to forget the last minutes
+			p.log.ErrorContext(ctx, "the checkpoint is damaged: windows begin anew", "error", err)
+			p.counters.add("checkpoints", "damaged")
+			d, s = detect.New(detect.Options{Rules: p.rules}), pipelineState{}
 		}
 	}
 	// What ended after the checkpoint was made must not stay open.
@@ -133,6 +141,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.parser, p.detector, p.seq, p.saved = &parse.Parser{}, d, seq, seq
 	p.roads.restore(s.Roads)
+	p.second = map[string]time.Time{}
 	p.decider.SetLogins(logins)
 	return nil
 }
@@ -166,6 +175,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		p.counters.add("events_untrusted", b.Host)
 		return nil
 	case !p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received):
+		p.second[b.Host+" "+string(b.Road)] = p.now()
 		p.counters.add("events_second_road", b.Host+" "+string(b.Road))
 		return nil
 	}
@@ -219,13 +229,74 @@ func plausible(stated, received time.Time) time.Time {
 	return stated
 }
 
+// passing is how long an offence that redirected nobody stays open: what stood against it may be over.
+const passing = 10 * time.Minute
+
+// reopen lets rules fire again for offences that redirected nobody, and are as old as minAge.
+func (p *pipeline) reopen(ctx context.Context, minAge time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.detector == nil {
+		return nil
+	}
+	for _, open := range p.detector.Open() {
+		if _, live := p.decider.Board().Get(decide.RedirectID(open.ID)); live {
+			continue
+		}
+		o, err := p.offence(ctx, open.ID)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // not stored yet
+		}
+		if err != nil {
+			return fmt.Errorf("look at open offences: %w", err)
+		}
+		if o.Action == event.ActionRedirect && p.now().Sub(o.FiredAt) >= minAge {
+			p.detector.Close(open.ID)
+		}
+	}
+	return nil
+}
+
+// secondRoads are the roads that brought, within the last hour, what another brings already.
+func (p *pipeline) secondRoads() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for road, at := range p.second {
+		if p.now().Sub(at) < time.Hour {
+			out = append(out, road)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// drops counts what the detector and the memory of logins left out.
+func (p *pipeline) drops() map[string]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.detector == nil {
+		return nil
+	}
+	st := p.detector.Stats()
+	return map[string]int64{
+		"groups_evicted": int64(st.Evicted), "open_evicted": int64(st.EvictedOpen), "logins_evicted": int64(st.EvictedLogins) + p.decider.Logins().Evicted(),
+		"without_group": int64(st.NoGroup), "replayed": int64(st.Replayed),
+	}
+}
+
 func (p *pipeline) saveRegularly(ctx context.Context) error {
-	tick := time.NewTicker(checkpointEvery)
+	tick, sweep := time.NewTicker(checkpointEvery), time.NewTicker(time.Minute)
 	defer tick.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-sweep.C:
+			if err := p.reopen(ctx, passing); err != nil {
+				return err
+			}
 		case <-tick.C:
 			if err := p.save(ctx); err != nil {
 				return err

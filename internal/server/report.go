@@ -1,9 +1,6 @@
 package server
 
 import (
-	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +29,9 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 		set("bus", label, int64(n))
 	}
 	set("tail", "dropped", s.tail.dropped.Load())
+	for name, n := range s.pipeline.drops() {
+		set("detect", name, n)
+	}
 	for name, n := range s.intake.Stats().Counters() {
 		set("intake", name, n)
 	}
@@ -78,10 +78,9 @@ func (s *Server) findings() []event.Finding {
 		}
 	}
 	out = append(out, s.intake.Findings()...)
-	second := s.counters.snapshot()["events_second_road"]
-	for _, label := range slices.Sorted(maps.Keys(second)) {
+	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")
-		warn("host "+host, fmt.Sprintf("%d events came by a second road (%s) and were not evaluated", second[label], road), "send each log by one road, or choose one with server.hosts[].road")
+		warn("host "+host, "events come by a second road ("+road+") and are not evaluated", "send each log by one road, or choose one with server.hosts[].road")
 	}
 	return out
 }

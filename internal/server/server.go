@@ -27,6 +27,8 @@ const (
 	loginMemory  = 30 * 24 * time.Hour
 	loginSources = 500_000 // trusted and others, each
 	stopTimeout  = 10 * time.Second
+
+	breakerLooksBack = 10_000 // redirects
 )
 
 // Options of a server.
@@ -209,13 +211,17 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 		return err
 	}
 	s.pipeline = &pipeline{
-		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, trustUDP: c.Syslog.TrustUDP,
+		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP,
 		roads:    &roads{fixed: func(name string) string { h, _ := s.hosts.get(name); return h.Road }},
 		counters: s.counters, tail: s.tail, now: time.Now, log: s.part("pipeline"),
 	}
+	breaker, err := s.loadBreaker(ctx)
+	if err != nil {
+		return err
+	}
 	s.decider = decide.New(decide.Options{
 		Store: s.store, Leaser: s.nodes, Notifier: s, Hosts: s.hosts, Allow: s.allow, Logins: decide.NewLogins(loginSources, loginMemory),
-		Breaker: decide.NewBreaker(c.Breaker.SourcesPerHour), Live: live, Paused: paused, DryRun: c.DryRun,
+		Breaker: breaker, Live: live, Paused: paused, DryRun: c.DryRun,
 		ExemptFor: time.Duration(c.ExemptDays) * 24 * time.Hour, Protected: s.protected, Ended: s.pipeline.ended, Log: s.part("decide"),
 	})
 	s.pipeline.decider = s.decider
@@ -307,11 +313,34 @@ func (s *Server) enrolled(ctx context.Context, role pki.Role, name string) error
 	return nil
 }
 
-// protected lists what must never be redirected on a host.
-func (s *Server) protected(string) []decide.Protected {
+// loadBreaker counts the redirects of the last hour, so that a server that crashes again and again has a breaker too.
+func (s *Server) loadBreaker(ctx context.Context) (*decide.Breaker, error) {
+	b := decide.NewBreaker(s.opts.Config.Breaker.SourcesPerHour)
+	if s.opts.Config.Breaker.SourcesPerHour == 0 {
+		return b, nil
+	}
+	recent, err := s.store.Redirects(ctx, store.Filter{Limit: breakerLooksBack})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range slices.Backward(recent) {
+		if r.Rule != decide.Manual && time.Since(r.CreatedAt) < time.Hour {
+			b.Allow(r.Host, r.Source, r.CreatedAt)
+		}
+	}
+	return b, nil
+}
+
+// protected lists what must never be redirected on a host. What an agent says are its addresses holds
+// for its own host only: it must not shield others' attackers.
+func (s *Server) protected(name string) []decide.Protected {
 	var out []decide.Protected
 	for _, h := range s.hosts.all() {
-		for _, a := range h.addresses() {
+		addresses := h.Static
+		if h.Name == name {
+			addresses = h.addresses()
+		}
+		for _, a := range addresses {
 			out = append(out, decide.Protected{Addr: a, What: "an address of host " + h.Name})
 		}
 	}

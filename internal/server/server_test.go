@@ -271,9 +271,9 @@ func TestOperator(t *testing.T) {
 	s.evaluated()
 	require.Empty(t, s.server.decider.Board().Live(nil))
 	require.NoError(t, s.api.Resume(ctx))
-	s.fail("192.0.2.211", 5)
+	s.fail("192.0.2.210", 5)
 	s.evaluated()
-	require.Len(t, s.server.decider.Board().Live(nil), 1)
+	require.Len(t, s.server.decider.Board().Live(nil), 1, "who offended during the pause is no safer than others after it")
 
 	require.NoError(t, s.api.Remove(ctx, api.PathHosts, "web"))
 	require.Empty(t, s.server.decider.Board().Live(nil), "a host that is removed is released")

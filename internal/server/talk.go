@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/bus"
@@ -17,6 +18,8 @@ const (
 	maxServices  = 64
 	maxFindings  = 64
 	maxText      = 1024
+	maxApplied   = 100_000
+	maxPots      = 10_000
 )
 
 // serveBus answers the agents and nodes; stop ends it.
@@ -59,7 +62,11 @@ func (s *Server) takeHostStatus(ctx context.Context, name string, st event.HostS
 	st.Addresses = usable(st.Addresses)
 	st.Services = st.Services[:min(len(st.Services), maxServices)]
 	st.Findings = shortened(st.Findings)
-	applied := st.Applied
+	st.Version = cut(st.Version)
+	applied := st.Applied[:min(len(st.Applied), maxApplied)]
+	for i := range applied {
+		applied[i].Reason = cut(applied[i].Reason)
+	}
 	st.Applied = nil
 	s.hosts.put(name, func(h *host) {
 		h.Enrolled, h.Status, h.LastSeen = true, st, time.Now()
@@ -79,6 +86,8 @@ func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeS
 	st.Addresses = usable(st.Addresses)
 	st.Services = st.Services[:min(len(st.Services), maxServices)]
 	st.Findings = shortened(st.Findings)
+	st.Version = cut(st.Version)
+	st.Pots = st.Pots[:min(len(st.Pots), maxPots)]
 	for i := range st.Pots {
 		st.Pots[i].Node = name
 	}
@@ -135,7 +144,10 @@ func usable(as []netip.Addr) []netip.Addr {
 func shortened(fs []event.Finding) []event.Finding {
 	fs = fs[:min(len(fs), maxFindings)]
 	for i := range fs {
-		fs[i].Text, fs[i].Mend = fs[i].Text[:min(len(fs[i].Text), maxText)], fs[i].Mend[:min(len(fs[i].Mend), maxText)]
+		fs[i] = event.Finding{Level: cut(fs[i].Level), Subject: cut(fs[i].Subject), Text: cut(fs[i].Text), Mend: cut(fs[i].Mend)}
 	}
 	return fs
 }
+
+// cut bounds what a host or node says.
+func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxText)], "") }

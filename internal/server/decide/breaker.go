@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -11,26 +12,27 @@ import (
 type Breaker struct {
 	limit int
 
-	mu    sync.Mutex
-	times map[string][]time.Time // per host, oldest first, at most limit
+	mu   sync.Mutex
+	last map[string]map[netip.Prefix]time.Time // per host and source, at most limit sources
 }
 
-// NewBreaker allows limit redirects per host and hour; 0 allows any number.
+// NewBreaker allows limit sources per host and hour; 0 allows any number.
 func NewBreaker(limit int) *Breaker {
-	return &Breaker{limit: limit, times: make(map[string][]time.Time)}
+	return &Breaker{limit: limit, last: make(map[string]map[netip.Prefix]time.Time)}
 }
 
-// Allow counts a redirect and reports whether it may be.
-func (b *Breaker) Allow(host string, now time.Time) bool {
+// Allow counts a source and reports whether it may be redirected.
+func (b *Breaker) Allow(host string, source netip.Prefix, now time.Time) bool {
 	if b.limit <= 0 {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.tripped(host, now) {
+	sources := b.current(host, now)
+	if _, known := sources[source]; !known && len(sources) >= b.limit {
 		return false
 	}
-	b.times[host] = append(b.times[host], now)
+	sources[source] = now
 	return true
 }
 
@@ -41,21 +43,27 @@ func (b *Breaker) Tripped(host string, now time.Time) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.tripped(host, now)
+	return len(b.current(host, now)) >= b.limit
 }
 
-func (b *Breaker) tripped(host string, now time.Time) bool {
-	times := b.times[host]
-	for len(times) > 0 && now.Sub(times[0]) >= time.Hour {
-		times = times[1:]
+// current are the sources of the last hour.
+func (b *Breaker) current(host string, now time.Time) map[netip.Prefix]time.Time {
+	sources, ok := b.last[host]
+	if !ok {
+		sources = make(map[netip.Prefix]time.Time)
+		b.last[host] = sources
 	}
-	b.times[host] = times
-	return len(times) >= b.limit
+	for s, at := range sources {
+		if now.Sub(at) >= time.Hour {
+			delete(sources, s)
+		}
+	}
+	return sources
 }
 
 // Reset closes every breaker, as an operator's resume does.
 func (b *Breaker) Reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	clear(b.times)
+	clear(b.last)
 }

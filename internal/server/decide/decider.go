@@ -38,6 +38,12 @@ type Hosts interface {
 	Addresses(host string) []netip.Addr
 }
 
+// grantWithin is how long all nodes together may take for a lease.
+const grantWithin = 2 * time.Second
+
+// maxFreed bounds the leases that wait to be released; what is beyond, the nodes drop with their next status.
+const maxFreed = 4096
+
 // Options of a Decider.
 type Options struct {
 	Store     Store
@@ -72,9 +78,14 @@ type Decider struct {
 	breaker *Breaker
 	paused  atomic.Bool
 	jobs    chan job
-	pending tracker       // offences that are decided but not stored
-	failed  chan error    // the first that could not be stored
-	wake    chan struct{} // expiry or node changed
+	pending tracker             // offences that are decided but not stored
+	failed  chan error          // the first that could not be stored
+	changed chan struct{}       // there is a redirect that may be the next to expire
+	wake    chan struct{}       // a node may be there for what has no lease
+	freed   chan event.Redirect // whose leases are to be released
+
+	// life is held from the check whether a redirect may change until the change is stored and on the board.
+	life sync.Mutex
 }
 
 type job struct {
@@ -93,7 +104,8 @@ func New(o Options) *Decider {
 	d := &Decider{
 		opts: o, log: o.Log, now: o.Now,
 		board: NewBoard(o.Live), allow: o.Allow, logins: o.Logins, breaker: o.Breaker,
-		jobs: make(chan job, 256), failed: make(chan error, 1), wake: make(chan struct{}, 1),
+		jobs: make(chan job, 256), failed: make(chan error, 1),
+		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), freed: make(chan event.Redirect, maxFreed),
 	}
 	d.paused.Store(o.Paused)
 	return d
@@ -149,17 +161,18 @@ func (d *Decider) Run(ctx context.Context) {
 		workers.Go(func() { d.work(ctx) })
 	}
 	defer workers.Wait()
+	workers.Go(func() { d.releaseLeases(ctx) })
+	workers.Go(func() { d.grantMissing(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.wake:
+		case <-d.changed:
 		case <-timer.C:
 		}
 		d.expire(ctx)
-		d.lease(ctx)
 		timer.Reset(d.untilNext())
 	}
 }
@@ -173,10 +186,12 @@ func (d *Decider) untilNext() time.Duration {
 	return min(max(next.Sub(d.now()), time.Millisecond), slow)
 }
 
-// Wake has expiries and missing leases looked at now, as when a node came up.
-func (d *Decider) Wake() {
+// Wake has missing leases asked for now, as when a node came up.
+func (d *Decider) Wake() { poke(d.wake) }
+
+func poke(c chan struct{}) {
 	select {
-	case d.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -202,24 +217,8 @@ func (d *Decider) work(ctx context.Context) {
 func (d *Decider) carryOut(ctx context.Context, j job) error {
 	o := j.offence
 	o.Outcome = j.verdict.outcome
-	if o.Outcome == OutcomeRedirected && d.paused.Load() {
-		o.Outcome = OutcomePaused // since it was judged
-	}
 	if o.Outcome != OutcomeRedirected {
-		stored, err := d.opts.Store.SaveOffence(ctx, o, nil)
-		if err != nil {
-			return fmt.Errorf("store offence %s: %w", o.ID, err)
-		}
-		if !stored { // before a restart, when what it came to was logged
-			return nil
-		}
-		level := slog.LevelInfo
-		if j.verdict.alarm {
-			level = slog.LevelWarn
-		}
-		d.log.Log(ctx, level, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
-			"account", o.Account, "guesses", o.Count, "outcome", o.Outcome)
-		return nil
+		return d.record(ctx, o, j.verdict.alarm)
 	}
 	r := event.Redirect{
 		ID: RedirectID(o.ID), Source: o.Source, Host: o.Host, Service: o.Service, Port: d.opts.Hosts.Port(o.Host, o.Service),
@@ -227,39 +226,81 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 	}
 	d.grant(ctx, &r)
 	o.LeasedAt = d.now()
-	stored, err := d.opts.Store.SaveOffence(ctx, o, &r)
+	why, err := d.enact(r, func() (bool, error) { return d.opts.Store.SaveOffence(ctx, o, &r) })
 	if err != nil {
 		return fmt.Errorf("store offence %s: %w", o.ID, err)
 	}
-	if !stored { // before a restart: the host asks for its whole state
-		return nil
+	if why != "" {
+		d.releaseLater(r)
+		o.Outcome = why
+		return d.record(ctx, o, false)
 	}
 	d.log.InfoContext(ctx, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
 		"guesses", o.Count, "outcome", o.Outcome, "endpoint", r.Endpoint, "redirect", r.ID)
-	return d.publish(ctx, r)
+	return nil
+}
+
+// record stores and logs an offence that redirects nobody.
+func (d *Decider) record(ctx context.Context, o event.Offence, alarm bool) error {
+	stored, err := d.opts.Store.SaveOffence(ctx, o, nil)
+	if err != nil {
+		return fmt.Errorf("store offence %s: %w", o.ID, err)
+	}
+	if !stored { // before a restart, when what it came to was logged
+		return nil
+	}
+	level := slog.LevelInfo
+	if alarm {
+		level = slog.LevelWarn
+	}
+	d.log.Log(ctx, level, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
+		"account", o.Account, "guesses", o.Count, "outcome", o.Outcome)
+	return nil
 }
 
 // RedirectID is the id of the redirect that an offence causes.
 func RedirectID(offence string) string { return "r" + offence }
 
-// publish puts a stored redirect on the board and tells its host.
-func (d *Decider) publish(ctx context.Context, r event.Redirect) error {
-	c, ok := d.board.Add(r)
-	if !ok { // two rules fired at once
-		r.State, r.Reason = event.Released, OutcomeKnown
-		if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
-			return fmt.Errorf("store redirect %s: %w", r.ID, err)
-		}
-		return nil
+// enact stores a new redirect, puts it on the board and tells its host, unless something that came up
+// while its lease was asked for forbids it: then it says why. What is stored already, before a restart, is
+// on the board already.
+func (d *Decider) enact(r event.Redirect, save func() (stored bool, err error)) (why string, err error) {
+	d.life.Lock()
+	defer d.life.Unlock()
+	if why := d.forbidden(r.Host, r.Source, r.Service); why != "" {
+		return why, nil
 	}
-	d.opts.Notifier.Changed(r.Host, c)
-	d.Wake()
-	return nil
+	stored, err := save()
+	if err != nil || !stored {
+		return "", err
+	}
+	if c, ok := d.board.Add(r); ok {
+		d.opts.Notifier.Changed(r.Host, c)
+	}
+	poke(d.changed)
+	if !r.Endpoint.IsValid() {
+		d.Wake()
+	}
+	return "", nil
+}
+
+// forbidden says what stands against redirecting a source at this moment; empty where nothing does.
+func (d *Decider) forbidden(host string, source netip.Prefix, service event.Service) string {
+	if d.paused.Load() {
+		return OutcomePaused
+	}
+	if d.allow.Covers(source) {
+		return OutcomeAllowed + ": the allow-list covers " + source.String()
+	}
+	if _, ok := d.board.Find(host, source, service); ok {
+		return OutcomeKnown
+	}
+	return ""
 }
 
 // grant gives a redirect its endpoint, or says in Reason why there is none yet.
 func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, grantWithin)
 	defer cancel()
 	l, err := d.opts.Leaser.Grant(ctx, event.LeaseRequest{
 		Op: "grant", Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: d.opts.Hosts.Addresses(r.Host), Expires: r.ExpiresAt,

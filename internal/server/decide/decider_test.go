@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -221,10 +222,12 @@ func TestBreaker(t *testing.T) {
 
 	b := NewBreaker(1)
 	now := time.Now()
-	require.True(t, b.Allow("web", now))
-	require.False(t, b.Allow("web", now.Add(59*time.Minute)))
-	require.True(t, b.Allow("db", now), "each host has its own")
-	require.True(t, b.Allow("web", now.Add(time.Hour)))
+	one, two := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	require.True(t, b.Allow("web", one, now))
+	require.True(t, b.Allow("web", one, now), "sources are counted, not redirects")
+	require.False(t, b.Allow("web", two, now.Add(59*time.Minute)))
+	require.True(t, b.Allow("db", two, now), "each host has its own")
+	require.True(t, b.Allow("web", two, now.Add(time.Hour)))
 }
 
 func TestReplayedOffenceRedirectsOnce(t *testing.T) {
@@ -284,12 +287,12 @@ func TestLifecycle(t *testing.T) {
 	require.Equal(t, "FORWARD policy DROP", w.redirect("r1").Reason)
 	revision := d.Board().Desired("web").Revision
 
-	out, err := d.Release(t.Context(), d.Board().Live(nil), "by hand")
+	out, err := d.Release(t.Context(), nil, "by hand")
 	require.NoError(t, err)
 	require.Len(t, out, 1)
 	require.Equal(t, event.Released, w.redirect("r1").State)
 	require.Equal(t, []string{"r1"}, w.ended)
-	require.Equal(t, []string{"r1"}, w.released)
+	require.Eventually(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return slices.Equal(w.released, []string{"r1"}) }, 5*time.Second, time.Millisecond)
 	last := w.sent()[len(w.sent())-1]
 	require.Equal(t, []string{"r1"}, last.Delete)
 	require.Equal(t, revision+1, last.Revision, "no gap that the agent would ask about")
@@ -326,6 +329,60 @@ func TestPauseReleasesEverything(t *testing.T) {
 	d.Resume()
 	decide(t, d, offence("y", "192.0.2.200/32"))
 	require.Equal(t, "redirected", w.outcome("y"))
+}
+
+// slow is a node that answers when it is told to.
+type slow struct {
+	*world
+	asked, answer chan struct{}
+}
+
+func (s slow) Grant(ctx context.Context, r event.LeaseRequest) (event.Lease, error) {
+	s.asked <- struct{}{}
+	<-s.answer
+	return s.world.Grant(ctx, r)
+}
+
+func TestWhatIsUnderWayObeysTheOperator(t *testing.T) {
+	t.Parallel()
+	source := netip.MustParsePrefix("192.0.2.66/32")
+	for name, forbid := range map[string]func(d *Decider) error{
+		"allow": func(d *Decider) error {
+			d.allow.Add(source)
+			_, err := d.Release(t.Context(), nil, "allowed")
+			return err
+		},
+		"pause": func(d *Decider) error { _, err := d.Pause(t.Context()); return err },
+	} {
+		for _, how := range []string{"offence", "by hand"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld()
+				node := slow{w, make(chan struct{}), make(chan struct{})}
+				d := start(t, w, func(o *Options) { o.Leaser = node })
+				done := make(chan error, 1)
+				go func() {
+					if how == "offence" {
+						done <- errors.Join(d.Offence(t.Context(), offence("1", source.String())), d.Flush())
+						return
+					}
+					_, err := d.Add(t.Context(), source, event.SSH, "web", time.Hour, nil)
+					if !errors.Is(err, ErrRefused) {
+						done <- fmt.Errorf("not refused: %w", err)
+						return
+					}
+					done <- nil
+				}()
+				<-node.asked
+				require.NoError(t, forbid(d))
+				close(node.answer)
+				require.NoError(t, <-done)
+				require.Empty(t, d.Board().Live(nil))
+				require.Empty(t, w.sent(), "the host never hears of it")
+				require.Eventually(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.released) == 1 }, 5*time.Second, time.Millisecond, "its lease is given back")
+			})
+		}
+	}
 }
 
 func TestByHand(t *testing.T) {

@@ -22,6 +22,9 @@ func (d *Decider) Add(ctx context.Context, source netip.Prefix, service event.Se
 	if why := d.protected(host, source); why != "" {
 		return event.Redirect{}, fmt.Errorf("%w: %s", ErrRefused, why)
 	}
+	if d.opts.Hosts.Port(host, service) == 0 {
+		return event.Redirect{}, fmt.Errorf("%w: host %s has no service %s (kokkuri hosts show %s)", ErrRefused, host, service, host)
+	}
 	if d.allow.Covers(source) {
 		return event.Redirect{}, fmt.Errorf("%w: the allow-list covers %s (kokkuri allow ls)", ErrRefused, source)
 	}
@@ -38,34 +41,43 @@ func (d *Decider) Add(ctx context.Context, source netip.Prefix, service event.Se
 		Rule: Manual, State: event.Pending, CreatedAt: now, ExpiresAt: now.Add(ttl), Spare: spare,
 	}
 	d.grant(ctx, &r)
-	if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
+	why, err := d.enact(r, func() (bool, error) { return true, d.opts.Store.SaveRedirect(ctx, r) })
+	if err != nil || why != "" {
+		d.releaseLater(r)
+	}
+	if err != nil {
 		return event.Redirect{}, fmt.Errorf("store redirect of %s: %w", source, err)
 	}
+	if why != "" {
+		return event.Redirect{}, fmt.Errorf("%w: %s", ErrRefused, why)
+	}
 	d.log.InfoContext(ctx, "redirect by hand", "source", source, "host", host, "service", service, "redirect", r.ID)
-	return r, d.publish(ctx, r)
+	return r, nil
 }
 
-// Release ends live redirects and returns them as they then are.
-func (d *Decider) Release(ctx context.Context, redirects []event.Redirect, reason string) ([]event.Redirect, error) {
-	var out []event.Redirect
+// Release ends the live redirects that a filter wants, and returns them as they then are.
+func (d *Decider) Release(ctx context.Context, want func(event.Redirect) bool, reason string) ([]event.Redirect, error) {
+	d.life.Lock()
+	live := d.board.Live(want)
+	d.life.Unlock()
+	out := []event.Redirect{}
 	var errs []error
-	for _, r := range redirects {
-		r, err := d.end(ctx, r, event.Released, reason)
+	for _, r := range live {
+		r, ended, err := d.end(ctx, r.ID, event.Released, reason)
 		if err != nil {
 			errs = append(errs, err)
-			continue
+		} else if ended {
+			out = append(out, r)
 		}
-		out = append(out, r)
 	}
 	return out, errors.Join(errs...)
 }
 
 // Pause releases everything and redirects nothing until Resume.
 func (d *Decider) Pause(ctx context.Context) ([]event.Redirect, error) {
-	d.paused.Store(true)
-	d.pending.wait() // what was decided before is released with the rest
+	d.paused.Store(true) // what is under way sees it before it is enacted
 	d.log.WarnContext(ctx, "paused: every redirect is released")
-	return d.Release(ctx, d.board.Live(nil), "paused")
+	return d.Release(ctx, nil, "paused")
 }
 
 // Resume lets redirects be made again, and closes the breakers.
@@ -84,68 +96,141 @@ func (d *Decider) Applied(ctx context.Context, host string, applied []event.Appl
 			continue
 		}
 		if a.State == event.Released {
-			_, err := d.end(ctx, r, event.Released, a.Reason)
+			_, _, err := d.end(ctx, a.ID, event.Released, a.Reason)
 			errs = append(errs, err)
 			continue
 		}
-		if a.State != event.Active && a.State != event.Refused || r.State == a.State && r.Reason == a.Reason {
-			continue
-		}
-		if r.State = a.State; a.State == event.Active && r.AppliedAt.IsZero() {
-			r.AppliedAt = a.At
-		}
-		if r.Reason = a.Reason; a.State == event.Refused {
-			d.log.WarnContext(ctx, "redirect refused by its host", "host", host, "source", r.Source, "redirect", r.ID, "reason", a.Reason)
-		}
-		d.board.Note(r)
-		if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
-			errs = append(errs, fmt.Errorf("store redirect %s: %w", r.ID, err))
-		}
+		errs = append(errs, d.note(ctx, a))
 	}
 	return errors.Join(errs...)
 }
 
-func (d *Decider) end(ctx context.Context, r event.Redirect, s event.State, reason string) (event.Redirect, error) {
+// note stores that a redirect is active or refused.
+func (d *Decider) note(ctx context.Context, a event.Applied) error {
+	d.life.Lock()
+	defer d.life.Unlock()
+	r, ok := d.board.Get(a.ID)
+	if !ok || a.State != event.Active && a.State != event.Refused || r.State == a.State && r.Reason == a.Reason {
+		return nil
+	}
+	if r.State = a.State; a.State == event.Active && r.AppliedAt.IsZero() {
+		r.AppliedAt = a.At
+	}
+	if r.Reason = a.Reason; a.State == event.Refused {
+		d.log.WarnContext(ctx, "redirect refused by its host", "host", r.Host, "source", r.Source, "redirect", r.ID, "reason", a.Reason)
+	}
+	if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
+		return fmt.Errorf("store redirect %s: %w", r.ID, err)
+	}
+	d.board.Note(r)
+	return nil
+}
+
+// end ends a redirect; false where it has ended already.
+func (d *Decider) end(ctx context.Context, id string, s event.State, reason string) (event.Redirect, bool, error) {
+	r, ok, err := d.strike(ctx, id, s, reason)
+	if !ok {
+		return r, false, err
+	}
+	d.releaseLater(r)
+	d.opts.Ended(r) // takes the pipeline's lock, so not under ours
+	d.log.InfoContext(ctx, "redirect ended", "redirect", r.ID, "source", r.Source, "host", r.Host, "state", s, "reason", reason)
+	return r, true, nil
+}
+
+// strike takes a redirect off store and board and tells its host.
+func (d *Decider) strike(ctx context.Context, id string, s event.State, reason string) (event.Redirect, bool, error) {
+	d.life.Lock()
+	defer d.life.Unlock()
+	r, ok := d.board.Get(id)
+	if !ok {
+		return r, false, nil
+	}
 	r.State, r.Reason = s, reason
 	if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
-		return r, fmt.Errorf("store redirect %s: %w", r.ID, err)
+		return r, false, fmt.Errorf("store redirect %s: %w", r.ID, err)
 	}
 	if c, ok := d.board.Delete(r.ID); ok {
 		d.opts.Notifier.Changed(r.Host, c)
-		d.opts.Leaser.Release(ctx, r)
-		d.opts.Ended(r)
-		d.log.InfoContext(ctx, "redirect ended", "redirect", r.ID, "source", r.Source, "host", r.Host, "state", s, "reason", reason)
 	}
-	return r, nil
+	return r, true, nil
 }
 
 func (d *Decider) expire(ctx context.Context) {
 	now := d.now()
 	for _, r := range d.board.Live(func(r event.Redirect) bool { return !r.ExpiresAt.After(now) }) {
-		if _, err := d.end(ctx, r, event.Expired, ""); err != nil {
+		if _, _, err := d.end(ctx, r.ID, event.Expired, ""); err != nil {
 			d.log.ErrorContext(ctx, "expired redirect not stored", "redirect", r.ID, "error", err)
 		}
 	}
 }
 
-// lease gets endpoints for the redirects that have none yet.
-func (d *Decider) lease(ctx context.Context) {
-	for _, r := range d.board.Live(func(r event.Redirect) bool { return !r.Endpoint.IsValid() }) {
-		if !d.grant(ctx, &r) {
-			d.board.Note(r)
+// releaseLater has a node release a lease; nobody waits for the node.
+func (d *Decider) releaseLater(r event.Redirect) {
+	if !r.Endpoint.IsValid() {
+		return
+	}
+	select {
+	case d.freed <- r:
+	default: // the node drops it with its next status
+	}
+}
+
+func (d *Decider) releaseLeases(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-d.freed:
+			// The same attacker's next redirect has the same lease.
+			if _, again := d.board.Find(r.Host, r.Source, r.Service); !again {
+				d.opts.Leaser.Release(ctx, r)
+			}
+		}
+	}
+}
+
+// grantMissing gets endpoints for the redirects that have none yet, now and then and when it is woken.
+func (d *Decider) grantMissing(ctx context.Context) {
+	tick := time.NewTicker(retryLeases)
+	defer tick.Stop()
+	for {
+		for _, r := range d.board.Live(func(r event.Redirect) bool { return !r.Endpoint.IsValid() }) {
 			if ctx.Err() != nil {
 				return
 			}
-			continue
+			d.lease(ctx, r)
 		}
-		if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
-			d.log.ErrorContext(ctx, "leased redirect not stored", "redirect", r.ID, "error", err)
-			continue
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		case <-tick.C:
 		}
-		if c, ok := d.board.Replace(r); ok {
-			d.opts.Notifier.Changed(r.Host, c)
-		} else {
-			d.opts.Leaser.Release(ctx, r)
-		}
+	}
+}
+
+// retryLeases is how often redirects without an endpoint are tried again.
+const retryLeases = 5 * time.Second
+
+func (d *Decider) lease(ctx context.Context, r event.Redirect) {
+	granted := d.grant(ctx, &r)
+	d.life.Lock()
+	defer d.life.Unlock()
+	if _, ok := d.board.Get(r.ID); !ok { // ended meanwhile
+		d.releaseLater(r)
+		return
+	}
+	if !granted {
+		d.board.Note(r)
+		return
+	}
+	if err := d.opts.Store.SaveRedirect(ctx, r); err != nil {
+		d.log.ErrorContext(ctx, "leased redirect not stored", "redirect", r.ID, "error", err)
+		d.releaseLater(r)
+		return
+	}
+	if c, ok := d.board.Replace(r); ok {
+		d.opts.Notifier.Changed(r.Host, c)
 	}
 }

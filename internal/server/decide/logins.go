@@ -82,7 +82,7 @@ func (l *Logins) Observe(source netip.Prefix, e event.Event) {
 	if e.Kind == event.AuthFailed {
 		r.fail(e)
 	} else {
-		r.succeed(e)
+		r.succeed(e, l.memory)
 	}
 	if e.Time.After(r.LastAt) {
 		r.LastAt = e.Time
@@ -160,8 +160,13 @@ func (r *Login) fail(e event.Event) {
 	r.Failures = min(r.Failures+max(e.Attempts, 1), typos+1)
 }
 
-func (r *Login) succeed(e event.Event) {
+func (r *Login) succeed(e event.Event, memory time.Duration) {
+	if !r.FailedAt.IsZero() && e.Time.Sub(r.FailedAt) > memory {
+		r.FailedAt, r.Failures, r.Account = time.Time{}, 0, "" // nobody knows any more
+	}
 	switch {
+	case !r.TrustedAt.IsZero() && e.Time.Sub(r.TrustedAt) <= memory:
+		r.TrustedAt = e.Time // who is known goes on being known
 	case r.FailedAt.IsZero():
 		r.TrustedAt = e.Time
 	case r.Failures <= typos && r.Account == e.Account && e.Time.Sub(r.FailedAt) <= typoWindow:

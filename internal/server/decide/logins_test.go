@@ -34,6 +34,8 @@ func TestLogins(t *testing.T) {
 		"three are a guess":         {[]step{{0, event.AuthFailed, "ann"}, {1, event.AuthFailed, "ann"}, {2, event.AuthFailed, "ann"}, {3, event.AuthOK, "ann"}}, day, false},
 		"mistyped, gave up, later":  {[]step{{0, event.AuthFailed, "ann"}, {3 * time.Minute, event.AuthOK, "ann"}}, day, false},
 		"failure is forgotten":      {[]step{{0, event.AuthFailed, "root"}, {31 * day, event.AuthOK, "ann"}}, 32 * day, true},
+		"known, a bad day, goes on": {[]step{{0, event.AuthOK, "ann"}, {day, event.AuthFailed, "ann"}, {day + 1, event.AuthFailed, "bob"}, {2 * day, event.AuthOK, "ann"}, {25 * day, event.AuthOK, "ann"}}, 50 * day, true},
+		"unknown, a bad day, later": {[]step{{0, event.AuthFailed, "ann"}, {1, event.AuthFailed, "bob"}, {15 * day, event.AuthOK, "ann"}, {31 * day, event.AuthOK, "ann"}}, 32 * day, true},
 		"context is no login":       {[]step{{0, event.Context, "ann"}}, 0, false},
 		"colleague after a failure": {[]step{{0, event.AuthFailed, "root"}, {time.Hour, event.AuthOK, "ann"}}, day, false},
 	}

@@ -56,7 +56,7 @@ func (d *Decider) judge(o event.Offence, now time.Time) verdict {
 		return verdict{outcome: OutcomePaused}
 	case d.opts.DryRun:
 		return verdict{outcome: OutcomeDryRun, alarm: true}
-	case !d.breaker.Allow(o.Host, now):
+	case !d.breaker.Allow(o.Host, o.Source, now):
 		return verdict{outcome: OutcomeBreaker + ": too many sources within an hour", alarm: true}
 	}
 	return verdict{outcome: OutcomeRedirected}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
 // imageState is what is known of the pots' image.
@@ -191,12 +193,14 @@ func (n *Node) ensureImage(ctx context.Context) (string, error) {
 
 func (n *Node) build(ctx context.Context, p *parts) error {
 	if n.o.Image == BuiltinImage {
-		progress := &lineLogger{log: func(line string) { n.log.DebugContext(ctx, "image of the pots", "output", line) }}
-		base, err := p.engine.EnsureBase(ctx, progress)
-		if err != nil {
-			return err
+		// While it is looked at whether the image is as it should be, the one that is there will do for leases.
+		if ports, err := p.engine.Services(ctx, n.o.Image); err == nil {
+			n.offer(ports, time.Time{})
 		}
-		if err := p.engine.BuildImage(ctx, n.o.Image, n.o.Files, map[string]string{"BASE": base}, progress); err != nil {
+		if err := n.buildBuiltin(ctx, p); err != nil {
+			if ctx.Err() == nil && !errors.Is(err, engine.ErrUnreachable) {
+				n.offer(nil, time.Time{})
+			}
 			return err
 		}
 	}
@@ -207,15 +211,29 @@ func (n *Node) build(ctx context.Context, p *parts) error {
 	if len(ports) == 0 {
 		return fmt.Errorf("%s offers nothing: it has no label kokkuri.service.NAME=PORT", n.o.Image)
 	}
-	services := make([]event.Service, 0, len(ports))
-	for s := range ports {
-		services = append(services, s)
-	}
-	slices.Sort(services)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.image = imageState{services: services, checked: time.Now()}
+	n.offer(ports, time.Now())
 	return nil
+}
+
+func (n *Node) buildBuiltin(ctx context.Context, p *parts) error {
+	progress := &lineLogger{log: func(line string) { n.log.DebugContext(ctx, "image of the pots", "output", line) }}
+	base, err := p.engine.EnsureBase(ctx, progress)
+	if err != nil {
+		return err
+	}
+	return p.engine.BuildImage(ctx, n.o.Image, n.o.Files, map[string]string{"BASE": base}, progress)
+}
+
+// offer notes what the image offers, and when it was known to be as it should be.
+func (n *Node) offer(ports map[event.Service]uint16, checked time.Time) {
+	services := slices.Sorted(maps.Keys(ports))
+	n.mu.Lock()
+	more := len(services) > len(n.image.services)
+	n.image = imageState{services: services, checked: checked}
+	n.mu.Unlock()
+	if more {
+		n.poke()
+	}
 }
 
 var _ io.Writer = (*lineLogger)(nil)

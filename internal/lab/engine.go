@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/kokkuri/kokkuri/images"
+	"github.com/kokkuri/kokkuri/internal/honeypot"
 )
 
 // reach says clearly when no engine answers.
@@ -34,7 +35,10 @@ func (l *Lab) buildImages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("base image: %w", err)
 	}
-	for _, image := range []struct{ tag, folder string }{{imageHost, "lab-host"}, {imageClient, "lab-client"}} {
+	for _, image := range []struct{ tag, folder string }{
+		{imageHost, "lab-host"}, {imageClient, "lab-client"},
+		{honeypot.BuiltinImage, "ssh"}, // the node would, but who waits here sees what goes on
+	} {
 		files, err := fs.Sub(images.Files, image.folder)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", image.tag, err)

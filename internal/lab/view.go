@@ -77,7 +77,8 @@ func (l *Lab) PotsOf(ctx context.Context, source netip.Addr) ([]event.Pot, error
 	return api.List[event.Pot](ctx, l.API(), api.PathPots, of(source))
 }
 
-// connectedSince tells whether the server heard of a host or node since a time, by this machine's clock.
+// connectedSince tells whether the server heard of a host, or of a node that takes attackers, since a time by
+// this machine's clock.
 func connectedSince[T api.Host | api.Node](ctx context.Context, l *Lab, path, name string, since time.Time) error {
 	list, err := api.List[T](ctx, l.API(), path, api.Filter{})
 	if err != nil {
@@ -90,7 +91,7 @@ func connectedSince[T api.Host | api.Node](ctx context.Context, l *Lab, path, na
 				return nil
 			}
 		case api.Node:
-			if m.Name == name && m.Connected && m.LastSeen.After(since) {
+			if m.Name == name && m.Connected && m.LastSeen.After(since) && len(m.Services) > 0 {
 				return nil
 			}
 		}

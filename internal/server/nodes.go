@@ -38,14 +38,14 @@ func newNodes(call leaseCaller, log *slog.Logger) *nodes {
 	return &nodes{call: call, now: time.Now, log: log, byName: map[string]event.NodeStatus{}}
 }
 
-// told notes a node's status and reports whether it was gone before.
-func (n *nodes) told(s event.NodeStatus) (back bool) {
+// told notes a node's status and reports whether it can take what it could not before: it was gone, or offers more.
+func (n *nodes) told(s event.NodeStatus) (more bool) {
 	s.At = n.now() // by our clock
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	old, ok := n.byName[s.Node]
 	n.byName[s.Node] = s
-	return !ok || n.now().Sub(old.At) > nodeTimeout
+	return !ok || n.now().Sub(old.At) > nodeTimeout || adds(old.Services, s.Services) || adds(old.Addresses, s.Addresses)
 }
 
 // silent has a node that does not answer count as gone until it speaks again, so that nobody waits for it twice.
@@ -56,6 +56,10 @@ func (n *nodes) silent(name string) {
 		s.At = n.now().Add(-nodeTimeout - time.Second)
 		n.byName[name] = s
 	}
+}
+
+func adds[T comparable](old, now []T) bool {
+	return slices.ContainsFunc(now, func(x T) bool { return !slices.Contains(old, x) })
 }
 
 // load puts back a node that was known before a restart; it counts as gone until it speaks.

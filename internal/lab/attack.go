@@ -100,7 +100,8 @@ func (a *attack) prepare(ctx context.Context) error {
 }
 
 // guess lets hydra work through its word list. Where it ends up in the pot, it finds a password that the
-// real host does not have.
+// real host does not have; the list has it more than once, since hydra loses the guess that is under way
+// when its connection is cut.
 func (a *attack) guess(ctx context.Context) error {
 	a.began = time.Now()
 	guessing, cancel := context.WithTimeout(ctx, 2*time.Minute)

@@ -50,7 +50,7 @@ func TestAgentKilledAndRestarted(t *testing.T) {
 	assert.Len(t, elements(t, from), 1)
 	assert.Len(t, elements(t, from6), 1)
 	assert.Len(t, elements(t, late), 1)
-	require.NoError(t, the.Release(ctx, late))
+	release(t, late)
 	eventually(t, "the rules are as before", func() (bool, error) { return withoutTimes(rules(t)) == before, nil })
 }
 

@@ -189,6 +189,13 @@ func deflected(t *testing.T, from netip.Addr) event.Redirect {
 	return r
 }
 
+// release ends a source's redirect and waits until the kernel has none.
+func release(t *testing.T, from netip.Addr) {
+	t.Helper()
+	require.NoError(t, the.Release(t.Context(), from))
+	eventually(t, fmt.Sprintf("%s is not redirected any more", from), func() (bool, error) { return len(elements(t, from)) == 0, nil })
+}
+
 // untouched requires that no redirect of the source was ever made.
 func untouched(t *testing.T, from netip.Addr) {
 	t.Helper()

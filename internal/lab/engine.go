@@ -36,7 +36,8 @@ func (l *Lab) buildImages(ctx context.Context) error {
 		return fmt.Errorf("base image: %w", err)
 	}
 	for _, image := range []struct{ tag, folder string }{
-		{imageHost, "lab-host"}, {imageClient, "lab-client"},
+		{imageHost, "lab-host"},
+		{imageClient, "lab-client"},
 		{honeypot.BuiltinImage, "ssh"}, // the node would, but who waits here sees what goes on
 	} {
 		files, err := fs.Sub(images.Files, image.folder)

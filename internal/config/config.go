@@ -129,7 +129,6 @@ type HoneypotSection struct {
 	Subnet    netip.Prefix `yaml:"subnet" default:"10.77.0.0/16" help:"Network of the pots, inside a namespace without uplink." placeholder:"CIDR"`
 	Image     string       `yaml:"image" default:"kokkuri/ssh" help:"Image of the pots for ssh." placeholder:"IMAGE"`
 	Engine    string       `yaml:"engine" default:"unix:///var/run/docker.sock" check:"engine" help:"Docker Engine that runs the pots." placeholder:"URL"`
-	Warm      int          `yaml:"warm" default:"2" min:"0" max:"64" help:"Pots kept started and paused, ready for the next attacker." placeholder:"N"`
 	PotTTL    Duration     `yaml:"pot_ttl" default:"24h" min:"1m" help:"How long a pot is kept after its attacker's last lease ended." placeholder:"DURATION"`
 	Limits    Limits       `yaml:"limits" embed:"" prefix:"limits-"`
 }

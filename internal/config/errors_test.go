@@ -35,12 +35,12 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 			`FILE:1: server: found "yes"; allowed: a section with keys`,
 		},
 		"list instead of value": {
-			"honeypot:\n  warm: [1]\n",
-			"FILE:2: honeypot.warm: found a list; allowed: a whole number",
+			"server:\n  keep_days: [1]\n",
+			"FILE:2: server.keep_days: found a list; allowed: a whole number",
 		},
 		"no value": {
-			"honeypot:\n  warm:\n",
-			"FILE:2: honeypot.warm: found nothing; allowed: a whole number",
+			"server:\n  keep_days:\n",
+			"FILE:2: server.keep_days: found nothing; allowed: a whole number",
 		},
 		"not a bool": {
 			"server:\n  dry_run: yes\n",
@@ -145,9 +145,9 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 
 func TestEnvironmentErrors(t *testing.T) {
 	t.Parallel()
-	_, err := config.Load(config.Options{Environ: []string{"KOKKURI_SERVER_EXEMPT_DAYS=many", "KOKKURI_HONEYPOT_WARM=65"}})
+	_, err := config.Load(config.Options{Environ: []string{"KOKKURI_SERVER_EXEMPT_DAYS=many", "KOKKURI_SERVER_KEEP_DAYS=0"}})
 	want := "environment KOKKURI_SERVER_EXEMPT_DAYS: server.exempt_days: found \"many\"; allowed: a whole number\n" +
-		"environment KOKKURI_HONEYPOT_WARM: honeypot.warm: found 65; allowed: 0 to 64"
+		"environment KOKKURI_SERVER_KEEP_DAYS: server.keep_days: found 0; allowed: 1 to 3650"
 	if err == nil || err.Error() != want {
 		t.Errorf("\n got %v\nwant %s", err, want)
 	}

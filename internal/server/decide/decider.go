@@ -78,11 +78,11 @@ type Decider struct {
 	breaker *Breaker
 	paused  atomic.Bool
 	jobs    chan job
-	pending tracker             // offences that are decided but not stored
-	failed  chan error          // the first that could not be stored
-	changed chan struct{}       // there is a redirect that may be the next to expire
-	wake    chan struct{}       // a node may be there for what has no lease
-	freed   chan event.Redirect // whose leases are to be released
+	pending tracker       // offences that are decided but not stored
+	failed  chan error    // the first that could not be stored
+	changed chan struct{} // there is a redirect that may be the next to expire
+	wake    chan struct{} // a node may be there for what has no lease
+	freed   chan freed    // whose leases are to be released
 
 	// life is held from the check whether a redirect may change until the change is stored and on the board.
 	life sync.Mutex
@@ -105,7 +105,7 @@ func New(o Options) *Decider {
 		opts: o, log: o.Log, now: o.Now,
 		board: NewBoard(o.Live), allow: o.Allow, logins: o.Logins, breaker: o.Breaker,
 		jobs: make(chan job, 256), failed: make(chan error, 1),
-		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), freed: make(chan event.Redirect, maxFreed),
+		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), freed: make(chan freed, maxFreed),
 	}
 	d.paused.Store(o.Paused)
 	return d

@@ -171,9 +171,20 @@ func (d *Decider) releaseLater(r event.Redirect) {
 		return
 	}
 	select {
-	case d.freed <- r:
+	case d.freed <- freed{r, d.now().Add(leaseLinger)}:
 	default: // the node drops it with its next status
 	}
+}
+
+// leaseLinger is how long a lease outlives its redirect: until the host's kernel has heard of the end,
+// connections must still find the node.
+const leaseLinger = time.Second
+
+// freed is a redirect whose lease is to be released, and when.
+type freed struct {
+	event.Redirect
+
+	at time.Time
 }
 
 func (d *Decider) releaseLeases(ctx context.Context) {
@@ -182,9 +193,14 @@ func (d *Decider) releaseLeases(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case r := <-d.freed:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(r.at.Sub(d.now())):
+			}
 			// The same attacker's next redirect has the same lease.
 			if _, again := d.board.Find(r.Host, r.Source, r.Service); !again {
-				d.opts.Leaser.Release(ctx, r)
+				d.opts.Leaser.Release(ctx, r.Redirect)
 			}
 		}
 	}

@@ -55,6 +55,8 @@ func newBox(tb testing.TB, name string) *box {
 	b.sysctl("net/ipv4/ip_forward", "0")
 	b.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
 	b.sysctl("net/ipv6/conf/default/disable_ipv6", "0")
+	// Until an interface's link-local address has proved unique, a router asks for no neighbour through it.
+	b.sysctl("net/ipv6/conf/default/accept_dad", "0")
 	b.links(func(h *netlink.Handle) error {
 		lo, err := h.LinkByName("lo")
 		return errors.Join(err, h.LinkSetUp(lo))

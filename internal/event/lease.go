@@ -8,6 +8,9 @@ import (
 // Attacker names one attacker for good: the prefix it comes from.
 type Attacker = netip.Prefix
 
+// Target is where an attacker believes to be: the host's address and port.
+type Target = netip.AddrPort
+
 // LeaseRequest asks a node for an endpoint (request on lease.<node>). The same attacker, host and
 // service get the same lease again, with the later expiry.
 type LeaseRequest struct {
@@ -16,7 +19,11 @@ type LeaseRequest struct {
 	Host     string       `json:"host"`
 	Service  Service      `json:"service"`
 	Seen     []netip.Addr `json:"seen"` // addresses that the host's masqueraded flows may have at the node
-	Expires  time.Time    `json:"expires"`
+	Target   Target       `json:"target,omitzero"`
+	// Known says that the attacker has logged in with success on a host before: its passwords may be
+	// somebody's own, and are kept as salted hashes only.
+	Known   bool      `json:"known,omitempty"`
+	Expires time.Time `json:"expires"`
 }
 
 // Lease binds attacker × host × service to an endpoint on a node.
@@ -28,6 +35,8 @@ type Lease struct {
 	Seen     []netip.Addr   `json:"seen"`
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Node     string         `json:"node"`
+	Target   Target         `json:"target,omitzero"`
+	Known    bool           `json:"known,omitempty"` // see LeaseRequest
 	Created  time.Time      `json:"created_at"`
 	Expires  time.Time      `json:"expires_at"`
 }
@@ -54,6 +63,15 @@ type NodeStatus struct {
 type NodeDesired struct {
 	Leases []Lease `json:"leases"`
 }
+
+// PotKey names a pot: one attacker of one host.
+type PotKey struct {
+	Attacker Attacker `json:"attacker"`
+	Host     string   `json:"host"`
+}
+
+// PotKey returns which pot a lease leads to.
+func (l Lease) PotKey() PotKey { return PotKey{Attacker: l.Attacker, Host: l.Host} }
 
 // Pot is the container that belongs to one attacker of one host.
 type Pot struct {
@@ -86,6 +104,15 @@ type Session struct {
 	BytesOut  int64          `json:"bytes_out"` // to the attacker
 	Reason    string         `json:"reason,omitempty"`
 	Truncated bool           `json:"truncated,omitempty"` // the recording hit its bound
-	Recording string         `json:"recording,omitempty"` // SHA-256 of the raw recording
+	Recording string         `json:"recording,omitempty"` // SHA-256 of the recording
 	Peer      netip.AddrPort `json:"peer"`                // as the node saw it
+	Target    Target         `json:"target,omitzero"`     // where the attacker believes to be
+	// What the session left, in short.
+	Client   Bytes  `json:"client,omitempty"` // its version
+	HASSH    string `json:"hassh,omitempty"`
+	Account  Bytes  `json:"account,omitempty"`  // as which it got in; empty where it did not
+	Guesses  int    `json:"guesses,omitempty"`  // credentials tried
+	Commands int    `json:"commands,omitempty"` // started or typed
+	Files    int    `json:"files,omitempty"`
+	Evidence int    `json:"evidence,omitempty"` // pieces so far
 }

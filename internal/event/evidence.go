@@ -1,0 +1,152 @@
+package event
+
+import "time"
+
+// EvidenceKind says what a piece of evidence states.
+type EvidenceKind string
+
+// Kinds of evidence. Each names the field of Evidence that is filled in.
+const (
+	EvidenceClient    EvidenceKind = "client"    // what the client said of itself
+	EvidenceLogin     EvidenceKind = "login"     // one guess
+	EvidenceKey       EvidenceKind = "key"       // a public key was offered
+	EvidenceStart     EvidenceKind = "start"     // a shell, a command or a subsystem was started
+	EvidenceSize      EvidenceKind = "size"      // the client's window changed
+	EvidenceVariable  EvidenceKind = "variable"  // of the environment
+	EvidenceSignal    EvidenceKind = "signal"    // sent to what runs
+	EvidenceInput     EvidenceKind = "input"     // a line that was typed
+	EvidenceExit      EvidenceKind = "exit"      // what was started has ended
+	EvidenceFile      EvidenceKind = "file"      // a file came
+	EvidenceForward   EvidenceKind = "forward"   // a connection, or a port to listen on, was asked for
+	EvidenceMalformed EvidenceKind = "malformed" // bytes that are no protocol
+	EvidenceTruncated EvidenceKind = "truncated" // from here on evidence is missing
+	EvidenceClosed    EvidenceKind = "closed"    // the session's end
+)
+
+// Evidence is one fact that a session left. Exactly the field that its kind names is filled in.
+type Evidence struct {
+	Session string       `json:"session"`
+	Number  int          `json:"number"` // 1, 2, … within the session
+	At      time.Time    `json:"at"`
+	Kind    EvidenceKind `json:"kind"`
+	// Channel numbers what was started or forwarded within the session, from 1; 0 is the connection itself.
+	Channel uint32 `json:"channel,omitempty"`
+
+	Client   *Client   `json:"client,omitempty"`
+	Login    *Login    `json:"login,omitempty"`
+	Key      *Key      `json:"key,omitempty"`
+	Start    *Start    `json:"start,omitempty"`
+	Size     *Size     `json:"size,omitempty"`
+	Variable *Variable `json:"variable,omitempty"`
+	Signal   string    `json:"signal,omitempty"`
+	Input    Bytes     `json:"input,omitempty"`
+	Exit     *Exit     `json:"exit,omitempty"`
+	File     *File     `json:"file,omitempty"`
+	Forward  *Forward  `json:"forward,omitempty"`
+	Data     Bytes     `json:"data,omitempty"`   // of malformed: its start
+	Reason   string    `json:"reason,omitempty"` // of truncated and closed
+}
+
+// Client is what an SSH client says of itself before it logs in. HASSH is the MD5 of its
+// key-exchange, encryption, MAC and compression lists (github.com/salesforce/hassh).
+type Client struct {
+	Version  Bytes   `json:"version"`
+	HASSH    string  `json:"hassh,omitempty"`
+	KEX      []Bytes `json:"kex,omitempty"`
+	HostKeys []Bytes `json:"host_keys,omitempty"`
+	Ciphers  []Bytes `json:"ciphers,omitempty"` // client to server, as the next two
+	MACs     []Bytes `json:"macs,omitempty"`
+	Compress []Bytes `json:"compress,omitempty"`
+	Language []Bytes `json:"language,omitempty"`
+}
+
+// Login is one guess. Of a source that has logged in with success on a protected host, the password
+// is kept as a salted hash only (decision 11).
+type Login struct {
+	Account  Bytes  `json:"account"`
+	Method   string `json:"method"` // password, keyboard-interactive
+	Password Bytes  `json:"password,omitempty"`
+	Hash     string `json:"hash,omitempty"` // $argon2id$… of a password that is not kept
+	Success  bool   `json:"success"`
+}
+
+// Key is a public key that a client offered; it never opens anything.
+type Key struct {
+	Account     Bytes  `json:"account"`
+	Type        string `json:"type"`
+	Fingerprint string `json:"fingerprint"` // SHA256:…, as OpenSSH prints it
+	MD5         string `json:"md5"`         // hex digits in pairs, with colons
+	Key         string `json:"key"`         // as in authorized_keys
+}
+
+// Start is what a session was asked to run.
+type Start struct {
+	What    string `json:"what"` // shell, exec, subsystem
+	Command Bytes  `json:"command,omitempty"`
+	Term    Bytes  `json:"term,omitempty"` // of its terminal, if it has one
+	Width   uint32 `json:"width,omitempty"`
+	Height  uint32 `json:"height,omitempty"`
+	Refused bool   `json:"refused,omitempty"` // the pot did not start it
+}
+
+// Terminal reports whether it has a terminal.
+func (s Start) Terminal() bool { return s.Width > 0 || s.Term != "" }
+
+// Size is the size of a window in characters.
+type Size struct {
+	Width  uint32 `json:"width"`
+	Height uint32 `json:"height"`
+}
+
+// Variable is one of the environment that a client asked for.
+type Variable struct {
+	Name  Bytes `json:"name"`
+	Value Bytes `json:"value"`
+}
+
+// Exit is how what ran ended.
+type Exit struct {
+	Status int    `json:"status"`
+	Signal string `json:"signal,omitempty"` // its name without SIG where a signal ended it
+	Core   bool   `json:"core,omitempty"`
+}
+
+// File is a file that came with a session; its content is in the node's evidence under its SHA-256.
+type File struct {
+	How       string `json:"how"`            // sftp, scp, rsync, stdin
+	Path      Bytes  `json:"path,omitempty"` // in the pot
+	SHA256    string `json:"sha256"`
+	Size      int64  `json:"size"`
+	Truncated bool   `json:"truncated,omitempty"` // it was larger; SHA256 is of what is kept
+	Partial   bool   `json:"partial,omitempty"`   // the transfer did not finish
+}
+
+// Forward is a request to connect or to listen from inside the pot.
+type Forward struct {
+	What        string `json:"what"` // direct-tcpip, direct-streamlocal, tcpip-forward, streamlocal-forward, forwarded-tcpip, …
+	Destination Bytes  `json:"destination"`
+	Port        uint32 `json:"port,omitempty"`
+	Origin      Bytes  `json:"origin,omitempty"`
+	OriginPort  uint32 `json:"origin_port,omitempty"`
+	Refused     bool   `json:"refused,omitempty"`
+}
+
+// SessionReport is what a node publishes on sessions.<node>: a session as it is now, with evidence
+// that it has not published before. A report may come twice; Number tells.
+type SessionReport struct {
+	Session  Session    `json:"session"`
+	Evidence []Evidence `json:"evidence,omitempty"`
+}
+
+// EvidenceRequest asks a node for a piece of a recording or a file (request on evidence.<node>).
+type EvidenceRequest struct {
+	SHA256 string `json:"sha256"`
+	Offset int64  `json:"offset"`
+}
+
+// EvidenceReply is the answer: bytes from Offset on, and the whole's size.
+type EvidenceReply struct {
+	Data  []byte `json:"data,omitempty"`
+	Size  int64  `json:"size"`
+	Error string `json:"error,omitempty"`
+}

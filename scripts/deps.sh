@@ -15,7 +15,8 @@ readonly engine_patience=60 # seconds
 # What each purpose needs: the command that shows that it is there, and Debian's package that brings it.
 demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
-  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux)
+  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux
+  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl)
 lint=(shellcheck=shellcheck git=git)
 
 usage() {
@@ -47,6 +48,10 @@ missing() {
   local need
   for need in "$@"; do
     if [[ ${need%%=*} == dockerd ]] && engine_answers; then continue; fi
+    if [[ ${need%%=*} == paramiko ]]; then # a library, not a command
+      /usr/bin/python3 -c 'import paramiko' 2>/dev/null || echo "${need#*=}"
+      continue
+    fi
     command -v "${need%%=*}" >/dev/null || echo "${need#*=}"
     if [[ ${need%%=*} == gcc && ! -e /usr/include/stdlib.h ]]; then echo libc6-dev; fi
   done | sort -u

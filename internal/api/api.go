@@ -3,6 +3,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"time"
 
@@ -23,7 +24,7 @@ const (
 	PathPause     = "/v1/pause"
 	PathResume    = "/v1/resume"
 	PathEnroll    = "/v1/enroll"
-	PathEvents    = "/v1/events" // a stream of JSON objects, one a line
+	PathEvents    = "/v1/events" // a stream of JSON objects, one a line: Watched
 )
 
 // DefaultSocket is where the server answers unless it is configured elsewhere.
@@ -134,6 +135,13 @@ type AddRedirect struct {
 	TTL      time.Duration
 }
 
+// Watched is one thing that happened: an event, or a piece of evidence with its session as it was then.
+type Watched struct {
+	Event    *event.Event    `json:"event,omitempty"`
+	Session  *event.Session  `json:"session,omitempty"`
+	Evidence *event.Evidence `json:"evidence,omitempty"`
+}
+
 // Selector picks redirects: one by its id, or all that overlap with a source.
 type Selector struct {
 	ID     string
@@ -174,13 +182,21 @@ type Records interface {
 	Session(ctx context.Context, id string) (event.Session, error)
 }
 
+// Evidence is what sessions left. What is not there is an error that is fs.ErrNotExist.
+type Evidence interface {
+	// Evidence lists what a session left, in order.
+	Evidence(ctx context.Context, session string) ([]event.Evidence, error)
+	// Content writes a recording or a file, by its SHA-256, which the session's node holds.
+	Content(ctx context.Context, session, sha256 string, w io.Writer) error
+}
+
 // Views are what is made of the records.
 type Views interface {
 	Attackers(ctx context.Context, f Filter) ([]Attacker, error)
 	Pots(ctx context.Context, f Filter) ([]event.Pot, error)
 	Status(ctx context.Context) (Status, error)
-	// Tail returns events as they come, and what ends that. A slow reader misses some.
-	Tail() (events <-chan event.Event, stop func())
+	// Tail returns events and evidence as they come, and what ends that. A slow reader misses some.
+	Tail() (events <-chan Watched, stop func())
 }
 
 // Operator is what an operator can do to redirects.
@@ -205,6 +221,7 @@ type AllowList interface {
 type Backend interface {
 	Machines
 	Records
+	Evidence
 	Views
 	Operator
 	AllowList

@@ -93,7 +93,7 @@ func (b *backend) Status(context.Context) (api.Status, error) {
 	return api.Status{Version: "v1", Paused: b.paused}, b.err
 }
 
-func (b *backend) Tail() (<-chan event.Event, func()) { return b.events, func() {} }
+func (b *backend) Tail() (<-chan api.Watched, func()) { return b.events, func() {} }
 
 func (b *backend) AddRedirects(_ context.Context, a api.AddRedirect) ([]event.Redirect, error) {
 	b.asked = a

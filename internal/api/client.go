@@ -193,20 +193,20 @@ func (c *Client) Remove(ctx context.Context, path, name string) error {
 	return err
 }
 
-// Tail calls fn with every event as it comes, until ctx ends, fn fails, or the server stops.
-func (c *Client) Tail(ctx context.Context, fn func(event.Event) error) error {
+// Tail calls fn with every event and piece of evidence as it comes, until ctx ends, fn fails, or the server stops.
+func (c *Client) Tail(ctx context.Context, fn func(Watched) error) error {
 	response, err := c.do(ctx, http.MethodGet, PathEvents, nil)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close() //nolint:errcheck // only read from
 	lines := bufio.NewScanner(response.Body)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
 		if len(lines.Bytes()) == 0 {
 			continue
 		}
-		var e event.Event
+		var e Watched
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return fmt.Errorf("read event: %w", err)
 		}

@@ -41,6 +41,7 @@ func newHandler(b Backend, log *slog.Logger) *handler {
 	get(PathStatus, func(r *http.Request) (any, error) { return b.Status(r.Context()) })
 	h.machines()
 	h.records()
+	h.evidence()
 	h.operator()
 	h.allow()
 	h.mux.HandleFunc("GET "+PathEvents, h.tail)

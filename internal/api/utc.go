@@ -23,6 +23,13 @@ func utc(v reflect.Value) {
 		}
 		return
 	}
+	if v.Kind() == reflect.Pointer && !v.IsNil() && v.Type().Elem().Kind() == reflect.Struct {
+		clone := reflect.New(v.Type().Elem())
+		clone.Elem().Set(v.Elem())
+		utc(clone.Elem())
+		v.Set(clone)
+		return
+	}
 	if v.Kind() == reflect.Struct {
 		for _, f := range v.Fields() {
 			if f.CanSet() {

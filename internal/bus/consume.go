@@ -73,10 +73,10 @@ func (c *Conn) ConsumeBatches(
 	}, nil)
 }
 
-// ConsumeSessions calls fn with each session, in order and one at a time, until ctx ends (returning nil). The
-// server remembers under the durable name what was done: a session for which fn returned an error, or
+// ConsumeSessions calls fn with each report of a session, in order and one at a time, until ctx ends (returning nil). The
+// server remembers under the durable name what was done: a report for which fn returned an error, or
 // during which the process ended, comes again; so fn must be repeatable.
-func (c *Conn) ConsumeSessions(ctx context.Context, durable string, fn func(ctx context.Context, s event.Session) error) error {
+func (c *Conn) ConsumeSessions(ctx context.Context, durable string, fn func(ctx context.Context, r event.SessionReport) error) error {
 	consumer, err := c.js.CreateOrUpdateConsumer(ctx, StreamSessions, jetstream.ConsumerConfig{
 		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
 		MaxAckPending: 1, AckWait: ackWait,
@@ -85,16 +85,16 @@ func (c *Conn) ConsumeSessions(ctx context.Context, durable string, fn func(ctx 
 		return fmt.Errorf("consume %s: %w", StreamSessions, err)
 	}
 	return c.run(ctx, consumer, func(m jetstream.Msg) error {
-		var s event.Session
-		if err := json.Unmarshal(m.Data(), &s); err != nil {
+		var r event.SessionReport
+		if err := json.Unmarshal(m.Data(), &r); err != nil {
 			c.malformed.Add(1)
 			c.log.WarnContext(ctx, "session left out", "subject", m.Subject(), "error", err)
 			return c.settled(m.Term())
 		}
-		s.Node = lastToken(m.Subject())
-		if err := fn(ctx, s); err != nil {
+		r.Session.Node = lastToken(m.Subject())
+		if err := fn(ctx, r); err != nil {
 			if ctx.Err() == nil {
-				c.log.ErrorContext(ctx, "session not taken; it comes again", "session", s.ID, "error", err)
+				c.log.ErrorContext(ctx, "session not taken; it comes again", "session", r.Session.ID, "error", err)
 			}
 			return c.settled(m.NakWithDelay(redeliverWait))
 		}

@@ -33,16 +33,16 @@ func (c *Conn) PublishBatch(ctx context.Context, b event.Batch) error {
 	return c.publishDurably(ctx, LogsSubject(b.Host), b.ID, h, body)
 }
 
-// PublishSession returns when the stream has stored the session on disk; otherwise as PublishBatch.
-func (c *Conn) PublishSession(ctx context.Context, s event.Session) error {
-	if err := ValidName(s.Node); err != nil {
-		return fmt.Errorf("publish session %s: node: %w", s.ID, err)
+// PublishSession returns when the stream has stored the report on disk; otherwise as PublishBatch.
+func (c *Conn) PublishSession(ctx context.Context, r event.SessionReport) error {
+	if err := ValidName(r.Session.Node); err != nil {
+		return fmt.Errorf("publish session %s: node: %w", r.Session.ID, err)
 	}
-	body, err := json.Marshal(s)
+	body, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("publish session %s: %w", s.ID, err)
+		return fmt.Errorf("publish session %s: %w", r.Session.ID, err)
 	}
-	return c.publishDurably(ctx, SessionsSubject(s.Node), string(body), nats.Header{}, body)
+	return c.publishDurably(ctx, SessionsSubject(r.Session.Node), string(body), nats.Header{}, body)
 }
 
 // publishDurably publishes until the stream acknowledged. id is the same for the same content.

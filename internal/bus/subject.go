@@ -65,6 +65,9 @@ func NodesSubject(node string) string { return "nodes." + node }
 // SessionsSubject carries the sessions of one node.
 func SessionsSubject(node string) string { return "sessions." + node }
 
+// EvidenceSubject is where a node gives out pieces of its evidence.
+func EvidenceSubject(node string) string { return "evidence." + node }
+
 // RenewSubject is where a certificate is renewed; role is "host" or "node".
 func RenewSubject(role, name string) string { return "renew." + role + "." + name }
 

@@ -82,7 +82,7 @@ func (b *backend) Attackers(context.Context, api.Filter) ([]api.Attacker, error)
 }
 func (b *backend) Pots(context.Context, api.Filter) ([]event.Pot, error) { return b.pots, nil }
 func (b *backend) Status(context.Context) (api.Status, error)            { return b.status, nil }
-func (b *backend) Tail() (<-chan event.Event, func())                    { return b.events, func() {} }
+func (b *backend) Tail() (<-chan api.Watched, func())                    { return b.events, func() {} }
 
 func (b *backend) AddRedirects(_ context.Context, a api.AddRedirect) ([]event.Redirect, error) {
 	b.added = a

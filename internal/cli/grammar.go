@@ -24,7 +24,7 @@ type grammar struct {
 	Pots      potsCmd      `cmd:"" group:"Look" help:"The containers that belong to attackers."`
 	Hosts     hostsCmd     `cmd:"" group:"Look" help:"The protected hosts."`
 	Nodes     nodesCmd     `cmd:"" group:"Look" help:"The honeypot nodes."`
-	Events    eventsCmd    `cmd:"" group:"Look" help:"What is read from the logs."`
+	Events    eventsCmd    `cmd:"" group:"Look" help:"What is read from the logs, and what attackers leave."`
 	Explain   explainCmd   `cmd:"" group:"Look" help:"Parse and detect over old logs, offline, changing nothing."`
 
 	Pause  pauseCmd  `cmd:"" group:"Control" help:"Release everything and redirect nothing until resumed."`
@@ -130,23 +130,6 @@ func (c *attackersLsCmd) Run(ctx context.Context, a *app) error {
 
 func (c *attackersShowCmd) Run(ctx context.Context, a *app) error {
 	return attackerView().show(ctx, a, c.client, c.Source)
-}
-
-type (
-	sessionsCmd struct {
-		Ls   sessionsLsCmd   `cmd:"" default:"withargs" help:"List sessions, newest first."`
-		Show sessionsShowCmd `cmd:"" help:"Show one."`
-	}
-	sessionsLsCmd   struct{ listFlags }
-	sessionsShowCmd struct{ idArg }
-)
-
-func (c *sessionsLsCmd) Run(ctx context.Context, a *app) error {
-	return listed(ctx, a, c.listFlags, sessionView())
-}
-
-func (c *sessionsShowCmd) Run(ctx context.Context, a *app) error {
-	return sessionView().show(ctx, a, c.client, c.ID)
 }
 
 type (

@@ -223,44 +223,6 @@ func offenceView() view[event.Offence] {
 	}
 }
 
-func sessionView() view[event.Session] {
-	return view[event.Session]{
-		path:    api.PathSessions,
-		headers: []string{"ID", "ATTACKER", "HOST", "SERVICE", "NODE", "STARTED", "LASTED", "IN", "OUT", "POT"},
-		empty:   "No attacker has reached a honeypot.",
-		row: func(a *app, s event.Session) []cell {
-			lasted := cell{"open", green}
-			if !s.EndedAt.IsZero() {
-				lasted = plain(span(s.EndedAt.Sub(s.StartedAt)))
-			}
-			return []cell{
-				plain(s.ID), plain(address(s.Attacker)), plain(s.Host), plain(string(s.Service)), plain(s.Node), plain(a.ago(s.StartedAt)), lasted,
-				plain(bytes(s.BytesIn)), plain(bytes(s.BytesOut)), plain(short(s.PotID)),
-			}
-		},
-		fields: func(a *app, s event.Session) []field {
-			return []field{
-				{"id", s.ID},
-				{"attacker", s.Attacker.String()},
-				{"host", s.Host},
-				{"service", string(s.Service)},
-				{"node", s.Node},
-				{"pot", s.PotID},
-				{"lease", s.LeaseID},
-				{"peer", endpoint(s.Peer)},
-				{"started", a.stamp(s.StartedAt)},
-				{"first byte", a.stamp(s.FirstByte)},
-				{"ended", a.stamp(s.EndedAt)},
-				{"from attacker", bytes(s.BytesIn)},
-				{"to attacker", bytes(s.BytesOut)},
-				{"reason", s.Reason},
-				{"recording", s.Recording},
-				{"cut short", strings.TrimPrefix(yes(s.Truncated), "no")},
-			}
-		},
-	}
-}
-
 // short is the part of a container's id that people use.
 func short(id string) string { return id[:min(len(id), 12)] }
 

@@ -130,18 +130,40 @@ type HoneypotSection struct {
 	Image     string       `yaml:"image" default:"kokkuri/ssh" help:"Image of the pots for ssh." placeholder:"IMAGE"`
 	Engine    string       `yaml:"engine" default:"unix:///var/run/docker.sock" check:"engine" help:"Docker Engine that runs the pots." placeholder:"URL"`
 	PotTTL    Duration     `yaml:"pot_ttl" default:"24h" min:"1m" help:"How long a pot is kept after its attacker's last lease ended." placeholder:"DURATION"`
+	Guesses   Range        `yaml:"guesses" default:"2-6" help:"How many distinct guesses are refused before one is accepted: for each attacker a random number of this range." placeholder:"LEAST-MOST"`
+	SSH       SSH          `yaml:"ssh" embed:"" prefix:"ssh-"`
+	Pool      Pool         `yaml:"pool" embed:"" prefix:"pool-"`
 	Limits    Limits       `yaml:"limits" embed:"" prefix:"limits-"`
+}
+
+// SSH is what attackers see of a pot's SSH server.
+type SSH struct {
+	Version   string   `yaml:"version" check:"sshversion" help:"What the server calls itself, as SSH-2.0-OpenSSH_9.2p1; empty: as the pot's own server does." placeholder:"SSH-2.0-…"`
+	Methods   []string `yaml:"methods" default:"password,keyboard-interactive" enum:"password,keyboard-interactive" help:"Methods of logging in, beside public keys." placeholder:"METHOD"`
+	FailDelay Duration `yaml:"fail_delay" default:"2s" max:"30s" help:"About how long a wrong password takes." placeholder:"DURATION"`
+}
+
+// Pool is how pots are kept ready.
+type Pool struct {
+	Warm       int      `yaml:"warm" default:"4" min:"0" max:"256" help:"Pots that wait, started and paused, for attackers to come." placeholder:"N"`
+	KeepFree   Size     `yaml:"keep_free" default:"512MiB" help:"Memory of the machine that waiting pots leave free." placeholder:"SIZE"`
+	PauseAfter Duration `yaml:"pause_after" default:"5m" min:"1s" help:"How long a pot without a session goes on running before it is paused." placeholder:"DURATION"`
+	StopAfter  Duration `yaml:"stop_after" default:"1h" min:"1s" help:"How long a pot without a session stays in memory before it is stopped; its files stay." placeholder:"DURATION"`
 }
 
 // Limits bound what attackers can use up.
 type Limits struct {
-	Pots       int  `yaml:"pots" default:"64" min:"1" max:"4096" help:"Pots at the same time." placeholder:"N"`
-	Sessions   int  `yaml:"sessions" default:"1024" min:"1" help:"Sessions at the same time." placeholder:"N"`
-	Memory     Size `yaml:"memory" default:"256MiB" min:"32MiB" help:"Memory of one pot." placeholder:"SIZE"`
-	PIDs       int  `yaml:"pids" name:"pids" default:"128" min:"16" max:"32768" help:"Processes and threads of one pot." placeholder:"N"`
-	MilliCPUs  int  `yaml:"milli_cpus" name:"milli-cpus" default:"500" min:"50" help:"Processor time of one pot, in thousandths of a processor." placeholder:"N"`
-	Recording  Size `yaml:"recording" default:"64MiB" min:"64KiB" help:"Recording of one session." placeholder:"SIZE"`
-	Recordings Size `yaml:"recordings" default:"4GiB" min:"1MiB" help:"All recordings together; the oldest go first." placeholder:"SIZE"`
+	Pots        int  `yaml:"pots" default:"64" min:"1" max:"4096" help:"Pots at the same time." placeholder:"N"`
+	Sessions    int  `yaml:"sessions" default:"1024" min:"1" help:"Sessions at the same time." placeholder:"N"`
+	Connections int  `yaml:"connections" default:"256" min:"1" help:"Connections of one attacker to one service of a host at the same time." placeholder:"N"`
+	PotDisk     Size `yaml:"pot_disk" default:"1GiB" min:"16MiB" help:"What a pot may write; one that writes more is ended." placeholder:"SIZE"`
+	Memory      Size `yaml:"memory" default:"256MiB" min:"32MiB" help:"Memory of one pot." placeholder:"SIZE"`
+	PIDs        int  `yaml:"pids" name:"pids" default:"512" min:"16" max:"32768" help:"Processes and threads of one pot." placeholder:"N"`
+	MilliCPUs   int  `yaml:"milli_cpus" name:"milli-cpus" default:"500" min:"50" help:"Processor time of one pot, in thousandths of a processor." placeholder:"N"`
+	Recording   Size `yaml:"recording" default:"64MiB" min:"64KiB" help:"Recording of one session." placeholder:"SIZE"`
+	File        Size `yaml:"file" default:"64MiB" min:"64KiB" help:"A file that comes with a session; of a larger one the start is kept." placeholder:"SIZE"`
+	Attacker    Size `yaml:"attacker" default:"1GiB" min:"1MiB" help:"Recordings and files of one attacker." placeholder:"SIZE"`
+	Recordings  Size `yaml:"recordings" default:"4GiB" min:"1MiB" help:"All recordings and files together; the oldest go first." placeholder:"SIZE"`
 }
 
 // AgentSection is the section `agent`.

@@ -12,6 +12,7 @@ var (
 	errNotDuration    = errors.New("a time span with a unit, such as 90s, 10m, 24h or 30d")
 	errNotSize        = errors.New("a size, such as 512MiB, 1GiB or 4096")
 	errNotPortRange   = errors.New("a range of ports from 1024 to 65535, such as 20000-29999")
+	errNotRange       = errors.New("a number from 1 to 100 or a range of them, such as 3 or 2-6")
 	errNotAddress     = errors.New("a host name or address with a port, such as server.example.net:12666")
 	errNotFileSource  = errors.New("an absolute path or pattern, with =HOST after it where all lines are of one host, such as /var/log/hosts/%HOST%/auth-%Y-%m-%d.log")
 	errNotServicePort = errors.New("a service, with its port after a colon where that is not the usual one, such as ssh or ssh:2222")

@@ -189,6 +189,36 @@ func (r PortRange) Len() int { return int(r.Last) - int(r.First) + 1 }
 // Overlaps reports whether two ranges share a port.
 func (r PortRange) Overlaps(o PortRange) bool { return r.First <= o.Last && o.First <= r.Last }
 
+// Range is a range of small numbers, both ends included: 2-6, or 3.
+type Range struct {
+	Least, Most int
+}
+
+// UnmarshalText parses LEAST-MOST, or one number.
+func (r *Range) UnmarshalText(text []byte) error {
+	least, most, ok := strings.Cut(strings.TrimSpace(string(text)), "-")
+	if !ok {
+		most = least
+	}
+	a, errA := strconv.ParseUint(strings.TrimSpace(least), 10, 8)
+	b, errB := strconv.ParseUint(strings.TrimSpace(most), 10, 8)
+	if errA != nil || errB != nil || b == 0 || b > 100 || b < a {
+		return errNotRange
+	}
+	r.Least, r.Most = int(a), int(b)
+	return nil
+}
+
+// MarshalText writes LEAST-MOST.
+func (r Range) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+func (r Range) String() string {
+	if r.Least == r.Most {
+		return strconv.Itoa(r.Least)
+	}
+	return fmt.Sprintf("%d-%d", r.Least, r.Most)
+}
+
 // Address is a host name or an IP address with a port: server.example.net:12666. Without a port it
 // gets the bus's.
 type Address string

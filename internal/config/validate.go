@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +98,9 @@ func checkText(check, text string) (allowed string, ok bool) {
 		return "an absolute path", strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "\x00\n")
 	case "path":
 		return "a path", !strings.ContainsAny(text, "\x00\n")
+	case "sshversion":
+		ok := regexp.MustCompile(`^SSH-2\.0-[!-,.-~][ -~]{0,240}$`).MatchString(text)
+		return "what an SSH server calls itself, such as SSH-2.0-OpenSSH_9.2p1", ok
 	case "engine":
 		u, err := url.Parse(text)
 		return "an engine's URL, such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375", err == nil && slices.Contains([]string{"unix", "tcp", "http", "https"}, u.Scheme)

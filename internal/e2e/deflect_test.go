@@ -89,7 +89,7 @@ func TestHydraAndOpenSSH(t *testing.T) {
 	for _, s := range report.Steps {
 		names = append(names, s.Name)
 	}
-	assert.Equal(t, []string{"log_written", "event", "offence", "lease", "redirect_active", "front_first_byte", "shell"}, names)
+	assert.Equal(t, []string{"log_written", "event", "offence", "lease", "redirect_active", "front_first_byte", "login", "shell", "commands", "upload"}, names)
 }
 
 func TestTwoAttackersTwoPots(t *testing.T) {

@@ -215,7 +215,7 @@ func pipelineDrained(t *testing.T) {
 // pot logs in to the attacker's pot.
 func pot(t *testing.T, from netip.Addr) *lab.Shell {
 	t.Helper()
-	shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotPassword}})
+	shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotDecoy, lab.PotPassword}})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, shell.Close()) })
 	isReal, err := shell.Real(t.Context())
@@ -228,7 +228,7 @@ func pot(t *testing.T, from netip.Addr) *lab.Shell {
 func comesToPot(t *testing.T, from netip.Addr) *lab.Shell {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s comes to its pot", from), func() (bool, error) {
-		shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotPassword}})
+		shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{lab.PotDecoy, lab.PotPassword}})
 		if err != nil {
 			return false, err
 		}

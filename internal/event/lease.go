@@ -116,3 +116,31 @@ type Session struct {
 	Files    int    `json:"files,omitempty"`
 	Evidence int    `json:"evidence,omitempty"` // pieces so far
 }
+
+// Absorb adds a piece of evidence to what the session says in short.
+func (s *Session) Absorb(e Evidence) {
+	s.Evidence = max(s.Evidence, e.Number)
+	switch e.Kind {
+	case EvidenceClient:
+		s.Client, s.HASSH = e.Client.Version, e.Client.HASSH
+	case EvidenceLogin:
+		s.Guesses++
+		if e.Login.Success {
+			s.Account = e.Login.Account
+		}
+	case EvidenceStart, EvidenceInput:
+		if e.Kind == EvidenceInput || e.Start.What == "exec" {
+			s.Commands++
+		}
+	case EvidenceFile:
+		s.Files++
+	case EvidenceKey, EvidenceSize, EvidenceVariable, EvidenceSignal, EvidenceExit, EvidenceForward,
+		EvidenceMalformed, EvidenceTruncated, EvidenceClosed:
+	}
+}
+
+// Summarise takes over what evidence said in short.
+func (s *Session) Summarise(from Session) {
+	s.Client, s.HASSH, s.Account = from.Client, from.HASSH, from.Account
+	s.Guesses, s.Commands, s.Files, s.Evidence = from.Guesses, from.Commands, from.Files, from.Evidence
+}

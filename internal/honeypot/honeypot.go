@@ -48,8 +48,10 @@ type Bus interface {
 	ServeLeases(node string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (stop func(), err error)
 	// Status tells the node's status; the answer are the leases that the server knows of.
 	Status(ctx context.Context, s event.NodeStatus) (event.NodeDesired, error)
-	// PublishSession returns when the server's stream has the session.
-	PublishSession(ctx context.Context, s event.Session) error
+	// PublishSession returns when the server's stream has the report.
+	PublishSession(ctx context.Context, r event.SessionReport) error
+	// ServeEvidence answers requests for the node's evidence until stop.
+	ServeEvidence(node string, fn func(context.Context, event.EvidenceRequest) event.EvidenceReply) (stop func(), err error)
 }
 
 // Options configure a node.
@@ -68,19 +70,40 @@ type Options struct {
 	Table     string          // nftables table of the endpoints; gate.DefaultTable where empty
 	Subnet    netip.Prefix    // of the pots, IPv4; egress.DefaultSubnet where invalid
 
+	Least, Most int // distinct guesses that are refused; credential's defaults where Most is 0
+	SSH         SSH
+	Pool        Pool
+
 	Quarantine  time.Duration // how long a released port rests; pool.DefaultQuarantine where 0
 	KeepPots    time.Duration // how long a pot outlives its last lease
 	MaxPots     int           // 256 where 0
 	Limits      engine.Limits // of one pot
+	PotDisk     int64         // bytes that a pot may write; 1 GiB where 0
 	MaxSessions int           // at once; 4096 where 0
-	PerLease    int           // sessions of one lease at once; 64 where 0
+	PerLease    int           // sessions of one lease at once; 256 where 0
 	Idle        time.Duration // silence that ends a session; 30 minutes where 0
 	Recording   int64         // bytes of one recording; 64 MiB where 0
-	PerAttacker int64         // bytes of all recordings of an attacker; 1 GiB where 0
-	Recordings  int64         // bytes of all recordings, the oldest go first; no bound where 0
+	File        int64         // bytes of one file that comes with a session; 64 MiB where 0
+	PerAttacker int64         // bytes of all recordings and files of an attacker; 1 GiB where 0
+	Recordings  int64         // bytes of all of them, the oldest go first; no bound where 0
 
 	NetNS *netns.NS // where the endpoints are; nil for the process's own namespace
 	Log   *slog.Logger
+}
+
+// SSH is what attackers see of a pot's SSH server.
+type SSH struct {
+	Version   string        // what it calls itself; as the pot's own server where empty
+	Methods   []string      // of logging in
+	FailDelay time.Duration // about how long a wrong password takes; 2 s where 0
+}
+
+// Pool is how pots are kept ready.
+type Pool struct {
+	Warm       int           // pots that wait for attackers
+	KeepFree   int64         // bytes of the machine's memory that they leave free
+	PauseAfter time.Duration // without a session; 5 minutes where 0
+	StopAfter  time.Duration // without a session; an hour where 0
 }
 
 // Node is one honeypot node.
@@ -203,6 +226,11 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	})
 	if err != nil {
 		return fmt.Errorf("serve lease requests: %w", err)
+	}
+	stack.push(stop)
+	stop, err = n.o.Bus.ServeEvidence(n.o.Name, p.evidence)
+	if err != nil {
+		return fmt.Errorf("serve evidence: %w", err)
 	}
 	stack.push(stop)
 	n.report(ctx, p)

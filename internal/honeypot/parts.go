@@ -14,10 +14,13 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
 )
@@ -30,6 +33,9 @@ type parts struct {
 	pots   *pool.Pots
 	vault  *record.Vault
 	outbox *record.Outbox
+	policy *credential.Policy
+	keys   *hostkeys.Keys
+	ca     *inside.Authority
 	front  *front.Front
 	gate   *gate.Gate
 
@@ -46,7 +52,8 @@ func (n *Node) open() (_ *parts, err error) {
 	}()
 	o := n.o
 	if p.vault, err = record.OpenVault(record.VaultOptions{
-		Dir: o.StateDir, MaxSession: o.Recording, MaxAttacker: o.PerAttacker, MaxTotal: o.Recordings, Log: n.log,
+		Dir: o.StateDir, MaxSession: o.Recording, MaxFile: o.File, MaxAttacker: o.PerAttacker, MaxTotal: o.Recordings, Log: n.log,
+		Noted: func(session string) { p.outbox.Noted(session) },
 	}); err != nil {
 		return nil, err
 	}
@@ -72,13 +79,19 @@ func (n *Node) open() (_ *parts, err error) {
 	if p.engine, err = engine.New(engine.Options{Host: o.Engine, Node: o.Name, Log: n.log}); err != nil {
 		return nil, err
 	}
+	if err = n.openSecrets(p); err != nil {
+		return nil, err
+	}
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
-		Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Changed: n.poke, Log: n.log,
+		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
+		Dress: p.dress, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
+		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
 	if p.front, err = front.New(front.Options{
-		Node: o.Name, Lookup: p.book.Lookup, Dial: p.pots.Dial, Session: p.outbox.Put, Vault: p.vault,
-		PerLease: o.PerLease, Total: o.MaxSessions, Idle: o.Idle, NetNS: o.NetNS, Log: n.log,
+		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
+		Session: p.outbox.Put, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -107,6 +120,9 @@ func (p *parts) close(log *slog.Logger) {
 	if p.front != nil {
 		p.front.Close()
 	}
+	if p.policy != nil {
+		errs = append(errs, p.policy.Close())
+	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
 	}
@@ -121,7 +137,7 @@ func (p *parts) close(log *slog.Logger) {
 // openOutbox opens the outbox and ends the sessions that a killed process left open.
 func (n *Node) openOutbox(p *parts) error {
 	box, open, err := record.OpenOutbox(record.OutboxOptions{
-		Dir: n.o.StateDir, Publish: n.o.Bus.PublishSession, Log: n.log,
+		Dir: n.o.StateDir, Publish: n.o.Bus.PublishSession, Vault: p.vault, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -153,7 +169,7 @@ func (n *Node) openOutbox(p *parts) error {
 		h := r.Header
 		s := event.Session{
 			ID: h.Session, Node: h.Node, Host: h.Host, Service: h.Service, Attacker: h.Attacker,
-			StartedAt: h.StartedAt, Peer: h.Peer,
+			StartedAt: h.StartedAt, Peer: h.Peer, Target: h.Target,
 		}
 		if err := box.Put(endOf(s, r)); err != nil {
 			return err

@@ -47,6 +47,12 @@ func Run(ctx context.Context, o RunOptions) error {
 	opts := Options{
 		Name: id.Name, Version: o.Version, StateDir: Dir(c), Advertise: advertise, Ports: pool.Ports{First: c.PortRange.First, Last: c.PortRange.Last},
 		Engine: c.Engine, Image: c.Image, Subnet: c.Subnet, KeepPots: time.Duration(c.PotTTL), MaxPots: c.Limits.Pots,
+		Least: c.Guesses.Least, Most: c.Guesses.Most,
+		SSH: SSH{Version: c.SSH.Version, Methods: c.SSH.Methods, FailDelay: time.Duration(c.SSH.FailDelay)},
+		Pool: Pool{
+			Warm: c.Pool.Warm, KeepFree: int64(c.Pool.KeepFree), PauseAfter: time.Duration(c.Pool.PauseAfter), StopAfter: time.Duration(c.Pool.StopAfter),
+		},
+		PotDisk: int64(c.Limits.PotDisk), PerLease: c.Limits.Connections, File: int64(c.Limits.File), PerAttacker: int64(c.Limits.Attacker),
 		Limits:      engine.Limits{Memory: int64(c.Limits.Memory), Pids: int64(c.Limits.PIDs), CPUs: float64(c.Limits.MilliCPUs) / 1000},
 		MaxSessions: c.Limits.Sessions, Recording: int64(c.Limits.Recording), Recordings: int64(c.Limits.Recordings), Log: o.Log,
 	}
@@ -171,9 +177,20 @@ func (l line) Status(ctx context.Context, s event.NodeStatus) (event.NodeDesired
 }
 
 // PublishSession implements Bus.
-func (l line) PublishSession(ctx context.Context, s event.Session) error {
-	if err := l.conn.PublishSession(ctx, s); err != nil {
-		return fmt.Errorf("tell session %s: %w", s.ID, err)
+func (l line) PublishSession(ctx context.Context, r event.SessionReport) error {
+	if err := l.conn.PublishSession(ctx, r); err != nil {
+		return fmt.Errorf("tell session %s: %w", r.Session.ID, err)
 	}
 	return nil
+}
+
+// ServeEvidence implements Bus.
+func (l line) ServeEvidence(node string, fn func(context.Context, event.EvidenceRequest) event.EvidenceReply) (func(), error) {
+	stop, err := bus.Serve(l.conn, bus.EvidenceSubject(node), func(ctx context.Context, _ string, r event.EvidenceRequest) (event.EvidenceReply, error) {
+		return fn(ctx, r), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("answer the server: %w", err)
+	}
+	return stop, nil
 }

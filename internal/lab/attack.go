@@ -43,14 +43,17 @@ type attack struct {
 	redirect event.Redirect
 	offence  event.Offence
 	logged   time.Time // time of the log line that fired the rule
+	password string    // that let the attacker in
 	shellAt  time.Time
+
+	firstByte, loginAt, commandsAt, uploadAt time.Time // as recorded
 }
 
 // Attack brute-forces web's real sshd from the attacker until it is deflected, and looks at what came of
 // it. The error says that the attack could not be made; what is wrong with its result is in the report.
 func (l *Lab) Attack(ctx context.Context) (Report, error) {
 	a := &attack{l: l, report: Report{Steps: []Step{}}}
-	s := &steps{l: l, n: 4}
+	s := &steps{l: l, n: 6}
 	for _, step := range []struct {
 		what string
 		fn   func(context.Context) error
@@ -58,6 +61,8 @@ func (l *Lab) Attack(ctx context.Context) (Report, error) {
 		{"look at the real host as its user sees it", a.prepare},
 		{"guess passwords: hydra on 203.0.113.66 against root@203.0.113.10", a.guess},
 		{"log in with what hydra found: ssh from 203.0.113.66", a.enter},
+		{"work in the pot: a shell, a file", a.work},
+		{"play the recording", a.show},
 		{"ask the bystanders: 203.0.113.67 and the user 203.0.113.20", a.bystanders},
 	} {
 		if err := s.do(step.what, func() error { return step.fn(ctx) }); err != nil {
@@ -99,9 +104,8 @@ func (a *attack) prepare(ctx context.Context) error {
 	return nil
 }
 
-// guess lets hydra work through its word list. Where it ends up in the pot, it finds a password that the
-// real host does not have; the list has it more than once, since hydra loses the guess that is under way
-// when its connection is cut.
+// guess lets hydra work through its word list. None of its words is a password of the real host; where it
+// ends up in the pot, one of them lets it in after some were refused.
 func (a *attack) guess(ctx context.Context) error {
 	a.began = time.Now()
 	guessing, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -118,10 +122,11 @@ func (a *attack) guess(ctx context.Context) error {
 		return nil
 	}
 	a.say("redirected to %s", a.redirect.Endpoint)
-	if strings.Contains(out, "password: "+PotPassword) {
-		a.say("hydra believes that it has found root's password: %s", PotPassword)
+	if _, found, ok := strings.Cut(out, "password: "); ok {
+		a.password, _, _ = strings.Cut(strings.TrimSpace(found), "\n")
+		a.say("hydra believes that it has found root's password: %s", a.password)
 	} else {
-		a.problem("hydra did not find the pot's password %s", PotPassword)
+		a.problem("hydra was not let in with any password")
 	}
 	return a.findOffence(ctx)
 }
@@ -181,7 +186,7 @@ func (a *attack) enter(ctx context.Context) error {
 		return nil
 	}
 	look := "date --utc +%FT%T.%NZ; hostname; id -un; cat " + realMarker + " 2>/dev/null || echo not there"
-	out, err := a.l.Attacker.OpenSSH(ctx, AttackerAddr(), PotAccount, PotPassword, look)
+	out, err := a.l.Attacker.OpenSSH(ctx, AttackerAddr(), PotAccount, a.password, look)
 	if err != nil {
 		a.problem("no shell for the attacker: %v", err)
 		return nil
@@ -235,19 +240,31 @@ func (a *attack) findSession(ctx context.Context) error {
 	a.report.Session, a.report.Pot = last.ID, last.PotID
 	a.say("session %s in pot %.12s: %d bytes in, %d out, %s", last.ID, last.PotID, last.BytesIn, last.BytesOut,
 		last.EndedAt.Sub(last.StartedAt).Round(time.Millisecond))
-	a.steps(own[0].FirstByte)
+	left, err := a.l.API().Evidence(ctx, last.ID)
+	if err != nil {
+		return err
+	}
+	for _, e := range left {
+		if e.Login != nil && e.Login.Success {
+			a.loginAt = e.At
+		}
+	}
+	a.firstByte = own[0].FirstByte
 	return nil
 }
 
-func (a *attack) steps(firstByte time.Time) {
+func (a *attack) steps() {
 	for _, s := range []Step{
 		{Name: "log_written", At: a.logged},
 		{Name: "event", At: a.offence.EventAt},
 		{Name: "offence", At: a.offence.FiredAt},
 		{Name: "lease", At: a.offence.LeasedAt},
 		{Name: "redirect_active", At: a.redirect.AppliedAt},
-		{Name: "front_first_byte", At: firstByte},
+		{Name: "front_first_byte", At: a.firstByte},
+		{Name: "login", At: a.loginAt},
 		{Name: "shell", At: a.shellAt},
+		{Name: "commands", At: a.commandsAt},
+		{Name: "upload", At: a.uploadAt},
 	} {
 		if s.At.IsZero() {
 			a.problem("no time is known for %s", s.Name)
@@ -287,6 +304,7 @@ func (a *attack) bystanders(ctx context.Context) error {
 }
 
 func (a *attack) finish() {
+	a.steps()
 	r := &a.report
 	r.OK = r.Deflected && r.BystandersOK && len(r.Problems) == 0
 	a.l.printf("\n  %-18s %-28s %12s %12s\n", "step", "at", "since line", "took")

@@ -38,6 +38,9 @@ honeypot:
   server: ["%s"]
   advertise: [%s]
   engine: %s
+  guesses: 1
+  ssh: {fail_delay: 100ms}
+  pool: {warm: 4}
   limits: {pots: 250}
   token: "%s"
 `, l.o.StateDir, l.o.Socket, netip.AddrPortFrom(serverAddrs()[0], busPort), addrPorts(serverAddrs(), syslogPort),

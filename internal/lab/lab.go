@@ -24,11 +24,13 @@ const (
 	DefaultSocket   = "/run/kokkuri/server.sock"
 )
 
-// The protected host's real account, as the image makes it, and the pot's guessable one.
+// The protected host's real account, as the image makes it, and what gets an attacker into its pot: one
+// guess is refused, the next is accepted.
 const (
 	UserAccount  = "user"
 	UserPassword = "correct horse battery staple"
 	PotAccount   = "root"
+	PotDecoy     = "hunter2"
 	PotPassword  = "123456"
 )
 

@@ -211,3 +211,6 @@ func (f Frame) Evidence() (event.Evidence, error) {
 	}
 	return e, nil
 }
+
+// Continue reads frames from a position that Position returned; the header stays empty.
+func Continue(r io.Reader, position int64) *Reader { return &Reader{r: r, pos: position} }

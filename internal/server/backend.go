@@ -197,7 +197,7 @@ func (b backend) Status(ctx context.Context) (api.Status, error) {
 }
 
 // Tail implements api.Views.
-func (b backend) Tail() (<-chan event.Event, func()) { return b.s.tail.subscribe() }
+func (b backend) Tail() (<-chan api.Watched, func()) { return b.s.tail.subscribe() }
 
 // AddRedirects implements api.Operator.
 func (b backend) AddRedirects(ctx context.Context, a api.AddRedirect) ([]event.Redirect, error) {

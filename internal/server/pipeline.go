@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
@@ -180,7 +181,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		return nil
 	}
 	p.counters.add("events", string(e.Kind))
-	p.tail.publish(e)
+	p.tail.publish(api.Watched{Event: &e})
 	at := p.now()
 	offences := p.detector.Observe(pos, e, line)
 	p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)

@@ -4,22 +4,22 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/api"
 )
 
 // tailBuffer is how many events a slow reader may be behind before it misses some.
 const tailBuffer = 1024
 
-// tail hands events to those who watch. It is safe for concurrent use.
+// tail hands events and evidence to those who watch. It is safe for concurrent use.
 type tail struct {
 	mu      sync.Mutex
-	readers map[chan event.Event]struct{}
+	readers map[chan api.Watched]struct{}
 	dropped atomic.Int64
 }
 
-func newTail() *tail { return &tail{readers: map[chan event.Event]struct{}{}} }
+func newTail() *tail { return &tail{readers: map[chan api.Watched]struct{}{}} }
 
-func (t *tail) publish(e event.Event) {
+func (t *tail) publish(e api.Watched) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.readers {
@@ -31,9 +31,9 @@ func (t *tail) publish(e event.Event) {
 	}
 }
 
-// subscribe returns a channel of events and what ends it.
-func (t *tail) subscribe() (<-chan event.Event, func()) {
-	c := make(chan event.Event, tailBuffer)
+// subscribe returns a channel of them and what ends it.
+func (t *tail) subscribe() (<-chan api.Watched, func()) {
+	c := make(chan api.Watched, tailBuffer)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.readers[c] = struct{}{}

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/bus"
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/server/decide"
 )
 
 // What a host or node may tell of itself, at most.
@@ -100,18 +102,25 @@ func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeS
 	}
 	var want event.NodeDesired
 	for _, r := range s.decider.Board().Live(func(r event.Redirect) bool { return r.Node == name && r.Endpoint.IsValid() }) {
+		seen := s.hosts.Addresses(r.Host)
 		want.Leases = append(want.Leases, event.Lease{
-			ID: r.LeaseID, Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: s.hosts.Addresses(r.Host),
+			ID: r.LeaseID, Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: seen,
+			Target: decide.Target(r.Source, seen, r.Port), Known: s.decider.Logins().Known(r.Source),
 			Endpoint: r.Endpoint, Node: name, Created: r.CreatedAt, Expires: r.ExpiresAt,
 		})
 	}
 	return want, nil
 }
 
-// takeSession stores what a node tells of a session.
-func (s *Server) takeSession(ctx context.Context, x event.Session) error {
-	if err := s.store.PutSession(ctx, x); err != nil {
-		return fmt.Errorf("store session %s: %w", x.ID, err)
+// takeSession stores what a node tells of a session, and shows it to those who watch.
+func (s *Server) takeSession(ctx context.Context, r event.SessionReport) error {
+	if err := s.store.PutReport(ctx, r); err != nil {
+		return fmt.Errorf("store session %s: %w", r.Session.ID, err)
+	}
+	for i := range r.Evidence {
+		r.Evidence[i].Session = r.Session.ID
+		s.counters.add("evidence", string(r.Evidence[i].Kind))
+		s.tail.publish(api.Watched{Session: &r.Session, Evidence: &r.Evidence[i]})
 	}
 	return nil
 }

@@ -21,7 +21,9 @@ type Login struct {
 	TrustedAt time.Time // last login with no failure remembered before it
 	FailedAt  time.Time // first failure since
 	LastAt    time.Time // last of either kind
-	Failures  int
+	// SucceededAt is the last login, whatever came before it.
+	SucceededAt time.Time
+	Failures    int
 	Account   string
 }
 
@@ -62,11 +64,11 @@ func putLogins(ctx context.Context, tx *sql.Tx, put []Login, gone []LoginKey) er
 		}
 	}
 	for _, l := range put {
-		_, err := tx.ExecContext(ctx, `INSERT INTO logins (host, source, trusted_at, failed_at, last_at, failures, account)
-			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host, source) DO UPDATE SET
+		_, err := tx.ExecContext(ctx, `INSERT INTO logins (host, source, trusted_at, failed_at, last_at, succeeded_at, failures, account)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host, source) DO UPDATE SET
 			trusted_at = excluded.trusted_at, failed_at = excluded.failed_at, last_at = excluded.last_at,
-			failures = excluded.failures, account = excluded.account`,
-			l.Host, prefixText(l.Source), nanos(l.TrustedAt), nanos(l.FailedAt), nanos(l.LastAt), l.Failures, l.Account)
+			succeeded_at = excluded.succeeded_at, failures = excluded.failures, account = excluded.account`,
+			l.Host, prefixText(l.Source), nanos(l.TrustedAt), nanos(l.FailedAt), nanos(l.LastAt), nanos(l.SucceededAt), l.Failures, l.Account)
 		if err != nil {
 			return fmt.Errorf("put login: %w", err)
 		}
@@ -89,7 +91,7 @@ func (s *SQLite) LoadCheckpoint(ctx context.Context) (sequence uint64, state []b
 
 // Logins returns all that is remembered of logins since a time, oldest first.
 func (s *SQLite) Logins(ctx context.Context, since time.Time) (out []Login, err error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT host, source, trusted_at, failed_at, last_at, failures, account
+	rows, err := s.reads.QueryContext(ctx, `SELECT host, source, trusted_at, failed_at, last_at, succeeded_at, failures, account
 		FROM logins WHERE last_at >= ? ORDER BY last_at`, nanos(since))
 	if err != nil {
 		return nil, fmt.Errorf("load logins: %w", err)
@@ -98,14 +100,14 @@ func (s *SQLite) Logins(ctx context.Context, since time.Time) (out []Login, err 
 	for rows.Next() {
 		var l Login
 		var source string
-		var trusted, failed, last int64
-		if err := rows.Scan(&l.Host, &source, &trusted, &failed, &last, &l.Failures, &l.Account); err != nil {
+		var trusted, failed, last, succeeded int64
+		if err := rows.Scan(&l.Host, &source, &trusted, &failed, &last, &succeeded, &l.Failures, &l.Account); err != nil {
 			return nil, fmt.Errorf("load logins: %w", err)
 		}
 		if l.Source, err = netip.ParsePrefix(source); err != nil {
 			return nil, fmt.Errorf("load logins: source %q: %w", source, err)
 		}
-		l.TrustedAt, l.FailedAt, l.LastAt = instant(trusted), instant(failed), instant(last)
+		l.TrustedAt, l.FailedAt, l.LastAt, l.SucceededAt = instant(trusted), instant(failed), instant(last), instant(succeeded)
 		out = append(out, l)
 	}
 	if err := rows.Err(); err != nil {

@@ -74,6 +74,7 @@ func (s *SQLite) Prune(ctx context.Context, before time.Time) (int64, error) {
 		{"offences", `DELETE FROM offences WHERE fired_at < ? AND NOT EXISTS (
 			SELECT 1 FROM redirects r WHERE r.offence_id = offences.id AND r.state IN ('pending', 'active', 'refused'))`},
 		{"sessions", `DELETE FROM sessions WHERE started_at < ? AND ended_at < ?`},
+		{"evidence", `DELETE FROM evidence WHERE at < ? AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = evidence.session)`},
 		{"logins", `DELETE FROM logins WHERE last_at < ?`},
 		{"tokens", `DELETE FROM tokens WHERE expires_at < ?`},
 	} {

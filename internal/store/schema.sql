@@ -43,6 +43,15 @@ CREATE TABLE counters (
   PRIMARY KEY (name, label)
 );
 
+CREATE TABLE evidence (
+  session  TEXT    NOT NULL,
+  number   INTEGER NOT NULL,
+  kind     TEXT    NOT NULL,
+  at       BIGINT  NOT NULL,
+  document TEXT    NOT NULL,
+  PRIMARY KEY (session, number)
+);
+
 CREATE TABLE hosts (
   name         TEXT   NOT NULL PRIMARY KEY,
   enrolled_at  BIGINT NOT NULL,
@@ -62,7 +71,7 @@ CREATE TABLE logins (
   failed_at  BIGINT  NOT NULL,
   last_at    BIGINT  NOT NULL,
   failures   INTEGER NOT NULL,
-  account    TEXT    NOT NULL,
+  account    TEXT    NOT NULL, succeeded_at BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (host, source)
 );
 

@@ -11,14 +11,18 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// PutSession adds a session or changes it, durably. A session that closed stays closed: the word
-// that it opened may come again later.
-func (s *SQLite) PutSession(ctx context.Context, e event.Session) error {
+// PutReport adds a session or changes it, and adds evidence that is new, durably. A session that closed
+// stays closed: the word that it opened may come again later.
+func (s *SQLite) PutReport(ctx context.Context, r event.SessionReport) error {
+	e := r.Session
 	text, err := document(e)
 	if err != nil {
 		return err
 	}
 	err = s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+		if err := putEvidence(ctx, tx, e.ID, r.Evidence); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO sessions (id, node, host, attacker, started_at, ended_at, document)
 			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
 			node = excluded.node, host = excluded.host, attacker = excluded.attacker, started_at = excluded.started_at,
@@ -31,6 +35,31 @@ func (s *SQLite) PutSession(ctx context.Context, e event.Session) error {
 		return fmt.Errorf("store session %s: %w", e.ID, err)
 	}
 	return nil
+}
+
+func putEvidence(ctx context.Context, tx *sql.Tx, session string, evidence []event.Evidence) error {
+	for _, e := range evidence {
+		e.Session = session
+		text, err := document(e)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO evidence (session, number, kind, at, document) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (session, number) DO NOTHING`, session, e.Number, string(e.Kind), nanos(e.At), text); err != nil {
+			return fmt.Errorf("put evidence: %w", err)
+		}
+	}
+	return nil
+}
+
+// Evidence lists what a session left, in order.
+func (s *SQLite) Evidence(ctx context.Context, session string) ([]event.Evidence, error) {
+	out, err := documents(ctx, s.reads, "SELECT document FROM evidence WHERE session = ? ORDER BY number", []any{session}, 0,
+		func(event.Evidence) bool { return true })
+	if err != nil {
+		return nil, fmt.Errorf("list evidence of session %s: %w", session, err)
+	}
+	return out, nil
 }
 
 // Session returns a session by its id, or ErrNotFound.

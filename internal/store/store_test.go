@@ -170,7 +170,7 @@ func TestASessionThatClosedStaysClosed(t *testing.T) {
 	closed := opened
 	closed.EndedAt, closed.BytesIn = at(2), 42
 	for _, e := range []event.Session{opened, closed, opened} {
-		require.NoError(t, s.PutSession(ctx, e))
+		require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: e}))
 	}
 	got, err := s.Session(ctx, opened.ID)
 	require.NoError(t, err)
@@ -193,7 +193,7 @@ func TestAttackersAreSummedUp(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.SaveOffence(ctx, offence("o3", "203.0.113.67/32", 3), nil)
 	require.NoError(t, err)
-	require.NoError(t, s.PutSession(ctx, event.Session{ID: "1", Host: "web", Attacker: netip.MustParsePrefix(source), StartedAt: at(6), EndedAt: at(9)}))
+	require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: event.Session{ID: "1", Host: "web", Attacker: netip.MustParsePrefix(source), StartedAt: at(6), EndedAt: at(9)}}))
 
 	got, err := s.Attackers(ctx, store.Filter{})
 	require.NoError(t, err)
@@ -372,8 +372,8 @@ func TestPrune(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.SaveOffence(ctx, offence("o3", "203.0.113.67/32", 50), nil)
 	require.NoError(t, err)
-	require.NoError(t, s.PutSession(ctx, event.Session{ID: "1", StartedAt: at(1), EndedAt: at(2)}))
-	require.NoError(t, s.PutSession(ctx, event.Session{ID: "2", StartedAt: at(1), EndedAt: at(40)}))
+	require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: event.Session{ID: "1", StartedAt: at(1), EndedAt: at(2)}}))
+	require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: event.Session{ID: "2", StartedAt: at(1), EndedAt: at(40)}}))
 	n, err := s.Prune(ctx, at(30))
 	require.NoError(t, err)
 	require.Equal(t, int64(3), n)

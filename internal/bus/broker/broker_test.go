@@ -156,12 +156,12 @@ func TestRoundTrips(t *testing.T) {
 	require.ErrorAs(t, err, &remote)
 	require.Equal(t, "op", remote.Code)
 
-	require.NoError(t, node.PublishSession(ctx, event.Session{ID: "aa", Node: "n1", StartedAt: time.Now().UTC()}))
+	require.NoError(t, node.PublishSession(ctx, event.SessionReport{Session: event.Session{ID: "aa", Node: "n1", StartedAt: time.Now().UTC()}}))
 	stopSessions, done := context.WithCancel(ctx)
 	defer done()
 	var sessions []event.Session
-	require.NoError(t, server.ConsumeSessions(stopSessions, "store", func(_ context.Context, s event.Session) error {
-		sessions = append(sessions, s)
+	require.NoError(t, server.ConsumeSessions(stopSessions, "store", func(_ context.Context, r event.SessionReport) error {
+		sessions = append(sessions, r.Session)
 		done()
 		return nil
 	}))

@@ -23,7 +23,7 @@ func permissions(role pki.Role, name string) jwt.Permissions {
 		p.Sub.Allow.Add(bus.RedirectsSubject(name), bus.Inbox(string(role), name)+".>")
 	case pki.RoleNode:
 		p.Pub.Allow.Add(bus.NodesSubject(name), bus.SessionsSubject(name), bus.RenewSubject(string(role), name))
-		p.Sub.Allow.Add(bus.LeaseSubject(name), bus.Inbox(string(role), name)+".>")
+		p.Sub.Allow.Add(bus.LeaseSubject(name), bus.EvidenceSubject(name), bus.Inbox(string(role), name)+".>")
 		p.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: responseTime}
 	case pki.RoleServer:
 		// Another server of the same installation: everything, as over the in-process connection.

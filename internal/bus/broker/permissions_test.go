@@ -167,10 +167,10 @@ func TestReplySubjectsGiveNoRights(t *testing.T) {
 	taken := make(chan struct{}, 16)
 	consumed := make(chan error, 1)
 	go func() {
-		consumed <- server.ConsumeSessions(consuming, "store", func(context.Context, event.Session) error { taken <- struct{}{}; return nil })
+		consumed <- server.ConsumeSessions(consuming, "store", func(context.Context, event.SessionReport) error { taken <- struct{}{}; return nil })
 	}()
 	defer func() { stopConsuming(); require.NoError(t, <-consumed) }()
-	require.NoError(t, s.dial(t, pki.RoleNode, "n1").PublishSession(ctx, event.Session{ID: "a", Node: "n1"}))
+	require.NoError(t, s.dial(t, pki.RoleNode, "n1").PublishSession(ctx, event.SessionReport{Session: event.Session{ID: "a", Node: "n1"}}))
 	receive(t, taken)
 	db := s.dial(t, pki.RoleHost, "db")
 	misled := make(chan event.Change, 64)
@@ -209,7 +209,7 @@ func TestReplySubjectsGiveNoRights(t *testing.T) {
 		return nil
 	}))
 	assert.Equal(t, []string{"db: precious", "db: last"}, lines, "what the web host sent is no valid batch, and none of it counts for db")
-	require.NoError(t, s.dial(t, pki.RoleNode, "n1").PublishSession(ctx, event.Session{ID: "b", Node: "n1"}))
+	require.NoError(t, s.dial(t, pki.RoleNode, "n1").PublishSession(ctx, event.SessionReport{Session: event.Session{ID: "b", Node: "n1"}}))
 	receive(t, taken)
 	assert.NotZero(t, server.Counters().Refused)
 	for len(misled) > 0 {

@@ -148,21 +148,21 @@ func TestConsumeSessions(t *testing.T) {
 	s := newSite(t)
 	server, node := s.server(t), s.dial(t, pki.RoleNode, "n1")
 	for i := range 10 {
-		require.NoError(t, node.PublishSession(deadline(t), event.Session{ID: strconv.Itoa(i), Node: "n1"}))
+		require.NoError(t, node.PublishSession(deadline(t), event.SessionReport{Session: event.Session{ID: strconv.Itoa(i), Node: "n1"}}))
 	}
-	closed := event.Session{ID: "9", Node: "n1", EndedAt: time.Now().UTC()}
+	closed := event.SessionReport{Session: event.Session{ID: "9", Node: "n1", EndedAt: time.Now().UTC()}}
 	require.NoError(t, node.PublishSession(deadline(t), closed))
 	require.NoError(t, node.PublishSession(deadline(t), closed))
-	require.ErrorIs(t, node.PublishSession(deadline(t), event.Session{ID: "x", Node: "n2"}), bus.ErrForbidden)
+	require.ErrorIs(t, node.PublishSession(deadline(t), event.SessionReport{Session: event.Session{ID: "x", Node: "n2"}}), bus.ErrForbidden)
 
 	run := func(n int, fail *atomic.Bool) (ids []string) {
 		ctx, done := context.WithCancel(deadline(t))
 		defer done()
-		require.NoError(t, server.ConsumeSessions(ctx, "store", func(_ context.Context, s event.Session) error {
+		require.NoError(t, server.ConsumeSessions(ctx, "store", func(_ context.Context, r event.SessionReport) error {
 			if fail.Swap(false) {
 				return errors.New("disk full")
 			}
-			if ids = append(ids, s.ID); len(ids) == n {
+			if ids = append(ids, r.Session.ID); len(ids) == n {
 				done()
 			}
 			return nil

@@ -1,5 +1,5 @@
 // Package front stands between attackers and their pots: it takes their connections, finds the lease
-// that each belongs to, and has them relayed and recorded.
+// that each belongs to, and hands them, with a recorder, to what speaks the service's protocol.
 package front
 
 import (
@@ -11,23 +11,24 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front/relay"
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
 const (
-	defaultPerLease    = 64
+	defaultPerLease    = 256
 	defaultTotal       = 4096
 	defaultDialTimeout = time.Minute
 	acceptPause        = 50 * time.Millisecond
 )
 
-// Reasons why a session ended that are not the relay's.
+// Reasons why a session ended that are not its handler's.
 const (
 	LeaseEnded   = "lease ended"
 	NodeStopping = "node stopping"
@@ -39,19 +40,18 @@ type Options struct {
 	Node string
 	// Lookup finds the lease of a connection by the peer's address and the endpoint's port.
 	Lookup func(peer netip.Addr, port uint16) (event.Lease, bool)
-	// Dial connects to the lease's pot.
-	Dial func(context.Context, event.Lease) (net.Conn, event.Pot, error)
+	// Handlers speak the protocols of services; Raw takes the others.
+	Handlers map[event.Service]Handler
+	Raw      Handler
 	// Session is told of each session when it opens and when it has closed.
 	Session func(event.Session) error
 	Vault   *record.Vault
 
-	PerLease    int           // connections of one lease at once; 64 where 0
-	Total       int           // connections at once; 4096 where 0
-	Idle        time.Duration // relay.DefaultIdle where 0
-	DialTimeout time.Duration // how long a connection waits for its pot; a minute where 0
-	Port        uint16        // to listen on; chosen by the kernel where 0
-	NetNS       *netns.NS     // to listen in; nil for the process's own
-	Log         *slog.Logger
+	PerLease int       // connections of one lease at once; 256 where 0
+	Total    int       // connections at once; 4096 where 0
+	Port     uint16    // to listen on; chosen by the kernel where 0
+	NetNS    *netns.NS // to listen in; nil for the process's own
+	Log      *slog.Logger
 }
 
 // Counts are what happened to connections since the start.
@@ -96,9 +96,6 @@ func New(o Options) (*Front, error) {
 	}
 	if o.Total == 0 {
 		o.Total = defaultTotal
-	}
-	if o.DialTimeout == 0 {
-		o.DialTimeout = defaultDialTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -297,7 +294,7 @@ func (f *Front) serve(ctx context.Context, a arrival) {
 	_, _ = rand.Read(id[:]) // never fails
 	s := event.Session{
 		ID: hex.EncodeToString(id[:]), Node: f.o.Node, Host: lease.Host, Service: lease.Service,
-		Attacker: lease.Attacker, LeaseID: lease.ID, StartedAt: time.Now(), Peer: peer,
+		Attacker: lease.Attacker, LeaseID: lease.ID, StartedAt: time.Now(), Peer: peer, Target: lease.Target,
 	}
 	if !f.admit(lease.ID, s.ID, end) {
 		return
@@ -305,9 +302,9 @@ func (f *Front) serve(ctx context.Context, a arrival) {
 	defer f.leave(lease.ID, s.ID)
 	f.keep(ctx, s)
 
-	rec, err := f.o.Vault.Begin(record.Header{
+	rec, err := f.o.Vault.Begin(recording.Header{
 		Session: s.ID, Node: s.Node, Host: s.Host, Service: s.Service,
-		Attacker: s.Attacker, Peer: s.Peer, StartedAt: s.StartedAt,
+		Attacker: s.Attacker, Peer: s.Peer, Target: s.Target, StartedAt: s.StartedAt,
 	})
 	if err != nil {
 		f.count(func(c *Counts) { c.Unrecorded++ })
@@ -336,33 +333,20 @@ func (f *Front) keep(ctx context.Context, s event.Session) {
 	}
 }
 
-// converse connects the attacker to its pot and relays until one of them ends.
-func (f *Front) converse(ctx context.Context, s *event.Session, attacker net.Conn, lease event.Lease, rec *record.Recorder) {
-	dialCtx, cancel := context.WithTimeout(ctx, f.o.DialTimeout)
-	conn, pot, err := f.o.Dial(dialCtx, lease)
-	cancel()
-	s.PotID = pot.ID
-	if err != nil {
-		s.Reason = NoPot + err.Error()
-		if cause := context.Cause(ctx); cause != nil {
-			s.Reason = cause.Error()
-		}
-		f.count(func(c *Counts) { c.NoPot++ })
-		return
+// converse has the service's handler speak with the attacker.
+func (f *Front) converse(ctx context.Context, s *event.Session, attacker *net.TCPConn, lease event.Lease, rec *record.Recorder) {
+	h := f.o.Handlers[lease.Service]
+	if h == nil {
+		h = f.o.Raw
 	}
-	res := relay.Run(ctx, relay.Options{
-		Attacker: attacker, Pot: conn, Idle: f.o.Idle,
-		Record: func(d relay.Direction, p []byte) {
-			kind := record.In
-			if d == relay.Out {
-				kind = record.Out
-			}
-			if rec != nil {
-				rec.Record(kind, p)
-			}
-		},
+	conn := &counted{TCPConn: attacker}
+	s.Reason = h.Serve(ctx, &Visit{
+		Conn: conn, Lease: lease, Session: s.ID, Rec: rec, Pot: func(p event.Pot) { s.PotID = p.ID },
 	})
-	s.BytesIn, s.BytesOut, s.FirstByte, s.Reason = res.BytesIn, res.BytesOut, res.FirstByte, res.Reason
+	conn.fill(s)
+	if strings.HasPrefix(s.Reason, NoPot) {
+		f.count(func(c *Counts) { c.NoPot++ })
+	}
 }
 
 // Close closes the listeners of a front that never ran, or has ended.

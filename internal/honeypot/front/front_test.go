@@ -24,6 +24,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,14 +57,19 @@ func newFixture(t *testing.T, change func(*front.Options)) *fixture {
 			l, ok := f.leases[netip.AddrPortFrom(peer, port).String()]
 			return l, ok
 		},
-		Dial: func(_ context.Context, l event.Lease) (net.Conn, event.Pot, error) {
+		Raw: front.Raw{Enter: func(_ context.Context, k event.PotKey) (front.Stay, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if f.potErr != nil {
-				return nil, event.Pot{}, f.potErr
+				return nil, f.potErr
 			}
-			return echo(t, l.ID), event.Pot{ID: "pot-" + l.ID}, nil
-		},
+			for _, l := range f.leases {
+				if l.PotKey() == k {
+					return stay{t: t, name: l.ID}, nil
+				}
+			}
+			return nil, errors.New("no lease")
+		}},
 		Session: func(s event.Session) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -94,6 +100,18 @@ func newFixture(t *testing.T, change func(*front.Options)) *fixture {
 	t.Cleanup(f.stop)
 	return f
 }
+
+// stay is a pot that echoes.
+type stay struct {
+	t    *testing.T
+	name string
+}
+
+func (s stay) Pot() event.Pot { return event.Pot{ID: "pot-" + s.name} }
+func (s stay) PID() int       { return 0 }
+func (s stay) Close()         {}
+
+func (s stay) Dial(context.Context, event.Service) (net.Conn, error) { return echo(s.t, s.name), nil }
 
 // echo is a pot that greets with a name and gives lines back.
 func echo(t *testing.T, name string) net.Conn {
@@ -128,7 +146,7 @@ func (f *fixture) lease(t *testing.T, id, seen string, port uint16) event.Lease 
 		endpoint = netip.MustParseAddr("2001:db8:2::20")
 	}
 	l := event.Lease{
-		ID: id, Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web", Service: event.SSH,
+		ID: id, Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: id, Service: event.SSH,
 		Seen: []netip.Addr{a}, Endpoint: netip.AddrPortFrom(endpoint, port),
 	}
 	f.mu.Lock()
@@ -298,7 +316,7 @@ func TestSessionsAreRecorded(t *testing.T) {
 	file, err := os.Open(f.vault.Path(s.Recording))
 	require.NoError(t, err)
 	defer file.Close() //nolint:errcheck // read-only
-	r, err := record.NewReader(file)
+	r, err := recording.NewReader(file)
 	require.NoError(t, err)
 	assert.Equal(t, s.ID, r.Header().Session)
 	var in, out strings.Builder
@@ -309,11 +327,11 @@ func TestSessionsAreRecorded(t *testing.T) {
 		}
 		require.NoError(t, err)
 		switch fr.Kind {
-		case record.In:
+		case recording.In:
 			in.Write(fr.Payload)
-		case record.Out:
+		case recording.Out:
 			out.Write(fr.Payload)
-		case record.End, record.Truncated:
+		case recording.End, recording.Truncated, recording.Note, recording.Err:
 		}
 	}
 	assert.Equal(t, "hello\n", in.String())

@@ -204,6 +204,7 @@ func (b *Book) Grant(req event.LeaseRequest) (event.Lease, error) {
 	if req.Expires.After(e.Expires) {
 		e.Expires = req.Expires
 	}
+	e.Target, e.Known = req.Target, e.Known || req.Known
 	e.Touched = now
 	b.keep(e)
 	b.settled = true

@@ -20,6 +20,9 @@ const (
 	publishTimeout    = 10 * time.Second
 	firstRetry        = 100 * time.Millisecond
 	lastRetry         = 10 * time.Second
+
+	// reportBytes is about how much evidence one report carries: far below what a message may be.
+	reportBytes = 256 << 10
 )
 
 // ErrOutboxFull says that too many sessions wait for the server.
@@ -27,25 +30,35 @@ var ErrOutboxFull = errors.New("too many session records wait for the server")
 
 // OutboxOptions say where session records go.
 type OutboxOptions struct {
-	Dir        string                                     // of the node's state
-	Publish    func(context.Context, event.Session) error // returns when the server's stream has it
-	MaxPending int                                        // 100,000 where 0
+	Dir        string                                           // of the node's state
+	Publish    func(context.Context, event.SessionReport) error // returns when the server's stream has it
+	Vault      *Vault                                           // where the evidence is
+	MaxPending int                                              // 100,000 where 0
 	Log        *slog.Logger
 }
 
-// Outbox keeps session records until the server has them, over restarts too. Its methods may be called
-// concurrently.
+// Outbox keeps session records until the server has them and their evidence, over restarts too. Its
+// methods may be called concurrently.
 type Outbox struct {
 	o   OutboxOptions
 	log *slog.Logger
 	dir string
 
 	mu      sync.Mutex
-	pending map[string]event.Session // the latest of each
+	letters map[string]*letter // by session: those that are open, and those that wait
 	queue   []string
 	dropped uint64
 	sent    uint64
 	wake    chan struct{}
+}
+
+// letter is what the server has to know of one session.
+type letter struct {
+	session event.Session // as it was put
+	summary event.Session // what evidence said of it so far
+	next    int64         // where the evidence goes on that the server has not
+	version uint64        // of session
+	queued  bool
 }
 
 // OpenOutbox opens the outbox in a folder with what an earlier process could not publish. Open returns
@@ -59,7 +72,7 @@ func OpenOutbox(o OutboxOptions) (box *Outbox, open []event.Session, err error) 
 	}
 	b := &Outbox{
 		o: o, log: o.Log, dir: filepath.Join(o.Dir, "sessions"),
-		pending: make(map[string]event.Session), wake: make(chan struct{}, 1),
+		letters: make(map[string]*letter), wake: make(chan struct{}, 1),
 	}
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("make the folder of session records: %w", err)
@@ -101,8 +114,8 @@ func OpenOutbox(o OutboxOptions) (box *Outbox, open []event.Session, err error) 
 func (b *Outbox) Put(s event.Session) error {
 	ended := !s.EndedAt.IsZero()
 	b.mu.Lock()
-	_, known := b.pending[s.ID]
-	if !known && !ended && len(b.pending) >= b.o.MaxPending {
+	_, known := b.letters[s.ID]
+	if !known && !ended && len(b.letters) >= b.o.MaxPending {
 		b.dropped++
 		b.mu.Unlock()
 		return ErrOutboxFull
@@ -124,13 +137,34 @@ func (b *Outbox) path(id string) string { return filepath.Join(b.dir, filepath.B
 func (b *Outbox) enqueue(s event.Session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, ok := b.pending[s.ID]; !ok {
-		b.queue = append(b.queue, s.ID)
+	l := b.letters[s.ID]
+	if l == nil {
+		l = &letter{}
+		b.letters[s.ID] = l
 	}
-	b.pending[s.ID] = s
+	l.session = s
+	l.version++
+	b.queueLocked(s.ID, l)
+}
+
+func (b *Outbox) queueLocked(id string, l *letter) {
+	if !l.queued {
+		l.queued = true
+		b.queue = append(b.queue, id)
+	}
 	select {
 	case b.wake <- struct{}{}:
 	default:
+	}
+}
+
+// Noted has the new evidence of an open session published.
+func (b *Outbox) Noted(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.letters[id]; l != nil {
+		l.version++
+		b.queueLocked(id, l)
 	}
 }
 
@@ -138,7 +172,7 @@ func (b *Outbox) enqueue(s event.Session) {
 func (b *Outbox) Pending() (waiting int, sent, dropped uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.pending), b.sent, b.dropped
+	return len(b.queue), b.sent, b.dropped
 }
 
 // Run publishes until ctx is done.
@@ -181,7 +215,7 @@ func (b *Outbox) Flush(ctx context.Context) error {
 	}
 }
 
-// publishNext publishes the record that waits longest; ok is false where none does.
+// publishNext publishes a report of the session that waits longest; ok is false where none does.
 func (b *Outbox) publishNext(ctx context.Context) (ok bool, err error) {
 	b.mu.Lock()
 	if len(b.queue) == 0 {
@@ -189,26 +223,47 @@ func (b *Outbox) publishNext(ctx context.Context) (ok bool, err error) {
 		return false, nil
 	}
 	id := b.queue[0]
-	s := b.pending[id]
+	l := b.letters[id]
+	s, summary, next, version := l.session, l.summary, l.next, l.version
 	b.mu.Unlock()
 
+	evidence, next, err := b.evidence(s, next)
+	if err != nil {
+		b.log.WarnContext(ctx, "evidence of a session is not told", "session", id, "error", err)
+	}
+	for _, e := range evidence {
+		summary.Absorb(e)
+	}
+	s.Summarise(summary)
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	if err := b.o.Publish(ctx, s); err != nil {
+	if err := b.o.Publish(ctx, event.SessionReport{Session: s, Evidence: evidence}); err != nil {
 		return false, fmt.Errorf("publish the record of session %s: %w", id, err)
 	}
+	b.published(s, summary, next, version, len(evidence) > 0)
+	return true, nil
+}
 
+func (b *Outbox) evidence(s event.Session, from int64) ([]event.Evidence, int64, error) {
+	if b.o.Vault == nil {
+		return nil, from, nil
+	}
+	return b.o.Vault.Evidence(s.ID, s.Recording, from, reportBytes)
+}
+
+// published notes what the server has now. A session that ended is done with when nothing is left to tell.
+func (b *Outbox) published(s, summary event.Session, next int64, version uint64, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	l := b.letters[s.ID]
 	b.sent++
 	b.queue = b.queue[1:]
-	if b.pending[id].EndedAt.Equal(s.EndedAt) {
-		delete(b.pending, id)
-		if !s.EndedAt.IsZero() {
-			_ = os.Remove(b.path(id)) // published twice, at worst
-		}
-	} else {
-		b.queue = append(b.queue, id) // it ended meanwhile
+	l.queued, l.next, l.summary = false, next, summary
+	switch {
+	case l.version != version || more: // something came meanwhile, or may have
+		b.queueLocked(s.ID, l)
+	case !s.EndedAt.IsZero():
+		delete(b.letters, s.ID)
+		_ = os.Remove(b.path(s.ID)) // published twice, at worst
 	}
-	return true, nil
 }

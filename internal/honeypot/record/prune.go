@@ -27,6 +27,15 @@ func (v *Vault) finished(size int64, truncated, failed bool) (full bool) {
 	return v.o.MaxTotal > 0 && v.total > v.o.MaxTotal
 }
 
+// grew counts a file that came with a session; full says that the store is larger than it may be.
+func (v *Vault) grew(size int64) (full bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.counts.Files++
+	v.total += size
+	return v.o.MaxTotal > 0 && v.total > v.o.MaxTotal
+}
+
 type stored struct {
 	path string
 	size int64

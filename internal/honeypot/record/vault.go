@@ -1,6 +1,9 @@
+// Package record keeps what passed through a front: recordings of sessions, the files that came with
+// them, and the sessions' records until the server has them.
 package record
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,11 +21,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
 const (
 	defaultMaxSession  = 64 << 20
 	defaultMaxAttacker = 1 << 30
+	defaultMaxFile     = 64 << 20
 	defaultMinFree     = 1 << 30
 
 	// charge is what even an empty recording counts for, so that the number of files is bounded, too.
@@ -34,11 +39,13 @@ const (
 
 // VaultOptions bound what is kept.
 type VaultOptions struct {
-	Dir         string // of the node's state
-	MaxSession  int64  // bytes of one recording; 64 MiB where 0
-	MaxAttacker int64  // bytes of all recordings of one attacker; 1 GiB where 0
-	MaxTotal    int64  // bytes of all recordings, of which the oldest go first; no bound where 0
-	MinFree     uint64 // bytes that stay free on the file system; 1 GiB where 0
+	Dir         string               // of the node's state
+	MaxSession  int64                // bytes of one recording; 64 MiB where 0
+	MaxFile     int64                // bytes of one file that comes with a session; 64 MiB where 0
+	MaxAttacker int64                // bytes of all recordings and files of one attacker; 1 GiB where 0
+	MaxTotal    int64                // bytes of all of them, of which the oldest go first; no bound where 0
+	MinFree     uint64               // bytes that stay free on the file system; 1 GiB where 0
+	Noted       func(session string) // called after each piece of evidence; may be nil
 	Log         *slog.Logger
 }
 
@@ -61,6 +68,7 @@ type Vault struct {
 // VaultCounts are what happened to recordings since the start.
 type VaultCounts struct {
 	Recordings uint64 // finished
+	Files      uint64 // that came with sessions
 	Truncated  uint64 // that hit a bound
 	Failed     uint64 // that could not be written
 	Bytes      uint64 // written
@@ -74,6 +82,12 @@ func OpenVault(o VaultOptions) (*Vault, error) {
 	}
 	if o.MaxAttacker == 0 {
 		o.MaxAttacker = defaultMaxAttacker
+	}
+	if o.MaxFile == 0 {
+		o.MaxFile = defaultMaxFile
+	}
+	if o.Noted == nil {
+		o.Noted = func(string) {}
 	}
 	if o.MinFree == 0 {
 		o.MinFree = defaultMinFree
@@ -140,7 +154,7 @@ func (v *Vault) reserve(attacker event.Attacker, n int64) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.used[attacker]+n > v.o.MaxAttacker {
-		return fmt.Sprintf("the attacker's recordings reached %d bytes", v.o.MaxAttacker)
+		return fmt.Sprintf("the attacker's evidence reached %d bytes", v.o.MaxAttacker)
 	}
 	v.used[attacker] += n
 	return ""
@@ -155,9 +169,14 @@ func (v *Vault) roomLeft() bool {
 	return st.Bavail*uint64(st.Bsize) >= v.o.MinFree
 }
 
+// roomLeftFor looks at the file system once in a while when a file grows.
+func (v *Vault) roomLeftFor(end, grows int64) bool {
+	return end/checkRoom == (end+grows)/checkRoom && end > 0 || v.roomLeft()
+}
+
 // Recovered is a recording that a killed process left behind, now finished.
 type Recovered struct {
-	Header            Header
+	Header            recording.Header
 	SHA256            string
 	BytesIn, BytesOut int64
 	LastAt            time.Time // of its last frame
@@ -193,7 +212,7 @@ func (v *Vault) Recover(reason string) ([]Recovered, error) {
 	return out, nil
 }
 
-// recoverOne copies what is valid of a recording, with an end, into the store.
+// recoverOne copies what is valid of a recording, with the files that came and an end, into the store.
 func (v *Vault) recoverOne(path, reason string) (Recovered, error) {
 	in, err := os.Open(path)
 	if err != nil {
@@ -201,43 +220,34 @@ func (v *Vault) recoverOne(path, reason string) (Recovered, error) {
 	}
 	defer in.Close() //nolint:errcheck // read-only
 	hash := sha256.New()
-	rd, err := NewReader(io.TeeReader(in, hash))
+	rd, err := recording.NewReader(bufio.NewReaderSize(io.TeeReader(in, hash), 64<<10))
 	if err != nil {
-		return Recovered{}, err
+		return Recovered{}, err //nolint:wrapcheck // it says what was read
 	}
 	out := Recovered{Header: rd.Header(), LastAt: rd.Header().StartedAt}
 	w, err := v.create(rd.Header(), recoveredSuffix)
 	if err != nil {
 		return Recovered{}, err
 	}
-	var last time.Duration
-	for {
-		f, err := rd.Next()
-		if errors.Is(err, io.EOF) {
-			w.discard()
-			return v.adopt(path, out, hex.EncodeToString(hash.Sum(nil)))
-		}
-		if err != nil {
-			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				v.log.Warn("unfinished recording is damaged; its start is kept", "file", path, "error", err)
-			}
-			break
-		}
-		last = f.Offset
-		out.LastAt = out.Header.StartedAt.Add(last)
-		switch f.Kind {
-		case In:
-			out.BytesIn += int64(len(f.Payload))
-		case Out:
-			out.BytesOut += int64(len(f.Payload))
-		case End:
-			out.Reason = string(f.Payload)
-			continue // to see that nothing follows
-		case Truncated:
-		}
-		w.frame(f.Kind, f.Offset, f.Payload)
+	notes, last, err := v.copyFrames(w, rd, &out)
+	if errors.Is(err, io.EOF) {
+		w.discard()
+		return v.adopt(path, out, hex.EncodeToString(hash.Sum(nil)))
 	}
-	w.frame(Truncated, last, []byte(reason))
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		v.log.Warn("unfinished recording is damaged; its start is kept", "file", path, "error", err)
+	}
+	session := out.Header.Session
+	for _, e := range append(v.recoverFiles(session),
+		event.Evidence{Kind: event.EvidenceTruncated, Reason: reason},
+		event.Evidence{Kind: event.EvidenceClosed, Reason: reason}) {
+		notes++
+		e.Session, e.Number, e.At = session, notes, out.LastAt
+		if payload, err := json.Marshal(e); err == nil {
+			w.frame(recording.Frame{Kind: recording.Note, Channel: e.Channel, Offset: last, Payload: payload})
+		}
+	}
+	w.frame(recording.Frame{Kind: recording.Truncated, Offset: last, Payload: []byte(reason)})
 	if out.SHA256, err = w.finish(reason, last); err != nil {
 		return Recovered{}, err
 	}
@@ -246,22 +256,47 @@ func (v *Vault) recoverOne(path, reason string) (Recovered, error) {
 	v.mu.Unlock()
 	out.Reason = reason
 	w.discard()
+	v.forgetFiles(session)
 	if err := os.Remove(path); err != nil {
 		return Recovered{}, fmt.Errorf("remove what was recovered: %w", err)
 	}
 	return out, nil
 }
 
+// copyFrames copies frames up to the end, io.EOF, or to where the recording was cut off or is damaged.
+func (v *Vault) copyFrames(w *file, rd *recording.Reader, out *Recovered) (notes int, last time.Duration, err error) {
+	for {
+		f, err := rd.Next()
+		if err != nil {
+			return notes, last, err //nolint:wrapcheck // only looked at
+		}
+		last = f.Offset
+		out.LastAt = out.Header.StartedAt.Add(last)
+		switch f.Kind {
+		case recording.In:
+			out.BytesIn += int64(len(f.Payload))
+		case recording.Out, recording.Err:
+			out.BytesOut += int64(len(f.Payload))
+		case recording.Note:
+			notes++
+		case recording.End:
+			out.Reason = string(f.Payload)
+			continue // to see that nothing follows
+		case recording.Truncated:
+		}
+		w.frame(f)
+	}
+}
+
 // adopt takes a recording that was finished into the store.
 func (v *Vault) adopt(path string, r Recovered, sum string) (Recovered, error) {
 	r.SHA256, r.Complete = sum, true
-	target := v.Path(sum)
-	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+	if err := v.keep(path, sum); err != nil {
+		return Recovered{}, err
+	}
+	if err := os.Remove(path); err != nil {
 		return Recovered{}, fmt.Errorf("take it over: %w", err)
 	}
-	if err := os.Rename(path, target); err != nil {
-		return Recovered{}, fmt.Errorf("take it over: %w", err)
-	}
-	_ = os.Remove(path) // where both names were of one file, renaming did nothing
-	return r, errors.Join(syncDir(filepath.Dir(target)), syncDir(v.store))
+	v.forgetFiles(r.Header.Session)
+	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -74,7 +75,7 @@ type Decider struct {
 	now     func() time.Time
 	board   *Board
 	allow   *Allow
-	logins  *Logins
+	logins  atomic.Pointer[Logins]
 	breaker *Breaker
 	paused  atomic.Bool
 	jobs    chan job
@@ -103,10 +104,11 @@ func New(o Options) *Decider {
 	}
 	d := &Decider{
 		opts: o, log: o.Log, now: o.Now,
-		board: NewBoard(o.Live), allow: o.Allow, logins: o.Logins, breaker: o.Breaker,
+		board: NewBoard(o.Live), allow: o.Allow, breaker: o.Breaker,
 		jobs: make(chan job, 256), failed: make(chan error, 1),
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), freed: make(chan freed, maxFreed),
 	}
+	d.logins.Store(o.Logins)
 	d.paused.Store(o.Paused)
 	return d
 }
@@ -121,13 +123,15 @@ func (d *Decider) Paused() bool { return d.paused.Load() }
 func (d *Decider) Tripped(host string) bool { return d.breaker.Tripped(host, d.now()) }
 
 // ObserveLogin learns who logs in honestly.
-func (d *Decider) ObserveLogin(source netip.Prefix, e event.Event) { d.logins.Observe(source, e) }
+func (d *Decider) ObserveLogin(source netip.Prefix, e event.Event) {
+	d.logins.Load().Observe(source, e)
+}
 
 // Logins is what was learnt of logins, for the checkpoint.
-func (d *Decider) Logins() *Logins { return d.logins }
+func (d *Decider) Logins() *Logins { return d.logins.Load() }
 
 // SetLogins takes what was learnt back to a checkpoint, when the pipeline starts there again.
-func (d *Decider) SetLogins(l *Logins) { d.logins = l }
+func (d *Decider) SetLogins(l *Logins) { d.logins.Store(l) }
 
 // Offence judges an offence now and has it carried out by a worker; it blocks while all are busy.
 func (d *Decider) Offence(ctx context.Context, o event.Offence) error {
@@ -302,8 +306,10 @@ func (d *Decider) forbidden(host string, source netip.Prefix, service event.Serv
 func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
 	ctx, cancel := context.WithTimeout(ctx, grantWithin)
 	defer cancel()
+	seen := d.opts.Hosts.Addresses(r.Host)
 	l, err := d.opts.Leaser.Grant(ctx, event.LeaseRequest{
-		Op: "grant", Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: d.opts.Hosts.Addresses(r.Host), Expires: r.ExpiresAt,
+		Op: "grant", Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: seen,
+		Target: Target(r.Source, seen, r.Port), Known: d.logins.Load().Known(r.Source), Expires: r.ExpiresAt,
 	})
 	if err != nil {
 		r.Reason = err.Error()
@@ -318,3 +324,37 @@ func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
 
 // ErrNoNode says that no honeypot node can take an attacker.
 var ErrNoNode = errors.New("no honeypot node is connected that can take it: start one with kokkuri honeypot, or see kokkuri nodes ls")
+
+// Target is where an attacker believes to be: the host's address that it most likely came to, one
+// that it can reach, and of those the nearest.
+func Target(attacker netip.Prefix, of []netip.Addr, port uint16) event.Target {
+	var best netip.Addr
+	rank := -1
+	for _, a := range of {
+		if a.Is4() != attacker.Addr().Is4() {
+			continue
+		}
+		score := common(a, attacker.Addr())
+		if !a.IsPrivate() {
+			score += 256
+		}
+		if score > rank {
+			best, rank = a, score
+		}
+	}
+	if rank < 0 {
+		return event.Target{}
+	}
+	return netip.AddrPortFrom(best, port)
+}
+
+// common counts the bits in which two addresses of a family begin alike.
+func common(a, b netip.Addr) int {
+	x, y := a.AsSlice(), b.AsSlice()
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return 8*i + bits.LeadingZeros8(d)
+		}
+	}
+	return 8 * len(x)
+}

@@ -3,6 +3,7 @@ package decide
 import (
 	"container/list"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -28,15 +29,19 @@ type Login struct {
 	TrustedAt time.Time // last success with no failure remembered before it
 	FailedAt  time.Time // first failure since; zero where none is remembered
 	LastAt    time.Time // last event of either kind
-	Failures  int
-	Account   string // of all those failures; meaningless once Failures exceeds typos
+	// SucceededAt is the last success, whatever came before it.
+	SucceededAt time.Time
+	Failures    int
+	Account     string // of all those failures; meaningless once Failures exceeds typos
 }
 
 // Logins answers whether a source is known to log in honestly. A success counts only where no
 // failure came before it, since a brute force that guesses right ends in a success too; one or two
-// mistyped passwords that the right one follows at once are forgiven. It isn't safe for concurrent use.
+// mistyped passwords that the right one follows at once are forgiven. It is safe for concurrent use.
 type Logins struct {
-	records map[LoginKey]*list.Element
+	mu        sync.Mutex
+	succeeded map[netip.Prefix]int // records with a success, by source
+	records   map[LoginKey]*list.Element
 	// of *Login, least recently changed first; trusted ones apart, so that no flood of sources displaces them
 	trusted, others *list.List
 	changed         map[LoginKey]struct{}
@@ -48,21 +53,51 @@ type Logins struct {
 // NewLogins remembers up to limit trusted sources and as many others, each for memory after its last event.
 func NewLogins(limit int, memory time.Duration) *Logins {
 	return &Logins{
-		records: make(map[LoginKey]*list.Element),
-		trusted: list.New(),
-		others:  list.New(),
-		changed: make(map[LoginKey]struct{}),
-		limit:   limit,
-		memory:  memory,
+		succeeded: make(map[netip.Prefix]int),
+		records:   make(map[LoginKey]*list.Element),
+		trusted:   list.New(),
+		others:    list.New(),
+		changed:   make(map[LoginKey]struct{}),
+		limit:     limit,
+		memory:    memory,
 	}
 }
 
 // Load puts back a record that was saved; records come oldest first.
 func (l *Logins) Load(r Login) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if e, ok := l.records[r.LoginKey]; ok {
-		l.list(e.Value.(*Login)).Remove(e)
+		l.remove(e)
 	}
-	l.records[r.LoginKey] = l.list(&r).PushBack(&r)
+	l.put(&r)
+}
+
+// put enters a record as the one that changed last.
+func (l *Logins) put(r *Login) {
+	l.records[r.LoginKey] = l.list(r).PushBack(r)
+	if !r.SucceededAt.IsZero() {
+		l.succeeded[r.Source]++
+	}
+}
+
+// remove takes a record out of its list.
+func (l *Logins) remove(e *list.Element) *Login {
+	r := e.Value.(*Login) //nolint:forcetypeassert // the lists have nothing else
+	l.list(r).Remove(e)
+	if !r.SucceededAt.IsZero() {
+		if l.succeeded[r.Source]--; l.succeeded[r.Source] <= 0 {
+			delete(l.succeeded, r.Source)
+		}
+	}
+	return r
+}
+
+// Known reports whether a source has logged in with success on any host.
+func (l *Logins) Known(source netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.succeeded[source] > 0
 }
 
 func (l *Logins) list(r *Login) *list.List {
@@ -77,24 +112,28 @@ func (l *Logins) Observe(source netip.Prefix, e event.Event) {
 	if e.Kind != event.AuthFailed && e.Kind != event.AuthOK || !source.IsValid() {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	k := LoginKey{Host: e.Host, Source: source}
 	r := l.take(k, e.Time)
 	if e.Kind == event.AuthFailed {
 		r.fail(e)
 	} else {
 		r.succeed(e, l.memory)
+		r.SucceededAt = e.Time
 	}
 	if e.Time.After(r.LastAt) {
 		r.LastAt = e.Time
 	}
-	into := l.list(r)
-	l.forget(into, e.Time)
-	l.records[k] = into.PushBack(r)
+	l.forget(l.list(r), e.Time)
+	l.put(r)
 	l.changed[k] = struct{}{}
 }
 
 // Exempt reports whether the source logged in honestly to the host within the given time before now.
 func (l *Logins) Exempt(k LoginKey, now time.Time, within time.Duration) (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	e, ok := l.records[k]
 	if !ok {
 		return time.Time{}, false
@@ -105,6 +144,8 @@ func (l *Logins) Exempt(k LoginKey, now time.Time, within time.Duration) (time.T
 
 // Changed returns the records that changed since the last call; gone are those that were forgotten.
 func (l *Logins) Changed() (put []Login, gone []LoginKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for k := range l.changed {
 		if e, ok := l.records[k]; ok {
 			put = append(put, *e.Value.(*Login))
@@ -117,7 +158,11 @@ func (l *Logins) Changed() (put []Login, gone []LoginKey) {
 }
 
 // Evicted counts the sources that were forgotten because there were too many.
-func (l *Logins) Evicted() int64 { return l.evicted }
+func (l *Logins) Evicted() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.evicted
+}
 
 // take returns a source's record, out of its list; a new one where none is remembered.
 func (l *Logins) take(k LoginKey, now time.Time) *Login {
@@ -125,8 +170,7 @@ func (l *Logins) take(k LoginKey, now time.Time) *Login {
 	if !ok {
 		return &Login{LoginKey: k}
 	}
-	r := e.Value.(*Login)
-	l.list(r).Remove(e)
+	r := l.remove(e)
 	if now.Sub(r.LastAt) > l.memory {
 		return &Login{LoginKey: k}
 	}
@@ -144,7 +188,7 @@ func (l *Logins) forget(from *list.List, now time.Time) {
 		if !old {
 			l.evicted++
 		}
-		from.Remove(e)
+		l.remove(e)
 		delete(l.records, r.LoginKey)
 		l.changed[r.LoginKey] = struct{}{}
 	}

@@ -45,7 +45,7 @@ func (d *Decider) judge(o event.Offence, now time.Time) verdict {
 	if d.allow.Covers(o.Source) {
 		return verdict{outcome: OutcomeAllowed + ": the allow-list covers " + o.Source.String()}
 	}
-	if at, ok := d.logins.Exempt(LoginKey{Host: o.Host, Source: o.Source}, now, d.opts.ExemptFor); ok {
+	if at, ok := d.logins.Load().Exempt(LoginKey{Host: o.Host, Source: o.Source}, now, d.opts.ExemptFor); ok {
 		return verdict{outcome: fmt.Sprintf("%s: it logged in to %s at %s", OutcomeExempt, o.Host, at.UTC().Format(time.RFC3339))}
 	}
 	if _, ok := d.board.Find(o.Host, o.Source, o.Service); ok {

@@ -1,0 +1,242 @@
+// Package credential decides which guesses let an attacker in.
+//
+// The first k distinct guesses of an attacker are refused, k random for each attacker; the next distinct
+// one is accepted. From then on that pair of account and password works for that attacker, and nothing
+// else does. A guess that repeats a refused one counts nothing and is never accepted, so that a client
+// with a stale password never gets in. What was decided survives a restart.
+package credential
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+const (
+	// DefaultLeast and DefaultMost bound how many distinct guesses are refused.
+	DefaultLeast = 2
+	DefaultMost  = 6
+
+	defaultMaxAttackers = 100_000
+	maxPassword         = 1024 // bytes; OpenSSH takes no longer one
+)
+
+// validAccount is what an account may be called that a pot can have.
+func validAccount() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`) }
+
+// Guest is who an attacker got in as.
+type Guest struct {
+	Account string `json:"account"`
+	Hash    string `json:"hash"` // of the password, as in /etc/shadow
+}
+
+// Options configure a policy.
+type Options struct {
+	Dir          string // of the node's state
+	Least, Most  int    // distinct guesses that are refused, both ends included; the defaults where Most is 0
+	MaxAttackers int    // that are remembered; 100,000 where 0
+	// Hash makes what /etc/shadow holds of a password.
+	Hash func(password string) (string, error)
+	Log  *slog.Logger
+}
+
+// Policy decides on guesses. Its methods may be called concurrently.
+type Policy struct {
+	o       Options
+	log     *slog.Logger
+	valid   *regexp.Regexp
+	secret  []byte
+	journal *journal
+
+	mu     sync.Mutex
+	states map[event.PotKey]*state
+}
+
+// state is what is remembered of one attacker.
+type state struct {
+	Key     event.PotKey `json:"key"`
+	Refuse  int          `json:"refuse"`            // distinct guesses to refuse
+	Refused []string     `json:"refused,omitempty"` // their hashes
+	Pair    string       `json:"pair,omitempty"`    // hash of what was accepted
+	Guest   *Guest       `json:"guest,omitempty"`
+	Pot     string       `json:"pot,omitempty"` // container that has the guest's account
+	At      time.Time    `json:"at"`
+	Gone    bool         `json:"gone,omitempty"` // in the journal: forget it
+}
+
+// Open opens the policy with what an earlier process decided.
+func Open(o Options) (*Policy, error) {
+	if o.Most == 0 {
+		o.Least, o.Most = DefaultLeast, DefaultMost
+	}
+	if o.MaxAttackers == 0 {
+		o.MaxAttackers = defaultMaxAttackers
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Least < 0 || o.Least > o.Most {
+		return nil, fmt.Errorf("guesses to refuse: %d to %d is no range", o.Least, o.Most)
+	}
+	secret, err := secretIn(filepath.Join(o.Dir, "credentials.key"))
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{o: o, log: o.Log, valid: validAccount(), secret: secret, states: make(map[event.PotKey]*state)}
+	p.journal, err = openJournal(filepath.Join(o.Dir, "credentials.jsonl"), p.replay, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.compact(); err != nil {
+		return nil, errors.Join(err, p.journal.close())
+	}
+	return p, nil
+}
+
+// Close closes the journal.
+func (p *Policy) Close() error { return p.journal.close() }
+
+func (p *Policy) replay(s state) {
+	if s.Gone {
+		delete(p.states, s.Key)
+		return
+	}
+	p.states[s.Key] = &s
+}
+
+func (p *Policy) compact() error {
+	all := make([]state, 0, len(p.states))
+	for _, s := range p.states {
+		all = append(all, *s)
+	}
+	slices.SortFunc(all, func(a, b state) int { return a.At.Compare(b.At) })
+	return p.journal.rewrite(all)
+}
+
+// Try decides on a guess. Where it is accepted, the guest is returned, and is kept durably.
+func (p *Policy) Try(k event.PotKey, account, password string) (Guest, bool, error) {
+	if password == "" {
+		return Guest{}, false, nil // no server accepts one, so it is no guess
+	}
+	pair := p.hash(k, account, password)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stateOf(k)
+	switch {
+	case s.Pair != "":
+		if s.Pair != pair {
+			return Guest{}, false, nil
+		}
+		return *s.Guest, true, nil
+	case slices.Contains(s.Refused, pair):
+		return Guest{}, false, nil
+	case len(s.Refused) < s.Refuse || !p.valid.MatchString(account) || len(password) > maxPassword:
+		if len(s.Refused) <= p.o.Most {
+			s.Refused = append(s.Refused, pair)
+		}
+		return Guest{}, false, p.journal.write(*s, false)
+	}
+	hash, err := p.o.Hash(password)
+	if err != nil {
+		return Guest{}, false, fmt.Errorf("accept a guess: %w", err)
+	}
+	accepted := *s
+	accepted.Pair, accepted.Guest, accepted.Refused = pair, &Guest{Account: account, Hash: hash}, nil
+	if err := p.journal.write(accepted, true); err != nil {
+		return Guest{}, false, err
+	}
+	*s = accepted
+	return *s.Guest, true, nil
+}
+
+// hash hides what was guessed, and differs from attacker to attacker.
+func (p *Policy) hash(k event.PotKey, account, password string) string {
+	m := hmac.New(sha256.New, p.secret)
+	for _, part := range []string{k.Attacker.String(), k.Host, account, password} {
+		fmt.Fprintf(m, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(m.Sum(nil)[:16])
+}
+
+func (p *Policy) stateOf(k event.PotKey) *state {
+	s := p.states[k]
+	if s != nil {
+		return s
+	}
+	if len(p.states) >= p.o.MaxAttackers {
+		p.dropOldest()
+	}
+	s = &state{Key: k, Refuse: p.o.Least + random(p.o.Most-p.o.Least+1), At: time.Now()}
+	p.states[k] = s
+	return s
+}
+
+// dropOldest forgets one who has not got in yet, else anyone: the oldest of some.
+func (p *Policy) dropOldest() {
+	const look = 64
+	var oldest *state
+	seen := 0
+	for _, s := range p.states {
+		if oldest == nil || (s.Pair == "") != (oldest.Pair == "") && s.Pair == "" ||
+			(s.Pair == "") == (oldest.Pair == "") && s.At.Before(oldest.At) {
+			oldest = s
+		}
+		if seen++; seen >= look {
+			break
+		}
+	}
+	delete(p.states, oldest.Key)
+}
+
+func random(n int) int {
+	i, err := rand.Int(rand.Reader, big.NewInt(int64(n)))
+	if err != nil {
+		return 0 // crypto/rand never fails
+	}
+	return int(i.Int64())
+}
+
+// Pot returns which container has the guest's account.
+func (p *Policy) Pot(k event.PotKey) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.states[k]; s != nil {
+		return s.Pot
+	}
+	return ""
+}
+
+// SetPot notes which container has the guest's account.
+func (p *Policy) SetPot(k event.PotKey, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.states[k]
+	if s == nil || s.Pot == id {
+		return nil
+	}
+	s.Pot = id
+	return p.journal.write(*s, false)
+}
+
+// Forget forgets an attacker, whose pot is gone.
+func (p *Policy) Forget(k event.PotKey) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.states[k] == nil {
+		return nil
+	}
+	delete(p.states, k)
+	return p.journal.write(state{Key: k, Gone: true, At: time.Now()}, false)
+}

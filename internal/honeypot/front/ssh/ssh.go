@@ -1,0 +1,219 @@
+// Package ssh is the front of SSH: it decides who gets in, and hands sessions to the pot's own server.
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+)
+
+const (
+	defaultVersion   = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7"
+	defaultFailDelay = 2 * time.Second
+	defaultGrace     = 2 * time.Minute // LoginGraceTime
+	defaultIdle      = 30 * time.Minute
+	maxAuthTries     = 6   // as sshd_config's default
+	maxChannels      = 256 // of one connection at once
+)
+
+// Reasons why a session ended.
+const (
+	AttackerClosed = "attacker closed"
+	Idle           = "idle"
+	TooSlow        = "login took too long"
+	NotSSH         = "not SSH"
+	Refused        = "login refused"
+	PotClosed      = "pot closed"
+)
+
+// Methods of logging in that can be offered beside public keys.
+const (
+	Password    = "password"
+	Interactive = "keyboard-interactive"
+)
+
+// Options configure the front.
+type Options struct {
+	// Enter wakes, or makes, an attacker's pot.
+	Enter func(context.Context, event.PotKey) (front.Stay, error)
+	// Admit gives the pot the guest's account; settled, which may be nil, is called when the guest is in.
+	Admit     func(k event.PotKey, pot front.Stay, g credential.Guest) (settled func(), err error)
+	Policy    *credential.Policy
+	Authority *inside.Authority
+	HostKeys  func(event.PotKey) ([]ssh.Signer, error)
+	Hash      func(password string) (string, error) // of passwords that are not kept
+	Version   func() string                         // what the server calls itself; empty where not known yet
+
+	Methods   []string      // Password and Interactive where empty
+	FailDelay time.Duration // about how long a wrong password takes; 2 s where 0
+	Grace     time.Duration // to log in; 2 minutes where 0
+	Idle      time.Duration // silence that ends a connection; 30 minutes where 0
+	Log       *slog.Logger
+}
+
+// Handler is the front.
+type Handler struct {
+	o   Options
+	log *slog.Logger
+}
+
+// New returns a front.
+func New(o Options) *Handler {
+	if len(o.Methods) == 0 {
+		o.Methods = []string{Password, Interactive}
+	}
+	if o.FailDelay == 0 {
+		o.FailDelay = defaultFailDelay
+	}
+	if o.Grace == 0 {
+		o.Grace = defaultGrace
+	}
+	if o.Idle == 0 {
+		o.Idle = defaultIdle
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Handler{o: o, log: o.Log}
+}
+
+var _ front.Handler = (*Handler)(nil)
+
+// connection is one connection of an attacker.
+type connection struct {
+	h     *Handler
+	v     *front.Visit
+	ctx   context.Context //nolint:containedctx // of the visit, for the library's callbacks, which have none
+	wire  *wire
+	conn  *ssh.ServerConn
+	stay  front.Stay
+	pot   *inside.Client
+	guest credential.Guest
+
+	channels atomic.Uint32 // numbered so far
+	open     chan struct{}
+	work     sync.WaitGroup
+}
+
+// Serve implements front.Handler.
+func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
+	signers, err := h.o.HostKeys(v.Lease.PotKey())
+	if err != nil {
+		h.log.ErrorContext(ctx, "no host keys", "session", v.Session, "error", err)
+		return front.NoPot + err.Error()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := &connection{h: h, v: v, ctx: ctx, open: make(chan struct{}, maxChannels)}
+	c.wire = newWire(v.Conn, h.o.Idle, v.Rec)
+	stop := context.AfterFunc(ctx, func() { _ = v.Conn.Close() })
+	defer stop()
+	defer v.Conn.Close() //nolint:errcheck // closed already, mostly
+	defer c.leave()
+
+	_ = v.Conn.SetDeadline(time.Now().Add(h.o.Grace))
+	conn, chans, reqs, err := ssh.NewServerConn(c.wire, c.config(signers))
+	if err != nil {
+		return c.whyNot(ctx, err)
+	}
+	_ = v.Conn.SetDeadline(time.Time{})
+	c.wire.settle()
+	c.conn = conn
+	return c.serve(ctx, chans, reqs)
+}
+
+// whyNot says why nobody got in.
+func (c *connection) whyNot(ctx context.Context, err error) string {
+	var auth *ssh.ServerAuthError
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx).Error()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return TooSlow
+	case errors.As(err, &auth):
+		return Refused
+	case !c.wire.spoke():
+		if start := c.wire.start(); len(start) > 0 {
+			c.v.Rec.Note(event.Evidence{Kind: event.EvidenceMalformed, Data: event.Bytes(start)})
+			return NotSSH
+		}
+		return AttackerClosed
+	case errors.Is(err, io.EOF), isClosed(err):
+		return AttackerClosed
+	default:
+		return AttackerClosed
+	}
+}
+
+func isClosed(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op)
+}
+
+// leave ends what the connection has in the pot.
+func (c *connection) leave() {
+	if c.pot != nil {
+		c.pot.Close()
+	}
+	if c.stay != nil {
+		c.stay.Close()
+	}
+}
+
+// serve answers a client that is in until it goes.
+func (c *connection) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) string {
+	c.work.Go(func() { c.requests(reqs) })
+	c.work.Go(func() { c.fromPot() })
+	c.work.Go(func() {
+		c.pot.Wait() // the pot's server has ended the connection, or we have
+		_ = c.conn.Close()
+	})
+	for nc := range chans {
+		select {
+		case c.open <- struct{}{}:
+			c.work.Go(func() {
+				defer func() { <-c.open }()
+				c.channel(nc)
+			})
+		default:
+			_ = nc.Reject(ssh.ResourceShortage, "open failed")
+		}
+	}
+	err := c.conn.Wait()
+	c.pot.Close()
+	c.work.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx).Error()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Idle
+	}
+	return AttackerClosed
+}
+
+// channel serves one channel that the client opens.
+func (c *connection) channel(nc ssh.NewChannel) {
+	switch nc.ChannelType() {
+	case "session":
+		c.session(nc)
+	case "direct-tcpip", "direct-streamlocal@openssh.com":
+		c.forward(nc)
+	default:
+		_ = nc.Reject(ssh.UnknownChannelType, "unknown channel type")
+	}
+}
+
+func (c *connection) number() uint32 { return c.channels.Add(1) }

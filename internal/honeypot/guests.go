@@ -1,0 +1,116 @@
+package honeypot
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
+	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
+	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
+)
+
+// evidencePiece bounds one answer to a request for evidence: a message carries it in base64.
+const evidencePiece = 512 << 10
+
+// openSecrets opens what decides who gets in, and what pots are known by.
+func (n *Node) openSecrets(p *parts) (err error) {
+	p.policy, err = credential.Open(credential.Options{
+		Dir: n.o.StateDir, Least: n.o.Least, Most: n.o.Most, Hash: furnish.Hash, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	if p.keys, err = hostkeys.Open(filepath.Join(n.o.StateDir, "hostkeys.secret")); err != nil {
+		return err
+	}
+	p.ca, err = inside.OpenAuthority(filepath.Join(n.o.StateDir, "authority"))
+	return err
+}
+
+// handlers are what speaks the services' protocols.
+func (n *Node) handlers(p *parts) map[event.Service]front.Handler {
+	version := func() string {
+		if n.o.SSH.Version != "" {
+			return n.o.SSH.Version
+		}
+		return p.pots.Banner()
+	}
+	return map[event.Service]front.Handler{
+		event.SSH: ssh.New(ssh.Options{
+			Enter: p.enter, Admit: p.admit, Policy: p.policy, Authority: p.ca, HostKeys: p.keys.Signers, Hash: furnish.Hash,
+			Version: version, Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
+		}),
+	}
+}
+
+// enter wakes, or makes, an attacker's pot.
+func (p *parts) enter(ctx context.Context, k event.PotKey) (front.Stay, error) { //nolint:ireturn // the fronts know no pool
+	stay, err := p.pots.Enter(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return stay, nil
+}
+
+// dress makes a pot its attacker's machine.
+func (p *parts) dress(_ context.Context, k event.PotKey, pid int) error {
+	files, err := p.keys.Files(k, k.Host)
+	if err != nil {
+		return err
+	}
+	pot, err := furnish.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer pot.Close()
+	m := furnish.Machine{Hostname: k.Host, HostKeys: files, Authority: p.ca.PublicKey()}
+	i := slices.IndexFunc(p.pots.List(), func(p event.Pot) bool { return p.Attacker == k.Attacker && p.Host == k.Host })
+	if i >= 0 {
+		m.Address = p.pots.List()[i].Address
+	}
+	return pot.Make(m)
+}
+
+// admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.
+func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (settled func(), err error) {
+	id := stay.Pot().ID
+	if p.policy.Pot(k) == id {
+		return nil, nil //nolint:nilnil // nothing is left to do
+	}
+	pot, err := furnish.Open(stay.PID())
+	if err != nil {
+		return nil, err
+	}
+	defer pot.Close()
+	if err := pot.SetAccount(g.Account, g.Hash); err != nil {
+		return nil, err
+	}
+	// Its server reads the host keys anew when nobody waits for it any more.
+	return func() { _ = unix.Kill(stay.PID(), unix.SIGHUP) }, p.policy.SetPot(k, id)
+}
+
+// removed forgets an attacker whose pot is gone, so that it has to guess again, unless it may come back.
+func (n *Node) removed(p *parts, k event.PotKey) {
+	if p.book.Wanted(k) {
+		return
+	}
+	if err := p.policy.Forget(k); err != nil {
+		n.log.Warn("credentials of a pot that is gone", "attacker", k.Attacker, "host", k.Host, "error", err)
+	}
+}
+
+// evidence answers a request for a piece of what the vault holds.
+func (p *parts) evidence(_ context.Context, r event.EvidenceRequest) event.EvidenceReply {
+	data, size, err := p.vault.Read(r.SHA256, r.Offset, evidencePiece)
+	if err != nil {
+		return event.EvidenceReply{Error: err.Error()}
+	}
+	return event.EvidenceReply{Data: data, Size: size}
+}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,11 +50,7 @@ func (c *rulesTestCmd) Run(ctx context.Context, a *app) error {
 
 // line writes a JSON object on a line of its own.
 func (a *app) line(v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return a.printf("%s\n", data)
+	return writeLine(a.env.Stdout, v)
 }
 
 type statusCmd struct{ client }

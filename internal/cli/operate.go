@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/api"
@@ -244,32 +243,4 @@ func (c *removeCmd) remove(ctx context.Context, a *app, path string) error {
 		return a.json(map[string]string{"removed": c.Name})
 	}
 	return a.printf("%s is removed: its certificates are revoked and its redirects are released.\n", safe.Text(c.Name))
-}
-
-type eventsCmd struct {
-	Tail tailCmd `cmd:"" help:"Print events as they come."`
-}
-
-type tailCmd struct {
-	client
-
-	Format string `default:"text" enum:"text,json" help:"How events are printed: ${enum}; json: one object a line." placeholder:"FORMAT"`
-}
-
-func (c *tailCmd) Run(ctx context.Context, a *app) error {
-	server, err := a.connect(c.client)
-	if err != nil {
-		return err
-	}
-	return server.Tail(ctx, func(e event.Event) error {
-		if c.Format == "json" || a.wantsJSON(c.output) {
-			return a.line(e)
-		}
-		source := ""
-		if e.Source.IsValid() {
-			source = e.Source.String()
-		}
-		words := []string{e.Time.UTC().Format("15:04:05.000"), e.Host, string(e.Service), string(e.Kind), source, safe.Cut(e.Account, widest), e.Method}
-		return a.printf("%s\n", strings.Join(strings.Fields(strings.Join(words, " ")), " "))
-	})
 }

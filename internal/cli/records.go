@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/config"

@@ -2,8 +2,8 @@ package honeypot
 
 import (
 	"context"
+	"net/netip"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -60,7 +60,7 @@ func (p *parts) enter(ctx context.Context, k event.PotKey) (front.Stay, error) {
 }
 
 // dress makes a pot its attacker's machine.
-func (p *parts) dress(_ context.Context, k event.PotKey, pid int) error {
+func (p *parts) dress(_ context.Context, k event.PotKey, pid int, address netip.Addr) error {
 	files, err := p.keys.Files(k, k.Host)
 	if err != nil {
 		return err
@@ -70,12 +70,7 @@ func (p *parts) dress(_ context.Context, k event.PotKey, pid int) error {
 		return err
 	}
 	defer pot.Close()
-	m := furnish.Machine{Hostname: k.Host, HostKeys: files, Authority: p.ca.PublicKey()}
-	i := slices.IndexFunc(p.pots.List(), func(p event.Pot) bool { return p.Attacker == k.Attacker && p.Host == k.Host })
-	if i >= 0 {
-		m.Address = p.pots.List()[i].Address
-	}
-	return pot.Make(m)
+	return pot.Make(furnish.Machine{Hostname: k.Host, Address: address, HostKeys: files, Authority: p.ca.PublicKey()})
 }
 
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/kokkuri/kokkuri/internal/cli/replay"
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
 // loot is what the attacker brings into its pot, and where it puts it.
@@ -41,7 +44,7 @@ func (a *attack) work(ctx context.Context) error {
 	}
 	a.say("typed %d commands into its shell", len(typing()))
 	args := a.client("scp", loot, PotAccount+"@"+WebSSH().Addr().String()+":"+lootTarget)
-	if _, err := a.l.Attacker.Exec(ctx, args[0], args[1:]...); err != nil {
+	if _, err := a.l.Attacker.Exec(ctx, args...); err != nil {
 		a.problem("the attacker's upload: %v", err)
 		return nil
 	}
@@ -122,7 +125,7 @@ func (a *attack) show(ctx context.Context) error {
 		a.problem("the recording: %v", err)
 		return nil
 	}
-	text, err := a.l.o.Replay(recorded.Bytes())
+	text, err := replayed(&recorded)
 	if err != nil {
 		a.problem("the recording: %v", err)
 		return nil
@@ -132,4 +135,21 @@ func (a *attack) show(ctx context.Context) error {
 	}
 	a.say("again, at its own pace: kokkuri sessions replay %s", a.report.Session)
 	return nil
+}
+
+// replayed is what a recording shows, as text.
+func replayed(r io.Reader) (string, error) {
+	rd, err := recording.NewReader(r)
+	if err != nil {
+		return "", fmt.Errorf("read it: %w", err)
+	}
+	tape, err := replay.Load(rd, 0, 0)
+	if err != nil {
+		return "", fmt.Errorf("replay it: %w", err)
+	}
+	var text strings.Builder
+	if err := tape.WriteText(&text); err != nil {
+		return "", fmt.Errorf("replay it: %w", err)
+	}
+	return text.String(), nil
 }

@@ -27,8 +27,7 @@ func startPot(t *testing.T, d *engine.Docker, n *egress.Net, index int) (string,
 	t.Helper()
 	name := fmt.Sprintf("%s-%d", pottest.Name(t, "kktest"), index)
 	id, err := d.Create(t.Context(), engine.Spec{
-		Name: name, Image: pottest.Image, Hostname: "web", Host: "web",
-		Attacker: netip.MustParsePrefix("203.0.113.66/32"), Index: index, Resolver: n.Gateway(),
+		Name: name, Image: pottest.Image, Hostname: "web", Index: index, Resolver: n.Gateway(),
 	})
 	require.NoError(t, err)
 	require.NoError(t, d.Start(t.Context(), id))

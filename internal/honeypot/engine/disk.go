@@ -22,6 +22,7 @@ func (d *Docker) Sizes(ctx context.Context) (map[string]int64, error) {
 
 // Kill ends a pot's processes at once; its files stay. One that does not run is no error.
 func (d *Docker) Kill(ctx context.Context, id string) error {
+	d.thaw(ctx, id)
 	_, err := d.cli.ContainerKill(ctx, id, client.ContainerKillOptions{})
 	if errdefs.IsNotFound(err) || errdefs.IsConflict(err) {
 		return nil

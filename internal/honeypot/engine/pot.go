@@ -17,11 +17,9 @@ import (
 
 // Labels of pots, by which a later process of ours, and people, find them.
 const (
-	LabelPot      = "kokkuri.pot"
-	LabelNode     = "kokkuri.node"
-	LabelAttacker = "kokkuri.attacker"
-	LabelHost     = "kokkuri.host"
-	LabelIndex    = "kokkuri.index" // place in the pots' network
+	LabelPot   = "kokkuri.pot"
+	LabelNode  = "kokkuri.node"
+	LabelIndex = "kokkuri.index" // place in the pots' network
 
 	// labelService + a service's name is an image's label; its value is the port of the service.
 	labelService = "kokkuri.service."
@@ -63,8 +61,6 @@ type Spec struct {
 	Name     string
 	Image    string
 	Hostname string
-	Attacker event.Attacker
-	Host     string
 	Index    int
 	Resolver netip.Addr // what its resolv.conf names
 	Limits   Limits
@@ -75,8 +71,6 @@ type Container struct {
 	ID       string
 	Name     string
 	Image    string
-	Attacker event.Attacker
-	Host     string
 	Index    int
 	Services map[event.Service]uint16
 	State    State
@@ -93,11 +87,9 @@ func (d *Docker) Create(ctx context.Context, s Spec) (string, error) {
 			Image:    s.Image,
 			Hostname: s.Hostname,
 			Labels: map[string]string{
-				LabelPot:      s.Name,
-				LabelNode:     d.o.Node,
-				LabelAttacker: s.Attacker.String(),
-				LabelHost:     s.Host,
-				LabelIndex:    strconv.Itoa(s.Index),
+				LabelPot:   s.Name,
+				LabelNode:  d.o.Node,
+				LabelIndex: strconv.Itoa(s.Index),
 			},
 		},
 		HostConfig: hostConfig(s),
@@ -143,6 +135,7 @@ func (d *Docker) Start(ctx context.Context, id string) error {
 
 // Remove ends a pot and deletes what it changed; one that is gone is no error.
 func (d *Docker) Remove(ctx context.Context, id string) error {
+	d.thaw(ctx, id)
 	_, err := d.cli.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -235,10 +228,6 @@ func servicesOf(labels map[string]string) (map[event.Service]uint16, error) {
 }
 
 func containerOf(id string, labels map[string]string) (Container, error) {
-	attacker, err := netip.ParsePrefix(labels[LabelAttacker])
-	if err != nil {
-		return Container{}, fmt.Errorf("container %s: label %s: %w", short(id), LabelAttacker, err)
-	}
 	index, err := strconv.Atoi(labels[LabelIndex])
 	if err != nil {
 		return Container{}, fmt.Errorf("container %s: label %s: %w", short(id), LabelIndex, err)
@@ -248,7 +237,7 @@ func containerOf(id string, labels map[string]string) (Container, error) {
 		return Container{}, fmt.Errorf("container %s: %w", short(id), err)
 	}
 	return Container{
-		ID: id, Name: labels[LabelPot], Attacker: attacker, Host: labels[LabelHost], Index: index, Services: services,
+		ID: id, Name: labels[LabelPot], Index: index, Services: services,
 	}, nil
 }
 

@@ -36,12 +36,6 @@ var (
 	ErrRequest = errors.New("invalid lease request")
 )
 
-// Key names a pot: one attacker of one host.
-type Key struct {
-	Attacker event.Attacker
-	Host     string
-}
-
 // Source is who may reach a lease's endpoint: packets from an address in Prefix to Port.
 type Source struct {
 	Prefix netip.Prefix
@@ -79,9 +73,9 @@ type Book struct {
 	mu      sync.Mutex
 	leases  map[string]*entry // by id
 	held    map[claim]*entry
-	pots    map[Key]int       // leases per pot
-	left    map[Key]time.Time // when a pot lost its last lease, while it is wanted nevertheless
-	slots   map[Source]*entry // live leases
+	pots    map[event.PotKey]int       // leases per pot
+	left    map[event.PotKey]time.Time // when a pot lost its last lease, while it is wanted nevertheless
+	slots   map[Source]*entry          // live leases
 	resting map[Source]time.Time
 	next    uint16 // where the search for a port goes on
 	settled bool   // the leases are known, not just empty because we have started
@@ -92,12 +86,12 @@ type Book struct {
 
 // claim is what an attacker has one lease for.
 type claim struct {
-	key     Key
+	key     event.PotKey
 	service event.Service
 }
 
 func claimOf(attacker event.Attacker, host string, service event.Service) claim {
-	return claim{key: Key{Attacker: attacker, Host: host}, service: service}
+	return claim{key: event.PotKey{Attacker: attacker, Host: host}, service: service}
 }
 
 type entry struct {
@@ -154,7 +148,7 @@ func NewBook(o BookOptions) (*Book, error) {
 	}
 	b := &Book{
 		o: o, log: o.Log,
-		leases: make(map[string]*entry), held: make(map[claim]*entry), pots: make(map[Key]int), left: make(map[Key]time.Time), slots: make(map[Source]*entry), resting: make(map[Source]time.Time),
+		leases: make(map[string]*entry), held: make(map[claim]*entry), pots: make(map[event.PotKey]int), left: make(map[event.PotKey]time.Time), slots: make(map[Source]*entry), resting: make(map[Source]time.Time),
 		next: o.Ports.First, dirty: make(chan struct{}, 1),
 	}
 	if err := b.load(); err != nil {
@@ -402,9 +396,16 @@ func (b *Book) Leases() []event.Lease {
 }
 
 // Wanted reports whether a pot has a lease, or had one a short while ago. Before the leases are known, every pot is wanted.
-func (b *Book) Wanted(k Key) bool {
+func (b *Book) Wanted(k event.PotKey) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	left, ok := b.left[k]
 	return !b.settled || b.pots[k] > 0 || ok && b.o.Now().Before(left.Add(b.o.KeepPots))
+}
+
+// Leased reports whether a pot has a lease.
+func (b *Book) Leased(k event.PotKey) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pots[k] > 0
 }

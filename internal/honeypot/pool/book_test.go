@@ -214,8 +214,8 @@ func TestLeasesSurviveARestart(t *testing.T) {
 	assert.Equal(t, l, got)
 	_, err = again.Grant(request(c, "203.0.113.68/32", "web"))
 	require.ErrorIs(t, err, pool.ErrNoPort, "the port of the released lease still rests")
-	assert.True(t, again.Wanted(pool.Key{Attacker: l.Attacker, Host: "web"}))
-	assert.False(t, again.Wanted(pool.Key{Attacker: gone.Attacker, Host: "web"}))
+	assert.True(t, again.Wanted(event.PotKey{Attacker: l.Attacker, Host: "web"}))
+	assert.False(t, again.Wanted(event.PotKey{Attacker: gone.Attacker, Host: "web"}))
 }
 
 func TestPotIsWantedForAWhileAfterItsLastLease(t *testing.T) {
@@ -224,7 +224,7 @@ func TestPotIsWantedForAWhileAfterItsLastLease(t *testing.T) {
 	b, c := newBook(t, func(o *pool.BookOptions) { keep(o); file = o.File })
 	l, err := b.Grant(request(c, "203.0.113.66/32", "web"))
 	require.NoError(t, err)
-	key := pool.Key{Attacker: l.Attacker, Host: l.Host}
+	key := event.PotKey{Attacker: l.Attacker, Host: l.Host}
 	b.Release(l.Attacker, l.Host, l.Service)
 	assert.True(t, b.Wanted(key))
 	require.NoError(t, b.Save())
@@ -242,7 +242,7 @@ func TestUnreadableLeasesArePutAside(t *testing.T) {
 	})
 	assert.Empty(t, b.Leases())
 	assert.FileExists(t, file+".broken")
-	assert.True(t, b.Wanted(pool.Key{Host: "web"}), "nothing is removed before the server has told")
+	assert.True(t, b.Wanted(event.PotKey{Host: "web"}), "nothing is removed before the server has told")
 }
 
 func TestServersLeasesAreTakenOverAndOthersEnd(t *testing.T) {

@@ -38,7 +38,7 @@ func (p *Pots) watchDisk(ctx context.Context) {
 
 func (p *Pots) checkDisk(ctx context.Context) {
 	p.mu.Lock()
-	idle := len(p.pots) == 0 || p.engine != nil
+	idle := len(p.pots)+len(p.spare) == 0 || p.engine != nil
 	p.mu.Unlock()
 	if idle {
 		return

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 var (
 	errRemoved   = errors.New("pot removed")
 	errAbandoned = errors.New("nobody waits any more")
+	errAsleep    = errors.New("it does not wake")
 )
 
 // boardLocked returns the pot's flight, and where it has none a new one with the job that the caller
@@ -50,12 +50,13 @@ func (p *Pots) land(t *pot, f *flight, err error) {
 	switch {
 	case err == nil:
 		t.ready, t.failure = !t.died, ""
+	case errors.Is(err, errAsleep): // who waits has it looked at
 	case errors.Is(err, errRemoved):
-		delete(p.pots, t.key)
+		p.forgetLocked(t)
 		p.counts.Removed++
 	case errors.Is(err, errAbandoned):
 		if t.id == "" {
-			delete(p.pots, t.key)
+			p.forgetLocked(t)
 		}
 	default:
 		p.counts.Failed++
@@ -64,7 +65,7 @@ func (p *Pots) land(t *pot, f *flight, err error) {
 			t.state = "stopped"
 		}
 		if t.id == "" {
-			delete(p.pots, t.key) // nothing of it exists
+			p.forgetLocked(t) // nothing of it exists
 		}
 		if !errors.Is(err, context.Canceled) {
 			p.log.Warn("pot did not start", "pot", t.name, "error", err)
@@ -73,6 +74,12 @@ func (p *Pots) land(t *pot, f *flight, err error) {
 	close(f.done)
 	p.mu.Unlock()
 	p.o.Changed()
+}
+
+func (p *Pots) forgetLocked(t *pot) {
+	if p.pots[t.key] == t {
+		delete(p.pots, t.key)
+	}
 }
 
 // bringUp creates the pot's container where there is none, starts it where it does not run, wires it
@@ -103,6 +110,10 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 	case engine.Paused:
 		return fmt.Errorf("pot %s is paused; `docker unpause %s` wakes it", t.name, t.name)
 	case engine.Running:
+		// What an earlier process of ours has frozen looks as if it ran.
+		if err := p.o.Engine.Thaw(ctx, c.PID); err != nil && !errors.Is(err, engine.ErrNoFreezer) {
+			return fmt.Errorf("%w: %w", errNotNow, err)
+		}
 	default:
 		if err := p.o.Engine.Start(ctx, c.ID); err != nil {
 			return err
@@ -127,19 +138,26 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 		}
 		p.note(func() { p.counts.Wired++ })
 	}
-	p.note(func() { t.state = "running" })
+	p.note(func() { t.state, t.pid, t.run, t.frozen, t.fresh = "running", c.PID, c.Run, false, false })
+	if err := p.dress(ctx, t); err != nil {
+		return fmt.Errorf("%w: %w", errNotNow, err) // it may have ended meanwhile
+	}
 	return p.answering(ctx, t)
 }
 
 // container finds the pot's container, or creates it.
 func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) {
 	p.mu.Lock()
-	ref := cmp.Or(t.id, t.name)
+	id := t.id
 	t.died = false
 	p.mu.Unlock()
-	c, found, err := p.o.Engine.Inspect(ctx, ref)
-	if err != nil {
-		return c, err
+	var c engine.Container
+	var found bool
+	var err error
+	if id != "" {
+		if c, found, err = p.o.Engine.Inspect(ctx, id); err != nil {
+			return c, err
+		}
 	}
 	if !found {
 		image, err := p.o.Image(ctx)
@@ -147,11 +165,13 @@ func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) 
 			return c, err
 		}
 		id, err := p.o.Engine.Create(ctx, engine.Spec{
-			Name: t.name, Image: image, Hostname: t.key.Host, Attacker: t.key.Attacker, Host: t.key.Host,
-			Index: t.index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
+			Name: t.name, Image: image, Hostname: t.key.Host, Index: t.index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
 		})
 		if err != nil {
 			return c, err
+		}
+		if err := p.ledger.put(id, t.key); err != nil {
+			return c, errors.Join(err, p.o.Engine.Remove(ctx, id))
 		}
 		p.note(func() { t.id = id; p.counts.Created++ })
 		if c, found, err = p.o.Engine.Inspect(ctx, id); err != nil {
@@ -161,8 +181,8 @@ func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) 
 			return c, fmt.Errorf("pot %s was removed while it started: %w", t.name, errNotNow)
 		}
 	}
-	if c.Attacker != t.key.Attacker || c.Host != t.key.Host {
-		return c, fmt.Errorf("container %s is the pot of another attacker (%s of host %s)", t.name, c.Attacker, c.Host)
+	if k, known := p.ledger.owner(c.ID); !known || k != t.key {
+		return c, fmt.Errorf("container %s is not the pot of %s of host %s", c.Name, t.key.Attacker, t.key.Host)
 	}
 	p.note(func() { p.learn(t, c) })
 	return c, nil
@@ -214,6 +234,9 @@ func (p *Pots) ask(ctx context.Context, service event.Service, addr netip.AddrPo
 	if !strings.HasPrefix(line, "SSH-2.0-") {
 		return fmt.Errorf("its banner is %q", line)
 	}
+	p.mu.Lock()
+	p.banner = strings.TrimRight(line, "\r\n")
+	p.mu.Unlock()
 	return nil
 }
 
@@ -229,17 +252,27 @@ func (p *Pots) changed(ctx context.Context, c engine.Change) {
 		// By us: then a flight is on. By hand, or after a restart: it needs wiring.
 		p.withPot(ctx, c.ID, p.relaunch)
 	case engine.Died:
+		if p.spareGone(ctx, c.ID) {
+			return
+		}
 		p.withPot(ctx, c.ID, func(_ context.Context, t *pot) func(context.Context) {
-			t.ready, t.died, t.state = false, true, "stopped"
+			t.ready, t.died, t.frozen, t.state = false, true, false, "stopped"
 			return nil
 		})
 	case engine.Removed:
+		if p.spareGone(ctx, c.ID) {
+			return
+		}
 		p.withPot(ctx, c.ID, func(_ context.Context, t *pot) func(context.Context) {
-			t.ready, t.died, t.id = false, true, ""
-			if t.flight == nil {
+			t.ready, t.died, t.frozen, t.id = false, true, false, ""
+			if t.flight == nil && t.stays == 0 {
 				delete(p.pots, t.key)
 			}
-			return nil
+			return func(ctx context.Context) {
+				if err := p.ledger.drop(c.ID); err != nil {
+					p.log.WarnContext(ctx, "whose pot it was", "error", err)
+				}
+			}
 		})
 	}
 	p.o.Changed()
@@ -306,10 +339,7 @@ func (p *Pots) resync(ctx context.Context) {
 			p.engineState(ctx, nil)
 		}
 	}
-	byKey := make(map[Key]engine.Container, len(found)) // an attacker of a host has one pot
-	for _, c := range found {
-		byKey[Key{Attacker: c.Attacker, Host: c.Host}] = c
-	}
+	byKey, strangers := p.sort(found)
 	var jobs []func(context.Context)
 	p.mu.Lock()
 	p.known.Do(func() { close(p.synced) })
@@ -323,7 +353,10 @@ func (p *Pots) resync(ctx context.Context) {
 			continue
 		}
 		p.learn(t, c)
-		t.state, t.ready = string(c.State), false
+		t.state, t.ready, t.frozen = string(c.State), false, false
+		if t.lastSeen.IsZero() {
+			t.lastSeen = time.Now()
+		}
 		if c.State == engine.Running {
 			_, job := p.boardLocked(t)
 			jobs = append(jobs, job)
@@ -339,7 +372,15 @@ func (p *Pots) resync(ctx context.Context) {
 		}
 		names[t.name] = true
 	}
+	for _, t := range p.spare {
+		names[t.name] = true
+	}
 	p.mu.Unlock()
+	for _, id := range strangers {
+		if err := p.o.Engine.Remove(ctx, id); err != nil && ctx.Err() == nil {
+			p.log.WarnContext(ctx, "pot that belongs to nobody is not removed", "container", id, "error", err)
+		}
+	}
 	if err := p.o.Network.Sweep(func(pot string) bool { return names[pot] }); err != nil {
 		p.log.WarnContext(ctx, "links that pots left", "error", err)
 	}
@@ -352,27 +393,39 @@ func (p *Pots) resync(ctx context.Context) {
 	p.o.Changed()
 }
 
+// sort tells containers by their owners. Strangers belong to nobody that is known, and nobody gets them.
+func (p *Pots) sort(found []engine.Container) (byKey map[event.PotKey]engine.Container, strangers []string) {
+	byKey = make(map[event.PotKey]engine.Container, len(found))
+	p.mu.Lock()
+	ours := make(map[string]bool, len(p.spare))
+	for _, t := range p.spare {
+		ours[t.id] = true
+	}
+	making := len(p.making) > 0
+	p.mu.Unlock()
+	for _, c := range found {
+		k, owned := p.ledger.owner(c.ID)
+		_, twice := byKey[k]
+		switch {
+		case owned && !twice:
+			byKey[k] = c
+		case !ours[c.ID] && !making: // one that is being made is not known yet
+			strangers = append(strangers, c.ID)
+		}
+	}
+	return byKey, strangers
+}
+
 // removeUnwanted removes pots whose last lease ended.
 func (p *Pots) removeUnwanted(wg *sync.WaitGroup, ctx context.Context) { //nolint:revive // the context belongs to the job, not to the group
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.pots {
-		if t.flight != nil || p.o.Wanted(t.key) {
+		if t.flight != nil || t.stays > 0 || p.o.Wanted(t.key) {
 			continue
 		}
 		f := &flight{done: make(chan struct{})}
 		t.flight, t.ready = f, false
-		id := t.id
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, startTimeout)
-			defer cancel()
-			err := errRemoved
-			if id != "" {
-				if failed := p.o.Engine.Remove(ctx, id); failed != nil {
-					err = failed
-				}
-			}
-			p.land(t, f, err)
-		})
+		wg.Go(func() { p.removePot(ctx, t, f) })
 	}
 }

@@ -2,7 +2,7 @@ package pool
 
 import (
 	"context"
-	"crypto/sha256"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,7 +27,10 @@ const (
 	dialTimeout    = 2 * time.Second
 	listRetry      = time.Second
 	readyPoll      = 20 * time.Millisecond
-	tidyEvery      = 15 * time.Second
+
+	defaultPauseAfter = 5 * time.Minute
+	defaultStopAfter  = time.Hour
+	tidyEvery         = 15 * time.Second
 )
 
 // Errors of pots.
@@ -46,6 +49,9 @@ type Engine interface {
 	Inspect(ctx context.Context, id string) (c engine.Container, found bool, err error)
 	List(ctx context.Context) ([]engine.Container, error)
 	Remove(ctx context.Context, id string) error
+	Stop(ctx context.Context, id string) error
+	Freeze(ctx context.Context, pid int) error
+	Thaw(ctx context.Context, pid int) error
 	Watch(ctx context.Context, fn func(engine.Change))
 }
 
@@ -72,11 +78,24 @@ type PotsOptions struct {
 	Limits   engine.Limits
 	// Image returns the image for new pots, when it is there.
 	Image func(ctx context.Context) (string, error)
-	// Wanted tells which pots have a lease; the others are removed.
-	Wanted func(Key) bool
+	// Wanted tells which pots have a lease, or had one a short while ago; the others are removed.
+	Wanted func(event.PotKey) bool
+	// Leased tells which pots have a lease; the others go first where the node is full. Wanted where nil.
+	Leased func(event.PotKey) bool
+	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
+	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
+	// Removed is called when an attacker's pot is gone; may be nil.
+	Removed func(event.PotKey)
 	// Changed is called when a pot changed.
 	Changed func()
-	Log     *slog.Logger
+
+	File       string        // where it is kept whose pots they are; nowhere where empty
+	Warm       int           // pots that wait, started and frozen, for attackers
+	KeepFree   int64         // bytes of memory that these leave free; no bound where 0
+	PauseAfter time.Duration // without anybody in it a pot is frozen; 5 minutes where 0
+	StopAfter  time.Duration // and stopped; an hour where 0
+	Meminfo    string        // /proc/meminfo where empty
+	Log        *slog.Logger
 }
 
 // Pots starts, wires, heals and removes the pots of a node. Its methods may be called concurrently;
@@ -92,21 +111,30 @@ type Pots struct {
 	synced  chan struct{} // closed when the engine's pots are known
 	known   sync.Once
 
+	ledger  *ledger
+	thirsty chan struct{} // a pot that waited was taken
+
 	mu     sync.Mutex
-	pots   map[Key]*pot
-	engine error // why the engine does not answer
+	pots   map[event.PotKey]*pot
+	spare  []*pot       // that wait, the oldest first
+	making map[int]bool // places in the network of those that are being made to wait
+	short  bool         // of memory for more of them
+	banner string       // of the newest SSH server
+	engine error        // why the engine does not answer
 	counts Counts
 }
 
 // Counts are what happened to pots since the start.
 type Counts struct {
 	Created, Started, Wired, Failed, Removed uint64
+	Hits, Cold                               uint64 // attackers who got a pot that waited, and who got another
+	Paused, Stopped, Evicted                 uint64
 }
 
 // pot is what is known of one container. While there is a flight, only that changes the rest, but for
 // what the engine reports.
 type pot struct {
-	key      Key
+	key      event.PotKey
 	name     string
 	index    int
 	id       string
@@ -119,6 +147,13 @@ type pot struct {
 	died     bool // since it was last looked at
 	full     bool // it wrote more than it may
 	failure  string
+
+	pid     int    // of its first process
+	run     string // of the container, as the engine names it
+	dressed string // the run in which it was made its attacker's machine
+	frozen  bool
+	fresh   bool // it has just got its owner
+	stays   int
 
 	flight *flight
 }
@@ -141,6 +176,18 @@ func NewPots(o PotsOptions) *Pots {
 	if o.Starts == 0 {
 		o.Starts = defaultStarts
 	}
+	if o.PauseAfter == 0 {
+		o.PauseAfter = defaultPauseAfter
+	}
+	if o.StopAfter == 0 {
+		o.StopAfter = defaultStopAfter
+	}
+	if o.Meminfo == "" {
+		o.Meminfo = "/proc/meminfo"
+	}
+	if o.Leased == nil {
+		o.Leased = o.Wanted
+	}
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
@@ -152,7 +199,8 @@ func NewPots(o PotsOptions) *Pots {
 		starts: make(chan struct{}, o.Starts),
 		jobs:   make(chan func(context.Context)),
 		tidy:   make(chan struct{}, 1),
-		pots:   make(map[Key]*pot),
+		pots:   make(map[event.PotKey]*pot),
+		making: make(map[int]bool), thirsty: make(chan struct{}, 1), ledger: openLedger(o.File, o.Log),
 		engine: errNotAsked, stopped: make(chan struct{}), synced: make(chan struct{}),
 	}
 }
@@ -163,6 +211,8 @@ func (p *Pots) Run(ctx context.Context) {
 	defer wg.Wait()
 	defer close(p.stopped)
 	wg.Go(func() { p.o.Engine.Watch(ctx, func(c engine.Change) { p.changed(ctx, c) }) })
+	wg.Go(func() { p.keepWarm(ctx) })
+	wg.Go(func() { p.keepIdle(ctx) })
 	if p.o.Disk != nil {
 		wg.Go(func() { p.watchDisk(ctx) })
 	}
@@ -190,52 +240,11 @@ func (p *Pots) Tidy() {
 	}
 }
 
-// Dial connects to a service of a lease's pot, which is started where it does not run.
-func (p *Pots) Dial(ctx context.Context, l event.Lease) (net.Conn, event.Pot, error) {
-	k := Key{Attacker: l.Attacker, Host: l.Host}
-	for attempt := 0; ; attempt++ {
-		t, err := p.await(ctx, k)
-		if err != nil {
-			return nil, t, err
-		}
-		port := p.port(k, l.Service)
-		if port == 0 {
-			return nil, t, fmt.Errorf("%w %s", ErrNoService, l.Service)
-		}
-		conn, err := p.dial(ctx, netip.AddrPortFrom(t.Address, port))
-		if err == nil {
-			return conn, t, nil
-		}
-		if attempt > 0 || ctx.Err() != nil {
-			return nil, t, fmt.Errorf("connect to pot %s: %w", t.Name, err)
-		}
-		p.doubt(k) // it died a moment ago
-	}
-}
-
 // dial does not wait long: a pot that died does not even refuse.
 func (p *Pots) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	return p.o.Network.Dial(ctx, addr)
-}
-
-func (p *Pots) port(k Key, s event.Service) uint16 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if t := p.pots[k]; t != nil {
-		return t.services[s]
-	}
-	return 0
-}
-
-// doubt has the pot looked at again before it is used.
-func (p *Pots) doubt(k Key) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if t := p.pots[k]; t != nil {
-		t.ready = false
-	}
 }
 
 // awaitSync returns when the engine's pots are known: before that, an address that is free for all we
@@ -262,79 +271,56 @@ func (p *Pots) awaitSync(ctx context.Context) error {
 	}
 }
 
-// await returns when the pot is ready.
-func (p *Pots) await(ctx context.Context, k Key) (event.Pot, error) {
-	if err := p.awaitSync(ctx); err != nil {
-		return event.Pot{}, fmt.Errorf("start a pot: %w", err)
-	}
-	for {
-		p.mu.Lock()
-		t, err := p.getLocked(k)
-		if err != nil {
-			p.mu.Unlock()
-			return event.Pot{}, fmt.Errorf("start a pot: %w", err)
-		}
-		t.lastSeen = time.Now()
-		if t.full {
-			defer p.mu.Unlock()
-			return p.describe(t), ErrDisk
-		}
-		if t.ready && t.flight == nil {
-			out := p.describe(t)
-			p.mu.Unlock()
-			return out, nil
-		}
-		f, job := p.boardLocked(t)
-		p.mu.Unlock()
-
-		if job != nil {
-			select {
-			case p.jobs <- job:
-			case <-p.stopped:
-				p.land(t, f, errAbandoned)
-				return event.Pot{}, fmt.Errorf("start pot %s: %w", t.name, errStopped)
-			case <-ctx.Done():
-				p.land(t, f, errAbandoned)
-				return event.Pot{}, fmt.Errorf("start pot %s: %w", t.name, ctx.Err())
-			}
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return event.Pot{}, fmt.Errorf("wait for pot %s: %w", t.name, ctx.Err())
-		}
-		if f.err != nil && !errors.Is(f.err, errRemoved) && !errors.Is(f.err, errAbandoned) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			return p.describe(t), f.err
-		}
-	}
-}
-
-func (p *Pots) getLocked(k Key) (*pot, error) {
+// getLocked finds an attacker's pot, or gives it one: one that waits, or one that is still to be made.
+func (p *Pots) getLocked(k event.PotKey) (*pot, error) {
 	if t := p.pots[k]; t != nil {
 		return t, nil
 	}
-	if len(p.pots) >= p.o.MaxPots {
-		return nil, fmt.Errorf("%w (%d)", ErrFull, p.o.MaxPots)
+	t := p.takeWarmLocked(k)
+	if t == nil {
+		job, ok := p.makeRoomLocked()
+		if !ok {
+			return nil, fmt.Errorf("%w (%d)", ErrFull, p.o.MaxPots)
+		}
+		if job != nil {
+			go p.launchSoon(job)
+		}
+		t = &pot{key: k, name: p.newName(), index: p.freeIndexLocked(), state: "starting", created: time.Now()}
+		p.counts.Cold++
 	}
-	used := make(map[int]bool, len(p.pots))
-	for _, t := range p.pots {
-		used[t.index] = true
-	}
-	index := 0
-	for used[index] {
-		index++
-	}
-	t := &pot{key: k, name: p.nameOf(k), index: index, state: "starting", created: time.Now()}
 	p.pots[k] = t
 	return t, nil
 }
 
-// nameOf gives a pot the same name each time.
-func (p *Pots) nameOf(k Key) string {
-	sum := sha256.Sum256([]byte(k.Attacker.String() + " " + k.Host))
-	return "kokkuri-pot-" + p.o.Node + "-" + hex.EncodeToString(sum[:5])
+// launchSoon hands a job over without the lock.
+func (p *Pots) launchSoon(job func(context.Context)) {
+	select {
+	case p.jobs <- job:
+	case <-p.stopped:
+	}
+}
+
+// freeIndexLocked returns the lowest place in the network that no pot has.
+func (p *Pots) freeIndexLocked() int {
+	used := make(map[int]bool, len(p.pots)+len(p.spare)+len(p.making))
+	for _, t := range p.pots {
+		used[t.index] = true
+	}
+	for _, t := range p.spare {
+		used[t.index] = true
+	}
+	index := 0
+	for used[index] || p.making[index] {
+		index++
+	}
+	return index
+}
+
+// newName names a container that is to be.
+func (p *Pots) newName() string {
+	var id [5]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return "kokkuri-pot-" + p.o.Node + "-" + hex.EncodeToString(id[:])
 }
 
 // List describes all pots.
@@ -376,12 +362,18 @@ func (p *Pots) Findings() []event.Finding {
 		}
 		out = append(out, f)
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(p.pots), func(a, b Key) int {
+	for _, k := range slices.SortedFunc(maps.Keys(p.pots), func(a, b event.PotKey) int {
 		return strings.Compare(p.pots[a].name, p.pots[b].name)
 	}) {
 		if t := p.pots[k]; t.failure != "" {
 			out = append(out, event.Finding{Level: "error", Subject: "pot " + t.name, Text: t.failure})
 		}
+	}
+	if p.short {
+		out = append(out, event.Finding{
+			Level: "warning", Subject: "memory", Text: "the machine is short of memory: no pots are made to wait for attackers",
+			Mend: "give the machine more memory, or lower honeypot.pool.keep_free",
+		})
 	}
 	if len(p.pots) >= p.o.MaxPots {
 		out = append(out, event.Finding{

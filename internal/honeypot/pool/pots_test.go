@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,30 +26,46 @@ import (
 
 type fixture struct {
 	node   string
+	file   string // where it is kept whose pots they are
 	engine *engine.Docker
 	net    *egress.Net
-	wanted atomic.Pointer[map[pool.Key]bool] // nil: all
+	wanted atomic.Pointer[map[event.PotKey]bool] // nil: all
 }
 
 func newFixture(t *testing.T, host string) *fixture {
 	t.Helper()
-	f := &fixture{node: pottest.Name(t, "pool")}
+	return newFixtureAt(t, host)
+}
+
+// newFixtureTB is newFixture for benchmarks.
+func newFixtureTB(t testing.TB) *fixture {
+	t.Helper()
+	return newFixtureAt(t, "")
+}
+
+func newFixtureAt(t testing.TB, host string) *fixture {
+	t.Helper()
+	f := &fixture{node: pottest.Name(t, "pool"), file: filepath.Join(t.TempDir(), "pots.json")}
 	f.engine = pottest.EngineAt(t, f.node, host)
 	f.net, _ = pottest.Net(t)
 	return f
 }
 
 // pots runs the node's pots; stop ends them as a node's process would.
-func (f *fixture) pots(t *testing.T) (p *pool.Pots, stop func()) {
+func (f *fixture) pots(t testing.TB, change ...func(*pool.PotsOptions)) (p *pool.Pots, stop func()) {
 	t.Helper()
-	p = pool.NewPots(pool.PotsOptions{
-		Node: f.node, Engine: f.engine, Network: f.net, Capacity: f.net.Capacity(),
+	o := pool.PotsOptions{
+		Node: f.node, Engine: f.engine, Network: f.net, Capacity: f.net.Capacity(), File: f.file,
 		Image: func(context.Context) (string, error) { return pottest.Image, nil },
-		Wanted: func(k pool.Key) bool {
+		Wanted: func(k event.PotKey) bool {
 			w := f.wanted.Load()
 			return w == nil || (*w)[k]
 		},
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	p = pool.NewPots(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { p.Run(ctx); close(ended) }()
@@ -63,11 +81,22 @@ func leaseOf(n int) event.Lease {
 	}
 }
 
+// dial connects to a lease's service in its pot.
+func dial(ctx context.Context, p *pool.Pots, l event.Lease) (net.Conn, event.Pot, error) {
+	stay, err := p.Enter(ctx, l.PotKey())
+	if err != nil {
+		return nil, event.Pot{}, err
+	}
+	defer stay.Close()
+	conn, err := stay.Dial(ctx, l.Service)
+	return conn, stay.Pot(), err
+}
+
 func bannerOf(t *testing.T, p *pool.Pots, l event.Lease) event.Pot {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	conn, pot, err := p.Dial(ctx, l)
+	conn, pot, err := dial(ctx, p, l)
 	require.NoError(t, err)
 	defer conn.Close() //nolint:errcheck // a test's connection
 	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
@@ -84,7 +113,7 @@ func TestOneStartServesAllWhoWait(t *testing.T) {
 	ids := make([]string, 8)
 	for i := range ids {
 		wg.Go(func() {
-			conn, pot, err := p.Dial(t.Context(), leaseOf(1+i%2))
+			conn, pot, err := dial(t.Context(), p, leaseOf(1+i%2))
 			if assert.NoError(t, err) {
 				_ = conn.Close()
 				ids[i] = pot.ID
@@ -164,7 +193,7 @@ func TestUnwantedPotsAreRemoved(t *testing.T) {
 	f := newFixture(t, "")
 	p, stop := f.pots(t)
 	one, two := bannerOf(t, p, leaseOf(1)), bannerOf(t, p, leaseOf(2))
-	f.wanted.Store(&map[pool.Key]bool{{Attacker: two.Attacker, Host: "web"}: true})
+	f.wanted.Store(&map[event.PotKey]bool{{Attacker: two.Attacker, Host: "web"}: true})
 	p.Tidy()
 	require.Eventually(t, func() bool { return len(p.List()) == 1 }, 20*time.Second, 10*time.Millisecond)
 	_, found, err := f.engine.Inspect(t.Context(), one.ID)
@@ -173,7 +202,7 @@ func TestUnwantedPotsAreRemoved(t *testing.T) {
 
 	// What an earlier process left behind goes, too.
 	stop()
-	f.wanted.Store(&map[pool.Key]bool{})
+	f.wanted.Store(&map[event.PotKey]bool{})
 	q, _ := f.pots(t)
 	require.Eventually(t, func() bool {
 		left, err := f.engine.List(t.Context())
@@ -197,7 +226,7 @@ func TestEngineGoesAndComesBack(t *testing.T) {
 	assert.Contains(t, finding.Text, "cannot reach the Docker engine at "+proxy.Host())
 	assert.Contains(t, finding.Mend, "systemctl start docker")
 	bannerOf(t, p, leaseOf(1)) // what runs goes on
-	_, _, err := p.Dial(t.Context(), leaseOf(3))
+	_, _, err := dial(t.Context(), p, leaseOf(3))
 	require.ErrorIs(t, err, engine.ErrUnreachable)
 
 	// An engine's restart without live-restore kills pots, and nobody is told.
@@ -215,7 +244,7 @@ func TestEngineThatIsDownAtStart(t *testing.T) {
 	f := newFixture(t, proxy.Host())
 	proxy.Down()
 	p, _ := f.pots(t)
-	_, _, err := p.Dial(t.Context(), leaseOf(1))
+	_, _, err := dial(t.Context(), p, leaseOf(1))
 	require.ErrorIs(t, err, engine.ErrUnreachable)
 	require.NotEmpty(t, p.Findings())
 	proxy.Up(t)
@@ -230,7 +259,7 @@ func TestPausedPotSaysSo(t *testing.T) {
 	stop()
 	pottest.Run(t, "docker", "pause", pot.ID)
 	q, _ := f.pots(t)
-	_, _, err := q.Dial(t.Context(), leaseOf(1))
+	_, _, err := dial(t.Context(), q, leaseOf(1))
 	require.ErrorContains(t, err, "docker unpause")
 	pottest.Run(t, "docker", "unpause", pot.ID)
 	bannerOf(t, q, leaseOf(1))
@@ -241,7 +270,7 @@ func TestServiceThatThePotLacks(t *testing.T) {
 	p, _ := f.pots(t)
 	l := leaseOf(1)
 	l.Service = "gopher"
-	_, _, err := p.Dial(t.Context(), l)
+	_, _, err := dial(t.Context(), p, l)
 	require.ErrorIs(t, err, pool.ErrNoService)
 }
 
@@ -250,14 +279,14 @@ func TestFullNode(t *testing.T) {
 	p := pool.NewPots(pool.PotsOptions{
 		Node: f.node, Engine: f.engine, Network: f.net, Capacity: f.net.Capacity(), MaxPots: 1,
 		Image:  func(context.Context) (string, error) { return pottest.Image, nil },
-		Wanted: func(pool.Key) bool { return true },
+		Wanted: func(event.PotKey) bool { return true },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { p.Run(ctx); close(ended) }()
 	defer func() { cancel(); <-ended }()
 	bannerOf(t, p, leaseOf(1))
-	_, _, err := p.Dial(t.Context(), leaseOf(2))
+	_, _, err := dial(t.Context(), p, leaseOf(2))
 	require.ErrorIs(t, err, pool.ErrFull)
 	require.Len(t, p.Findings(), 1)
 }
@@ -267,7 +296,7 @@ func TestPotThatFillsTheDiskIsEnded(t *testing.T) {
 	p := pool.NewPots(pool.PotsOptions{
 		Node: f.node, Engine: f.engine, Disk: f.engine, MaxDisk: 20 << 20, Network: f.net, Capacity: f.net.Capacity(),
 		Image:  func(context.Context) (string, error) { return pottest.Image, nil },
-		Wanted: func(pool.Key) bool { return true },
+		Wanted: func(event.PotKey) bool { return true },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -281,7 +310,7 @@ func TestPotThatFillsTheDiskIsEnded(t *testing.T) {
 		c, _, err := f.engine.Inspect(t.Context(), bad.ID)
 		return err == nil && c.State == engine.Stopped && len(p.Findings()) == 1
 	}, 20*time.Second, 50*time.Millisecond)
-	_, _, err = p.Dial(t.Context(), leaseOf(1))
+	_, _, err = dial(t.Context(), p, leaseOf(1))
 	require.ErrorIs(t, err, pool.ErrDisk)
 	bannerOf(t, p, leaseOf(2))
 }

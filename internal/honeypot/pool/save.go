@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
 )
 
 // bookFile is the form in which leases outlive a process.
@@ -61,7 +63,7 @@ func (b *Book) load() error {
 		}
 	}
 	for _, l := range f.Left {
-		b.left[Key{Attacker: l.Attacker, Host: l.Host}] = l.At
+		b.left[event.PotKey{Attacker: l.Attacker, Host: l.Host}] = l.At
 	}
 	for _, e := range f.Leases {
 		b.keep(e) // those that are over end at the first tick

@@ -30,20 +30,20 @@ const Image = "kokkuri/ssh:test"
 func Subnet6() netip.Prefix { return netip.MustParsePrefix("fd12:3456:789a::/64") }
 
 // Name makes a name that no other test on the machine uses.
-func Name(t *testing.T, prefix string) string {
+func Name(t testing.TB, prefix string) string {
 	t.Helper()
 	return strings.ToLower(fmt.Sprintf("%s-%d-%s", prefix, os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-")))
 }
 
 // Engine returns the machine's engine with the pots' image built. Pots of the node are removed when
 // the test ends.
-func Engine(t *testing.T, node string) *engine.Docker {
+func Engine(t testing.TB, node string) *engine.Docker {
 	t.Helper()
 	return EngineAt(t, node, "")
 }
 
 // EngineAt does the same for an engine at an address.
-func EngineAt(t *testing.T, node, host string) *engine.Docker {
+func EngineAt(t testing.TB, node, host string) *engine.Docker {
 	t.Helper()
 	d, err := engine.New(engine.Options{Host: host, Node: node})
 	require.NoError(t, err)
@@ -60,7 +60,7 @@ func EngineAt(t *testing.T, node, host string) *engine.Docker {
 }
 
 // RemovePots removes all pots of the engine's node.
-func RemovePots(t *testing.T, d *engine.Docker) {
+func RemovePots(t testing.TB, d *engine.Docker) {
 	t.Helper()
 	pots, err := d.List(context.Background())
 	if !assert.NoError(t, err) { //nolint:testifylint // goes on with the rest of the cleanup
@@ -72,7 +72,7 @@ func RemovePots(t *testing.T, d *engine.Docker) {
 }
 
 // Net opens a network for pots that goes when the test ends.
-func Net(t *testing.T) (n *egress.Net, namespace string) {
+func Net(t testing.TB) (n *egress.Net, namespace string) {
 	t.Helper()
 	namespace = Name(t, "kkp")
 	n, err := egress.Open(egress.Options{Name: namespace, Subnet6: Subnet6()})
@@ -86,7 +86,7 @@ func Net(t *testing.T) (n *egress.Net, namespace string) {
 }
 
 // InPot runs a shell command in a container and returns what it printed.
-func InPot(t *testing.T, id, script string) (string, error) {
+func InPot(t testing.TB, id, script string) (string, error) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "docker", "exec", id, "sh", "-c", script).CombinedOutput()
 	if err != nil {
@@ -96,7 +96,7 @@ func InPot(t *testing.T, id, script string) (string, error) {
 }
 
 // Run runs a program and requires that it succeeds.
-func Run(t *testing.T, name string, args ...string) string {
+func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	require.NoError(t, err, "%s %s: %s", name, strings.Join(args, " "), out)
@@ -113,7 +113,7 @@ type Proxy struct {
 }
 
 // NewProxy starts a proxy; it ends with the test.
-func NewProxy(t *testing.T) *Proxy {
+func NewProxy(t testing.TB) *Proxy {
 	t.Helper()
 	p := &Proxy{path: filepath.Join(t.TempDir(), "docker.sock"), conns: make(map[net.Conn]struct{})}
 	p.Up(t)
@@ -125,7 +125,7 @@ func NewProxy(t *testing.T) *Proxy {
 func (p *Proxy) Host() string { return "unix://" + p.path }
 
 // Up lets the engine answer.
-func (p *Proxy) Up(t *testing.T) {
+func (p *Proxy) Up(t testing.TB) {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "unix", p.path)

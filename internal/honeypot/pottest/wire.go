@@ -17,7 +17,7 @@ type Machines struct {
 }
 
 // NewMachines makes them; they go when the test ends.
-func NewMachines(t *testing.T) *Machines {
+func NewMachines(t testing.TB) *Machines {
 	t.Helper()
 	m := &Machines{NodeName: Name(t, "kkn"), HostName: Name(t, "kkh")}
 	for name, ns := range map[string]**netns.NS{m.NodeName: &m.Node, m.HostName: &m.Host} {

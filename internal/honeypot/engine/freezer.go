@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+)
+
+const (
+	cgroups      = "/sys/fs/cgroup"
+	freezeWithin = 2 * time.Second
+	freezePoll   = 200 * time.Microsecond
+	stopWithin   = 2 // seconds until a pot that is stopped is killed
+)
+
+// ErrNoFreezer says that the machine's kernel cannot freeze the pot's processes.
+var ErrNoFreezer = errors.New("no control group that could freeze the pot")
+
+// Freeze stops a running pot's processes where they are; pid is that of its first one. The engine
+// takes the pot for running still: this is a matter of microseconds, where a pause by the engine
+// takes as long as it takes to ask it.
+func (d *Docker) Freeze(ctx context.Context, pid int) error { return setFrozen(ctx, pid, true) }
+
+// Thaw has a pot's processes go on; one that is not frozen is left alone.
+func (d *Docker) Thaw(ctx context.Context, pid int) error { return setFrozen(ctx, pid, false) }
+
+// Stop ends a pot's processes; its files stay.
+func (d *Docker) Stop(ctx context.Context, id string) error {
+	d.thaw(ctx, id)
+	wait := stopWithin
+	_, err := d.cli.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &wait})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return d.wrap(err, "stop pot "+short(id))
+}
+
+// thaw lets a pot's processes hear that they have to end.
+func (d *Docker) thaw(ctx context.Context, id string) {
+	if c, found, err := d.Inspect(ctx, id); err == nil && found && c.PID != 0 {
+		_ = d.Thaw(ctx, c.PID)
+	}
+}
+
+// freezer is where a process's control group is frozen: version 1 and 2 of the kernel's interface
+// (cgroup-v1/freezer-subsystem and cgroup-v2 of its documentation).
+type freezer struct {
+	control, frozen, thawed string
+	state                   func() (frozen bool, err error)
+}
+
+func freezerOf(pid int) (freezer, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return freezer{}, fmt.Errorf("control groups of process %d: %w", pid, err)
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) != 3 || fields[2] == "/" {
+			continue
+		}
+		switch {
+		case fields[1] == "freezer":
+			path := filepath.Join(cgroups, "freezer", fields[2], "freezer.state")
+			return freezer{control: path, frozen: "FROZEN", thawed: "THAWED", state: func() (bool, error) {
+				text, err := os.ReadFile(path)
+				return strings.TrimSpace(string(text)) == "FROZEN", err //nolint:wrapcheck // the caller says what was done
+			}}, nil
+		case fields[0] == "0" && fields[1] == "":
+			dir := filepath.Join(cgroups, fields[2])
+			if _, err := os.Stat(filepath.Join(dir, "cgroup.freeze")); err != nil {
+				continue // version 1 beside it
+			}
+			return freezer{control: filepath.Join(dir, "cgroup.freeze"), frozen: "1", thawed: "0", state: func() (bool, error) {
+				text, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+				return strings.Contains(string(text), "frozen 1"), err //nolint:wrapcheck // the caller says what was done
+			}}, nil
+		}
+	}
+	return freezer{}, fmt.Errorf("process %d: %w", pid, ErrNoFreezer)
+}
+
+func setFrozen(ctx context.Context, pid int, want bool) error {
+	f, err := freezerOf(pid)
+	if err != nil {
+		return err
+	}
+	word := f.thawed
+	if want {
+		word = f.frozen
+	}
+	if err := os.WriteFile(f.control, []byte(word), 0o600); err != nil {
+		return fmt.Errorf("freeze or thaw a pot: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, freezeWithin)
+	defer cancel()
+	poll := time.NewTicker(freezePoll)
+	defer poll.Stop()
+	for {
+		frozen, err := f.state()
+		if err != nil {
+			return fmt.Errorf("freeze or thaw a pot: %w", err)
+		}
+		if frozen == want {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("freeze or thaw a pot: %w", ctx.Err())
+		case <-poll.C:
+		}
+	}
+}
+
+// Memory returns how many bytes a pot uses, by its control group; pid is that of its first process. What
+// it shares with other pots by their image is counted once, for the first that used it.
+func Memory(pid int) (int64, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return 0, fmt.Errorf("control groups of process %d: %w", pid, err)
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		path := filepath.Join(cgroups, "memory", fields[2], "memory.usage_in_bytes")
+		if fields[0] == "0" && fields[1] == "" {
+			path = filepath.Join(cgroups, fields[2], "memory.current")
+		} else if fields[1] != "memory" {
+			continue
+		}
+		if text, err := os.ReadFile(path); err == nil {
+			return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) //nolint:wrapcheck // the kernel's own number
+		}
+	}
+	return 0, fmt.Errorf("process %d: no control group that counts its memory", pid)
+}

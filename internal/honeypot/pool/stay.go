@@ -1,0 +1,189 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// Stay keeps a pot awake until Close.
+type Stay struct {
+	p      *Pots
+	t      *pot
+	pot    event.Pot
+	pid    int
+	closed bool // under the pots' lock
+}
+
+// Enter brings an attacker's pot to life, whatever state it is in; who has none gets one that waits, or
+// a new one.
+func (p *Pots) Enter(ctx context.Context, k event.PotKey) (*Stay, error) {
+	if err := p.awaitSync(ctx); err != nil {
+		return nil, fmt.Errorf("start a pot: %w", err)
+	}
+	for {
+		p.mu.Lock()
+		t, err := p.getLocked(k)
+		if err != nil {
+			p.mu.Unlock()
+			return nil, fmt.Errorf("start a pot: %w", err)
+		}
+		t.lastSeen = time.Now()
+		if t.full {
+			p.mu.Unlock()
+			return nil, ErrDisk
+		}
+		if t.ready && t.flight == nil && !t.frozen {
+			t.stays++
+			s := &Stay{p: p, t: t, pot: p.describe(t), pid: t.pid}
+			p.mu.Unlock()
+			return s, nil
+		}
+		f, err := p.wakeLocked(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for pot %s: %w", t.name, ctx.Err())
+		}
+		if f.err != nil && !errors.Is(f.err, errRemoved) && !errors.Is(f.err, errAbandoned) && !errors.Is(f.err, errAsleep) {
+			return nil, f.err
+		}
+	}
+}
+
+// wakeLocked has a pot brought up, by who waits itself where that is quick, and unlocks. The flight that
+// it returns is what to wait for.
+func (p *Pots) wakeLocked(ctx context.Context, t *pot) (*flight, error) {
+	if t.flight == nil && (t.fresh || t.ready && t.frozen) {
+		f := &flight{done: make(chan struct{})}
+		t.flight = f
+		p.mu.Unlock()
+		err := p.wake(ctx, t)
+		if err != nil {
+			p.log.WarnContext(ctx, "pot does not wake; it is looked at", "pot", t.name, "error", err)
+			p.mu.Lock()
+			t.ready, t.fresh = false, false
+			p.mu.Unlock()
+			err = fmt.Errorf("%w: %w", errAsleep, err)
+		}
+		p.land(t, f, err)
+		return f, nil
+	}
+	f, job := p.boardLocked(t)
+	p.mu.Unlock()
+	if job == nil {
+		return f, nil
+	}
+	select {
+	case p.jobs <- job:
+		return f, nil
+	case <-p.stopped:
+		p.land(t, f, errAbandoned)
+		return nil, fmt.Errorf("start pot %s: %w", t.name, errStopped)
+	case <-ctx.Done():
+		p.land(t, f, errAbandoned)
+		return nil, fmt.Errorf("start pot %s: %w", t.name, ctx.Err())
+	}
+}
+
+// wake thaws a pot that waits; one that has just got its owner is made its machine first.
+func (p *Pots) wake(ctx context.Context, t *pot) error {
+	p.mu.Lock()
+	id, fresh := t.id, t.fresh
+	p.mu.Unlock()
+	if fresh {
+		if err := p.ledger.put(id, t.key); err != nil {
+			return err
+		}
+		if err := p.dress(ctx, t); err != nil {
+			return err
+		}
+	}
+	if err := p.o.Engine.Thaw(ctx, t.pid); err != nil {
+		return fmt.Errorf("wake pot %s: %w", t.name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fresh {
+		p.counts.Hits++
+	}
+	t.frozen, t.fresh, t.state = false, false, "running"
+	return nil
+}
+
+// dress has the pot made its attacker's machine, once for each run.
+func (p *Pots) dress(ctx context.Context, t *pot) error {
+	if t.dressed == t.run || p.o.Dress == nil {
+		return nil
+	}
+	if err := p.o.Dress(ctx, t.key, t.pid, p.o.Network.Address(t.index)); err != nil {
+		return fmt.Errorf("dress pot %s: %w", t.name, err)
+	}
+	p.note(func() { t.dressed = t.run })
+	return nil
+}
+
+// Pot describes the pot as it was when the stay began.
+func (s *Stay) Pot() event.Pot { return s.pot }
+
+// PID returns the pot's first process, as the node sees it.
+func (s *Stay) PID() int { return s.pid }
+
+// Dial connects to one of the pot's services.
+func (s *Stay) Dial(ctx context.Context, service event.Service) (net.Conn, error) {
+	s.p.mu.Lock()
+	port := s.t.services[service]
+	s.p.mu.Unlock()
+	if port == 0 {
+		return nil, fmt.Errorf("%w %s", ErrNoService, service)
+	}
+	conn, err := s.p.dial(ctx, netip.AddrPortFrom(s.pot.Address, port))
+	if err == nil {
+		return conn, nil
+	}
+	// It died a moment ago, or its server starts anew: it is looked at, and asked once more.
+	again, enterErr := s.p.lookAgain(ctx, s)
+	if enterErr != nil {
+		return nil, fmt.Errorf("connect to pot %s: %w", s.pot.Name, errors.Join(err, enterErr))
+	}
+	if conn, err = s.p.dial(ctx, netip.AddrPortFrom(again.Address, port)); err != nil {
+		return nil, fmt.Errorf("connect to pot %s: %w", s.pot.Name, err)
+	}
+	return conn, nil
+}
+
+// lookAgain has a pot looked at in which somebody stays.
+func (p *Pots) lookAgain(ctx context.Context, s *Stay) (event.Pot, error) {
+	p.mu.Lock()
+	s.t.ready = false
+	p.mu.Unlock()
+	again, err := p.Enter(ctx, s.t.key)
+	if err != nil {
+		return event.Pot{}, err
+	}
+	defer again.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.pot, s.pid = again.pot, again.pid
+	return again.pot, nil
+}
+
+// Close lets the pot sleep, where nobody else stays.
+func (s *Stay) Close() {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.t.stays--
+	s.t.lastSeen = time.Now()
+}

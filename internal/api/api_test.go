@@ -31,7 +31,7 @@ type backend struct {
 	allowed   []api.AllowEntry
 	asked     any // what the last call was given
 	paused    bool
-	events    chan event.Event
+	events    chan api.Watched
 	err       error
 }
 
@@ -91,6 +91,24 @@ func (b *backend) Pots(context.Context, api.Filter) ([]event.Pot, error) {
 
 func (b *backend) Status(context.Context) (api.Status, error) {
 	return api.Status{Version: "v1", Paused: b.paused}, b.err
+}
+
+func (b *backend) Evidence(_ context.Context, id string) ([]event.Evidence, error) {
+	if id == "nothing" {
+		return nil, fs.ErrNotExist
+	}
+	return []event.Evidence{{Session: id, Number: 1, Kind: event.EvidenceInput, Input: "\x1b", At: time.Unix(1, 0)}}, b.err
+}
+
+func (b *backend) Content(_ context.Context, _, sum string, w io.Writer) error {
+	if sum == "missing" {
+		return fs.ErrNotExist
+	}
+	_, err := io.WriteString(w, "content of "+sum)
+	if sum == "cut" {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (b *backend) Tail() (<-chan api.Watched, func()) { return b.events, func() {} }
@@ -297,7 +315,7 @@ func TestAFailingBackendIsToldAndLogged(t *testing.T) {
 
 func TestTailEndsWithTheServer(t *testing.T) {
 	t.Parallel()
-	b := &backend{events: make(chan event.Event)}
+	b := &backend{events: make(chan api.Watched)}
 	socket := filepath.Join(t.TempDir(), "server.sock")
 	s, err := api.Listen(t.Context(), socket, b, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -305,32 +323,32 @@ func TestTailEndsWithTheServer(t *testing.T) {
 	ran := make(chan error, 1)
 	go func() { ran <- s.Run(ctx) }()
 
-	var got []event.Event
+	var got []api.Watched
 	tailed := make(chan error, 1)
 	seen := make(chan struct{}, 8)
 	go func() {
-		tailed <- api.NewClient(socket).Tail(t.Context(), func(e event.Event) error {
+		tailed <- api.NewClient(socket).Tail(t.Context(), func(e api.Watched) error {
 			got = append(got, e)
 			seen <- struct{}{}
 			return nil
 		})
 	}()
 	for _, account := range []string{"root", "admin\x1b"} {
-		b.events <- event.Event{Account: account}
+		b.events <- api.Watched{Event: &event.Event{Account: account}}
 		<-seen
 	}
 	stop()
 	require.NoError(t, <-ran)
 	require.NoError(t, <-tailed)
-	require.Equal(t, "admin\x1b", got[1].Account)
+	require.Equal(t, "admin\x1b", got[1].Event.Account)
 }
 
 func TestTailEndsWhenTheReaderFails(t *testing.T) {
 	t.Parallel()
-	b := &backend{events: make(chan event.Event, 1)}
+	b := &backend{events: make(chan api.Watched, 1)}
 	c := start(t, b)
-	b.events <- event.Event{}
-	require.ErrorIs(t, c.Tail(t.Context(), func(event.Event) error { return io.ErrClosedPipe }), io.ErrClosedPipe)
+	b.events <- api.Watched{}
+	require.ErrorIs(t, c.Tail(t.Context(), func(api.Watched) error { return io.ErrClosedPipe }), io.ErrClosedPipe)
 }
 
 func TestNobodyThere(t *testing.T) {

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -30,8 +31,10 @@ type backend struct {
 	attackers []api.Attacker
 	pots      []event.Pot
 	allowed   []api.AllowEntry
-	events    chan event.Event
+	events    chan api.Watched
 	status    api.Status
+	left      []event.Evidence
+	content   map[string][]byte
 	filter    api.Filter
 	added     api.AddRedirect
 	selected  api.Selector
@@ -82,7 +85,15 @@ func (b *backend) Attackers(context.Context, api.Filter) ([]api.Attacker, error)
 }
 func (b *backend) Pots(context.Context, api.Filter) ([]event.Pot, error) { return b.pots, nil }
 func (b *backend) Status(context.Context) (api.Status, error)            { return b.status, nil }
-func (b *backend) Tail() (<-chan api.Watched, func())                    { return b.events, func() {} }
+
+func (b *backend) Evidence(context.Context, string) ([]event.Evidence, error) { return b.left, nil }
+
+func (b *backend) Content(_ context.Context, _, sum string, w io.Writer) error {
+	_, err := w.Write(b.content[sum])
+	return err
+}
+
+func (b *backend) Tail() (<-chan api.Watched, func()) { return b.events, func() {} }
 
 func (b *backend) AddRedirects(_ context.Context, a api.AddRedirect) ([]event.Redirect, error) {
 	b.added = a

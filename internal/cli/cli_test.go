@@ -194,7 +194,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		"offences show o9":                                       {1, "kokkuri: there is no offence \"o9\"\nkokkuri offences ls lists them\n"},
 		"enroll Web":                                             {2, "kokkuri: name: found \"Web\"\nallowed: a lower-case name of letters, digits and hyphens, at most 63 long\n"},
 		"nodes rm node9":                                         {1, "kokkuri: there is no node \"node9\"\nkokkuri nodes ls lists them\n"},
-		"events tail --format xml":                               {2, "kokkuri: --format must be one of \"text\",\"json\" but got \"xml\"\ntry: kokkuri events tail --help\n"},
+		"events tail --format xml":                               {2, "kokkuri: --format must be one of \"text\",\"json\",\"cowrie\" but got \"xml\"\ntry: kokkuri events tail --help\n"},
 		"config check " + bad:                                    {2, "kokkuri: configuration: " + bad + ":2: server.rulez: unknown key; did you mean rules?; allowed: "},
 		"server --config " + bad:                                 {2, bad + ":2: server.rulez: unknown key"},
 		"server --bus-listen here":                               {2, "kokkuri: --bus-listen: found \"here\"; allowed: an address with a port"},
@@ -276,15 +276,15 @@ func TestExplainReadsFilesAndTheStandardInput(t *testing.T) {
 func TestEventsTail(t *testing.T) {
 	t.Parallel()
 	b := full()
-	b.events = make(chan event.Event, 2)
+	b.events = make(chan api.Watched, 2)
 	w := newWorld(t, b)
 	e := event.Event{Service: event.SSH, Kind: event.AuthFailed, Source: netip.MustParseAddr("203.0.113.66"), Account: "a\x1bb", Method: "password", Host: "web", Time: now()}
 	for line, want := range map[string]string{
 		"events tail":               "18:00:00.000 web ssh auth_failed 203.0.113.66 a\\x1bb password\n",
 		"events tail --format json": `"account":"a\u001bb"`,
 	} {
-		b.events = make(chan event.Event, 2)
-		b.events <- e
+		b.events = make(chan api.Watched, 2)
+		b.events <- api.Watched{Event: &e}
 		close(b.events)
 		require.Contains(t, w.ok(t, line), want, line)
 	}

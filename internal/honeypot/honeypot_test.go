@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -39,16 +40,18 @@ func TestMain(m *testing.M) {
 
 // fakeBus is a server that knows the leases it asked for.
 type fakeBus struct {
-	mu       sync.Mutex
-	away     bool
-	serve    func(context.Context, event.LeaseRequest) event.LeaseReply
-	leases   map[string]event.Lease
-	status   event.NodeStatus
-	sessions map[string]event.Session
+	mu            sync.Mutex
+	away          bool
+	serve         func(context.Context, event.LeaseRequest) event.LeaseReply
+	leases        map[string]event.Lease
+	status        event.NodeStatus
+	sessions      map[string]event.Session
+	evidence      map[string][]event.Evidence
+	serveEvidence func(context.Context, event.EvidenceRequest) event.EvidenceReply
 }
 
 func newBus() *fakeBus {
-	return &fakeBus{leases: make(map[string]event.Lease), sessions: make(map[string]event.Session)}
+	return &fakeBus{leases: make(map[string]event.Lease), sessions: make(map[string]event.Session), evidence: make(map[string][]event.Evidence)}
 }
 
 func (b *fakeBus) ServeLeases(_ string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (func(), error) {
@@ -68,13 +71,28 @@ func (b *fakeBus) Status(_ context.Context, s event.NodeStatus) (event.NodeDesir
 	return event.NodeDesired{Leases: slices.Collect(maps.Values(b.leases))}, nil
 }
 
-func (b *fakeBus) PublishSession(_ context.Context, s event.Session) error {
+func (b *fakeBus) ServeEvidence(_ string, fn func(context.Context, event.EvidenceRequest) event.EvidenceReply) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.serveEvidence = fn
+	return func() {}, nil
+}
+
+// left is what a session left, as far as the server knows.
+func (b *fakeBus) left(id string) []event.Evidence {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.evidence[id])
+}
+
+func (b *fakeBus) PublishSession(_ context.Context, r event.SessionReport) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.away {
 		return errors.New("no server")
 	}
-	b.sessions[s.ID] = s
+	b.sessions[r.Session.ID] = r.Session
+	b.evidence[r.Session.ID] = append(b.evidence[r.Session.ID], r.Evidence...)
 	return nil
 }
 
@@ -124,7 +142,7 @@ func newFixture(t *testing.T) *fixture {
 	f.opts = honeypot.Options{
 		Name: name, Version: "test", Bus: f.bus, StateDir: t.TempDir(), NetNS: f.Node,
 		Advertise: []netip.Addr{netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("2001:db8:2::20")},
-		Namespace: pottest.Name(t, "kkp"), Image: pottest.Image,
+		Namespace: pottest.Name(t, "kkp"), Image: pottest.Image, Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond},
 	}
 	t.Cleanup(func() {
 		assert.NoError(t, honeypot.Cleanup(context.Background(), f.opts))
@@ -182,6 +200,21 @@ func (f *fixture) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	return f.Host.DialTCP(ctx, to)
 }
 
+// decoy is what is guessed first, and refused.
+const decoy = "hunter2"
+
+// guesses tries passwords, one after the other.
+func guesses(passwords ...string) ssh.AuthMethod {
+	next := 0
+	return ssh.RetryableAuthMethod(ssh.PasswordCallback(func() (string, error) {
+		next++
+		if next > len(passwords) {
+			return "", errors.New("no more")
+		}
+		return passwords[next-1], nil
+	}), len(passwords))
+}
+
 // login logs in with ssh; the connection is the attacker's.
 func (f *fixture) login(ctx context.Context, to netip.AddrPort, password string) (*ssh.Client, error) {
 	conn, err := f.dial(ctx, to)
@@ -190,7 +223,7 @@ func (f *fixture) login(ctx context.Context, to netip.AddrPort, password string)
 	}
 	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
 	c, chans, reqs, err := ssh.NewClientConn(conn, "web:22", &ssh.ClientConfig{
-		User: "root", Auth: []ssh.AuthMethod{ssh.Password(password)},
+		User: "root", Auth: []ssh.AuthMethod{guesses(decoy, password)},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 	if err != nil {
@@ -262,7 +295,7 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 	out, err = f.shell(t.Context(), one.Endpoint, "cat /root/mine")
 	require.NoError(t, err, out)
 	assert.Equal(t, "mine\n", out)
-	assert.Equal(t, pool.Counts{}, n.Stats().Pots, "no pot had to be touched")
+	assert.Zero(t, n.Stats().Pots.Created, "no pot had to be made")
 	assert.Equal(t, one.ID, f.grant(t, "203.0.113.66/32").ID)
 
 	// Its lease ends: its session is cut, its pot goes; the other's stays.
@@ -316,12 +349,22 @@ func TestFiftyAttackersAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d attackers had their pots after %s", count, time.Since(start).Round(time.Millisecond))
+	t.Logf("%d attackers had an answer after %s", count, time.Since(start).Round(time.Millisecond))
 	for _, b := range banners {
 		assert.True(t, strings.HasPrefix(b, "SSH-2.0-OpenSSH"), b)
 	}
-	assert.Equal(t, uint64(count), n.Stats().Pots.Created)
-	assert.Equal(t, count, n.Stats().PotsHeld)
+	assert.Zero(t, n.Stats().Pots.Created, "nobody has a pot who has not got in")
+	assert.Zero(t, n.Stats().PotsHeld)
+	for i, l := range leases[:10] {
+		wg.Go(func() {
+			out, err := f.shell(t.Context(), l.Endpoint, "echo in")
+			if assert.NoError(t, err, "attacker %d", i) {
+				assert.Equal(t, "in\n", out)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Equal(t, 10, n.Stats().PotsHeld)
 }
 
 func TestTwoAttackersCannotReachEachOther(t *testing.T) {
@@ -470,7 +513,7 @@ func childNode() int {
 	}
 	n, err := honeypot.New(honeypot.Options{
 		Name: c.Name, StateDir: c.StateDir, Advertise: c.Advertise, Namespace: c.Namespace, Image: c.Image,
-		NetNS: ns, Bus: newBus(),
+		NetNS: ns, Bus: newBus(), Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond},
 	})
 	if err != nil {
 		return 5
@@ -499,30 +542,67 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 	process.Env = append(os.Environ(), "KOKKURI_TEST_NODE="+string(env))
 	process.Stderr = os.Stderr
 	require.NoError(t, process.Start())
-	var c *ssh.Client
-	require.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		var err error
-		c, err = f.login(ctx, l.Endpoint, "123456")
-		return err == nil
-	}, 30*time.Second, 50*time.Millisecond)
+	const many = 20
+	echoed := make([]string, many)
+	var inside []*ssh.Client
+	for len(inside) < many {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		c, err := f.login(ctx, l.Endpoint, "123456")
+		cancel()
+		if err == nil {
+			inside = append(inside, c)
+		}
+	}
+	for i, c := range inside {
+		echoed[i] = acknowledged(t, c, i)
+	}
 	require.NoError(t, process.Process.Kill())
 	_ = process.Wait()
-	require.Error(t, c.Wait(), "the connection died with the process")
+	for _, c := range inside {
+		require.Error(t, c.Wait(), "the connection died with the process")
+	}
 
 	f.run(t)
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == before+1 }, 20*time.Second, 10*time.Millisecond)
-	sessions := f.bus.ended()
-	i := slices.IndexFunc(sessions, func(s event.Session) bool { return s.Reason == honeypot.NodeStopped })
-	require.GreaterOrEqual(t, i, 0)
-	s := sessions[i]
-	assert.True(t, s.Truncated)
-	assert.Greater(t, s.BytesIn, int64(1000))
-	assert.FileExists(t, filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording))
+	require.Eventually(t, func() bool { return len(f.bus.ended()) >= before+many }, 20*time.Second, 10*time.Millisecond)
+	found := 0
+	for _, s := range f.bus.ended() {
+		if s.Reason != honeypot.NodeStopped {
+			continue
+		}
+		assert.True(t, s.Truncated)
+		data := must(os.ReadFile(filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording)))
+		for _, text := range echoed {
+			if strings.Contains(string(data), text) {
+				found++
+			}
+		}
+		left := f.bus.left(s.ID)
+		require.GreaterOrEqual(t, len(left), 2)
+		assert.Equal(t, event.EvidenceTruncated, left[len(left)-2].Kind)
+		assert.Equal(t, event.EvidenceClosed, left[len(left)-1].Kind)
+	}
+	assert.Equal(t, many, found, "what was answered is recorded, in each session")
 	out, err := f.shell(t.Context(), l.Endpoint, "cat /root/before")
 	require.NoError(t, err, out)
 	assert.Equal(t, "before\n", out)
+}
+
+// acknowledged has a shell repeat a line, and returns it when it has come back.
+func acknowledged(t *testing.T, c *ssh.Client, i int) string {
+	t.Helper()
+	s, err := c.NewSession()
+	require.NoError(t, err)
+	in := must(s.StdinPipe())
+	out := must(s.StdoutPipe())
+	require.NoError(t, s.Start("cat"))
+	text := fmt.Sprintf("line %d of many, answered before the end\n", i)
+	_, err = io.WriteString(in, text)
+	require.NoError(t, err)
+	back := make([]byte, len(text))
+	_, err = io.ReadFull(out, back)
+	require.NoError(t, err)
+	require.Equal(t, text, string(back))
+	return text
 }
 
 func TestBuiltinImage(t *testing.T) {

@@ -145,18 +145,19 @@ func TestStepsOfAnAttack(t *testing.T) {
 	start := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	a := &attack{
-		l: newLab(t, Options{}), logged: at(0), shellAt: at(900),
+		l: newLab(t, Options{}), logged: at(0), firstByte: at(500), loginAt: at(800), shellAt: at(900), commandsAt: at(950), uploadAt: at(990),
 		offence:  event.Offence{EventAt: at(1), FiredAt: at(2), LeasedAt: at(3)},
 		redirect: event.Redirect{AppliedAt: at(4)},
 	}
-	a.steps(at(500))
-	require.Len(t, a.report.Steps, 7)
+	a.steps()
+	require.Len(t, a.report.Steps, 10)
 	assert.Empty(t, a.report.Problems)
 	assert.Equal(t, Step{Name: "redirect_active", At: at(4), Since: 4}, a.report.Steps[4])
 
 	a.report = Report{}
 	a.offence.LeasedAt = time.Time{}
-	a.steps(at(2))
+	a.firstByte = at(2)
+	a.steps()
 	assert.Len(t, a.report.Problems, 2, "a step without a time, and one before its predecessor: %q", a.report.Problems)
 }
 

@@ -80,6 +80,7 @@ func (c *connection) guess(m ssh.ConnMetadata, method, password string) error {
 		err = c.enter(guest, password)
 	}
 	if err != nil {
+		c.trouble = err
 		c.h.log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
 	}
 	login.Success = ok && err == nil

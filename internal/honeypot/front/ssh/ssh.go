@@ -4,9 +4,7 @@ package ssh
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -102,6 +100,8 @@ type connection struct {
 	stay  front.Stay
 	pot   *inside.Client
 	guest credential.Guest
+	// trouble is why who guessed right did not get in.
+	trouble error
 
 	channels atomic.Uint32 // numbered so far
 	open     chan struct{}
@@ -141,6 +141,8 @@ func (c *connection) whyNot(ctx context.Context, err error) string {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx).Error()
+	case c.trouble != nil:
+		return front.NoPot + c.trouble.Error()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return TooSlow
 	case errors.As(err, &auth):
@@ -151,16 +153,8 @@ func (c *connection) whyNot(ctx context.Context, err error) string {
 			return NotSSH
 		}
 		return AttackerClosed
-	case errors.Is(err, io.EOF), isClosed(err):
-		return AttackerClosed
-	default:
-		return AttackerClosed
 	}
-}
-
-func isClosed(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op)
+	return AttackerClosed
 }
 
 // leave ends what the connection has in the pot.

@@ -39,6 +39,9 @@ fmt: ## format all Go code
 	$(lint) fmt ./...
 
 .PHONY: bench
-bench: build ## measure on the lab: log line to redirect in the kernel, the agent's memory
-	@scripts/deps.sh demo
+bench: build ## measure: log line to redirect, prompts, pots, scp, a thousand sources; the agent's memory
+	@scripts/deps.sh test
+	@go test -run '^$$' -bench 'PoolHit|IdlePot' -benchtime 10x ./internal/honeypot/pool
+	@go test -run '^$$' -bench 'SCP' -benchtime 5x ./internal/honeypot/front/ssh
+	@go test -run '^$$' -bench 'ThousandSources' -benchtime 1x ./internal/honeypot
 	@bin/kokkuri lab bench

@@ -25,6 +25,7 @@ The lab keeps running. Look around:
   bin/kokkuri redirects ls        who is redirected where, and why
   bin/kokkuri pots ls             the containers that belong to attackers
   bin/kokkuri sessions ls         what came through the front
+  bin/kokkuri sessions replay ID  the attacker's shell, at its own pace
   bin/kokkuri lab status          the machines of the lab
   bin/kokkuri lab attack          again
 

@@ -61,7 +61,7 @@ func TestTablesAreForPeople(t *testing.T) {
 	for line, want := range map[string]string{
 		"hosts ls":       "web   connected  5s ago     -          ssh:22    -      0          1 error",
 		"nodes ls":       "node1  never seen",
-		"sessions ls":    "s1  203.0.113.66  -     -        -     1m ago   1m      10 B  2.0 KiB  -",
+		"sessions ls":    "s1  203.0.113.66  -     -        1m ago   1m      -        -        -         -      10 B  2.0 KiB",
 		"attackers ls":   "203.0.113.66",
 		"pots ls":        "pot1  203.0.113.66  -     -     running  10.77.0.2  -        0123456789ab",
 		"allow ls":       "192.0.2.0/24  -      from the configuration",

@@ -112,6 +112,40 @@ func TestTwoAttackersTwoPots(t *testing.T) {
 	assert.Equal(t, "first was here\n", out(t, again, "cat /root/note"))
 }
 
+// What let one attacker in lets in nobody else, and nobody has a pot who has not got in.
+func TestWhoGetsInIsAlone(t *testing.T) {
+	first, second := source(t), source6(t)
+	for _, from := range []netip.Addr{first, second} {
+		offend(t, from)
+		deflected(t, from)
+	}
+	pot(t, first)
+	try := func(from netip.Addr, password string) error {
+		shell, err := the.Attacker.Login(t.Context(), lab.Login{From: from, Account: lab.PotAccount, Passwords: []string{password}})
+		if err == nil {
+			err = shell.Close()
+		}
+		return err
+	}
+	require.ErrorIs(t, try(second, lab.PotPassword), lab.ErrRefused, "its first guess")
+	pots, err := the.PotsOf(t.Context(), second)
+	require.NoError(t, err)
+	assert.Empty(t, pots)
+	require.NoError(t, try(second, "another"))
+	require.ErrorIs(t, try(second, lab.PotPassword), lab.ErrRefused, "the first attacker's pair")
+	require.ErrorIs(t, try(first, "another"), lab.ErrRefused, "the second attacker's pair")
+	require.NoError(t, try(first, lab.PotPassword), "it goes on working")
+	assert.NotEqual(t, potOf(t, first).ID, potOf(t, second).ID)
+	one, err := the.Attacker.HostKey(t.Context(), first, lab.WebSSH())
+	require.NoError(t, err)
+	two, err := the.Attacker.HostKey(t.Context(), second, lab.WebSSH6())
+	require.NoError(t, err)
+	assert.NotEqual(t, one, two, "each sees a host key of its own")
+	again, err := the.Attacker.HostKey(t.Context(), first, lab.WebSSH())
+	require.NoError(t, err)
+	assert.Equal(t, one, again, "always the same")
+}
+
 func TestFiftyAttackersAtOnce(t *testing.T) {
 	const many = 50
 	from := make([]netip.Addr, many)

@@ -107,7 +107,7 @@ state_dir: %[1]s/state
 socket: %[1]s/server.sock
 server:
   syslog: {listen_tcp: [], listen_udp: []}
-honeypot: {name: trial}
+honeypot: {name: trial, guesses: 1, ssh: {fail_delay: 100ms}, pool: {warm: 1}}
 agent: {name: trial, files: [%[1]s/auth.log]}
 `, x.dir), 0o600))
 	cmd := x.inside(trialHost, filepath.Join(bin, "kokkuri"), "up", "--config", conf)
@@ -152,6 +152,8 @@ func TestUpProtectsOneMachine(t *testing.T) {
 			rs, err := api.List[event.Redirect](t.Context(), x.api, api.PathRedirects, api.Filter{Source: source})
 			return err == nil && len(rs) == 1 && rs[0].State == event.Active
 		}, soon, 10*time.Millisecond, "redirect of %s", source)
+		_, err := x.ssh(family.attacker, family.host, "hunter2")
+		require.Error(t, err, "the front refuses the first guess")
 		out, err := x.ssh(family.attacker, family.host, "123456")
 		require.NoError(t, err, "the pot lets it in: %s", out)
 		if family.bystander != "" {

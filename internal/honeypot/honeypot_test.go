@@ -270,7 +270,8 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 		assert.Equal(t, f.opts.Name, s.Node)
 		assert.Positive(t, s.BytesIn)
 		assert.Positive(t, s.BytesOut)
-		assert.NotEmpty(t, s.PotID)
+		assert.Equal(t, s.Account == "", s.PotID == "", "a pot for who got in, and nobody else")
+		assert.Equal(t, 2, min(s.Guesses, 2))
 		assert.FileExists(t, filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording))
 		assert.Empty(t, must(filepath.Glob(filepath.Join(f.opts.StateDir, "recordings", "*"))))
 	}

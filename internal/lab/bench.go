@@ -190,6 +190,10 @@ func BenchAll(ctx context.Context, o Options, n int) (all []Measured, err error)
 	if err := l.Up(ctx); err != nil {
 		return nil, err
 	}
+	_, slow := l.Prompts(ctx, promptCount)
+	if slow != nil && !errors.Is(slow, ErrOutOfBounds) {
+		return nil, errors.Join(slow, l.Down(ctx))
+	}
 	for _, road := range []Road{RoadAgent, RoadRsyslog} {
 		m, err := l.benchRoad(ctx, road, n)
 		if err != nil {
@@ -200,7 +204,7 @@ func BenchAll(ctx context.Context, o Options, n int) (all []Measured, err error)
 	if err := l.Down(ctx); err != nil {
 		return all, err
 	}
-	if !l.printMeasured(all) {
+	if !l.printMeasured(all) || slow != nil {
 		return all, ErrOutOfBounds
 	}
 	return all, nil

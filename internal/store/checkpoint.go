@@ -24,7 +24,7 @@ type Login struct {
 	// SucceededAt is the last login, whatever came before it.
 	SucceededAt time.Time
 	Failures    int
-	Account   string
+	Account     string
 }
 
 // Checkpoint is where the pipeline goes on after a restart: its memory, together with its place in the stream.

@@ -58,6 +58,9 @@ func Ensure(name string) (*NS, error) {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+	if err := shareFolder(); err != nil {
+		return nil, err
+	}
 	err = (*NS)(nil).Do(func() error {
 		h, err := netns.NewNamed(name) // changes the thread's namespace; Do puts it back
 		if err != nil {
@@ -70,6 +73,24 @@ func Ensure(name string) (*NS, error) {
 		return nil, err
 	}
 	return Open(name)
+}
+
+// shareFolder makes the folder of the names a shared mount, as `ip netns add` does. Where that did it later,
+// it would cover the names that are there, and no one could remove them.
+func shareFolder() error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as iproute2 makes it
+		return fmt.Errorf("make the folder of network namespaces: %w", err)
+	}
+	err := unix.Mount("", dir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) { // no mount yet
+		if err = unix.Mount(dir, dir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = unix.Mount("", dir, "none", unix.MS_SHARED|unix.MS_REC, "")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("share the folder of network namespaces: %w", err)
+	}
+	return nil
 }
 
 // Delete removes a named namespace; one that does not exist is no error.

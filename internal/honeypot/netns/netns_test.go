@@ -132,3 +132,16 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	_, err = ns.DialTCP(ctx2, netip.MustParseAddrPort("192.0.2.2:22"))
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// What others do with the folder of names must not cover ours.
+func TestNamesCanBeRemovedAfterIPHasAddedOthers(t *testing.T) {
+	ours, theirs := fmt.Sprintf("kkns-%d-ours", os.Getpid()), fmt.Sprintf("kkns-%d-theirs", os.Getpid())
+	ns, err := netns.Ensure(ours)
+	require.NoError(t, err)
+	require.NoError(t, ns.Close())
+	out, err := exec.CommandContext(t.Context(), "ip", "netns", "add", theirs).CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.NoError(t, netns.Delete(ours))
+	require.NoFileExists(t, netns.Path(ours))
+	require.NoError(t, netns.Delete(theirs))
+}

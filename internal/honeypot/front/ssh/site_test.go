@@ -45,10 +45,12 @@ type site struct {
 	Addr     netip.AddrPort // of the front
 	Straight netip.AddrPort // of the sshd itself
 	dir      string
-	vault    *record.Vault
-	policy   *credential.Policy
-	handler  *ssh.Handler
-	log      lockedBuffer // sshd's
+	// authorized is the sshd's file of keys that get in straight.
+	authorized string
+	vault      *record.Vault
+	policy     *credential.Policy
+	handler    *ssh.Handler
+	log        lockedBuffer // sshd's
 
 	mu       sync.Mutex
 	sessions []string
@@ -70,7 +72,8 @@ func newSite(t testing.TB, change func(*ssh.Options)) *site {
 	s := &site{dir: t.TempDir(), sums: map[string]string{}, reasons: map[string]string{}}
 	ca, err := inside.OpenAuthority(filepath.Join(s.dir, "authority"))
 	require.NoError(t, err)
-	s.Straight = sshd(t, ca.PublicKey(), &s.log)
+	s.authorized = filepath.Join(s.dir, "authorized_keys")
+	s.Straight = sshd(t, ca.PublicKey(), s.authorized, &s.log)
 	s.vault, err = record.OpenVault(record.VaultOptions{Dir: s.dir, MinFree: 1})
 	require.NoError(t, err)
 	s.policy, err = credential.Open(credential.Options{
@@ -117,7 +120,7 @@ func (p *stay) Close() {
 }
 
 // sshd runs a real one that trusts an authority.
-func sshd(t testing.TB, authority []byte, log *lockedBuffer) netip.AddrPort {
+func sshd(t testing.TB, authority []byte, authorized string, log *lockedBuffer) netip.AddrPort {
 	t.Helper()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
@@ -131,6 +134,8 @@ func sshd(t testing.TB, authority []byte, log *lockedBuffer) netip.AddrPort {
 	config := fmt.Sprintf(`ListenAddress 127.0.0.1:%d
 HostKey %s
 TrustedUserCAKeys %s/ca.pub
+AuthorizedKeysFile %s
+StrictModes no
 PidFile none
 PermitRootLogin yes
 PasswordAuthentication no
@@ -140,7 +145,7 @@ AcceptEnv LANG LC_*
 PrintMotd no
 PrintLastLog no
 Subsystem sftp /usr/lib/openssh/sftp-server
-`, port, key, dir)
+`, port, key, dir, authorized)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600))
 	cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(dir, "config")) //nolint:noctx // ended below
 	cmd.Stderr = log

@@ -1,146 +1,283 @@
-// Package cowrie renders sessions in the event schema of the Cowrie honeypot
-// (https://docs.cowrie.org, as of August 2026), which much of the ecosystem reads.
-//
-// Beyond the schema:
-//
-//   - src_ip is the attacker: its own address; where an attacker is a prefix, the address that the node
-//     saw if that is inside, otherwise the prefix' first. A host that masquerades is never named as source.
-//   - dst_ip and dst_port are where the attacker believes to be; 0.0.0.0 (:: for IPv6) and 0 where that is
-//     not known.
-//   - ttylog is ttylog/SESSION-CHANNEL: what package ttylog writes of that channel. log.closed has size and
-//     shasum only where Options.Log knows them.
-//   - outfile is downloads/SHA256, and duplicate is always false: files are stored once, whoever sent them.
-//   - A password that is kept as a hash only is that hash.
-//   - A key that is offered is a login.failed too, with an empty password.
-//   - A line that is typed into a shell without a terminal has realm stdin.
-//   - Commands, variables and paths are the text itself, as in Cowrie, with U+FFFD for what is no UTF-8;
-//     user names, passwords and what the client says of itself are escaped (event.Bytes).
-//   - Subsystems, signals, ports to listen on and gaps in the evidence have no event in the schema.
+// Package cowrie writes sessions and their evidence as Cowrie's events (its JSON output as of August 2026),
+// one object a line, which Splunk, Elastic, MISP, hpfeeds, T-Pot, DShield and CrowdSec read.
 package cowrie
 
 import (
-	"iter"
-	"slices"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-const (
-	maxSessions = 4096 // that a renderer follows at once
-	maxPrograms = 1024 // of one session that are followed at once
-)
+// timeFormat is Cowrie's; times are UTC.
+const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// Options say who reports.
-type Options struct {
-	Sensor string // the sensor's name
-	UUID   string // the sensor's identity
-	// Log tells of a program's terminal log; it may be nil.
-	Log func(session string, channel uint32) (Log, bool)
-}
+const malformedKept = 256 // bytes, as Cowrie keeps
 
-// Log is what a closed terminal log states: bytes of output, and the SHA-256 of all its data, in hex
-// (see ttylog.Summary).
-type Log struct {
-	Size   int64
-	SHA256 string
-}
+// Event is one of Cowrie's events. Its JSON object has the fields of its kind, and no others.
+type Event map[string]any
 
-// Renderer renders sessions, whole or as they happen. It is not for concurrent use.
+// Renderer makes events. It remembers nothing: what an event says is in the evidence that it is made of.
 type Renderer struct {
-	o        Options
-	sessions map[string]*track
-	order    []string // of sessions, first seen first
+	Sensor string // the node's name where empty
+	UUID   string // of the sensor, which tells it from others
 }
 
-// track is how far a session was rendered.
-type track struct {
-	last     int // number of evidence
-	closed   bool
-	programs map[uint32]program
+// Connect is the event of a session's start, cowrie.session.connect.
+func (r Renderer) Connect(s event.Session) Event {
+	e := r.base(s, "session.connect", s.StartedAt)
+	dst := target(s)
+	// CrowdSec's parser reads the message.
+	e["message"] = fmt.Sprintf("New connection: %s:%d (%s:%d) [session: %s]", source(s), s.Peer.Port(), dst.Addr(), dst.Port(), s.ID)
+	return e
 }
 
-// program is what runs in a channel.
-type program struct {
-	terminal bool
-	began    time.Time
+// Log is a terminal's recording as a ttylog.
+type Log struct {
+	SHA256 string
+	Size   int64
 }
 
-// New returns a renderer.
-func New(o Options) *Renderer {
-	return &Renderer{o: o, sessions: map[string]*track{}}
+// Session returns all events of a session, in order. logs are the recordings of its terminals by channel; what
+// needs one that is missing is left out.
+func (r Renderer) Session(s event.Session, left []event.Evidence, logs map[uint32]Log) []Event {
+	out := []Event{r.Connect(s)}
+	opened := make(map[uint32]time.Time)
+	for _, v := range left {
+		if v.Start != nil && v.Start.Terminal() && !v.Start.Refused {
+			opened[v.Channel] = v.At
+		}
+		out = append(out, r.Events(s, v)...)
+		began, terminal := opened[v.Channel]
+		if log, ok := logs[v.Channel]; ok && terminal && v.Exit != nil {
+			out = append(out, r.logClosed(s, v, log, v.At.Sub(began)))
+		}
+	}
+	return out
 }
 
-// Render renders a session with all its evidence, in the evidence's order. It ends with session.closed
-// where the session has ended.
-func (r *Renderer) Render(s event.Session, evidence []event.Evidence) iter.Seq[Event] {
-	return func(yield func(Event) bool) {
-		v := r.view(s, newTrack())
-		if !yield(v.connect()) {
-			return
-		}
-		for _, e := range evidence {
-			for _, out := range v.evidence(e) {
-				if !yield(out) {
-					return
-				}
-			}
-		}
-		if s.EndedAt.IsZero() {
-			return
-		}
-		for _, out := range v.closed(s.EndedAt) {
-			if !yield(out) {
-				return
-			}
-		}
+func (r Renderer) logClosed(s event.Session, v event.Evidence, log Log, lasted time.Duration) Event {
+	e := r.base(s, "log.closed", v.At)
+	e["ttylog"], e["size"], e["shasum"], e["duplicate"] = ttylog(s, v.Channel), log.Size, log.SHA256, false
+	e["duration_ms"] = lasted.Milliseconds()
+	e["message"] = fmt.Sprintf("Closing TTY Log: %s after %.1f seconds", ttylog(s, v.Channel), lasted.Seconds())
+	return e
+}
+
+// Events returns the events of a piece of evidence of a session; there may be none.
+func (r Renderer) Events(s event.Session, v event.Evidence) []Event {
+	switch {
+	case v.Client != nil:
+		return r.client(s, v)
+	case v.Login != nil:
+		return []Event{r.login(s, v)}
+	case v.Key != nil:
+		return r.key(s, v)
+	case v.Start != nil:
+		return r.start(s, v)
+	case v.Size != nil:
+		return []Event{r.size(s, v.At, v.Size.Width, v.Size.Height)}
+	case v.Variable != nil:
+		e := r.base(s, "client.var", v.At)
+		e["name"], e["value"] = v.Variable.Name.Escaped(), v.Variable.Value.Escaped()
+		e["message"] = fmt.Sprintf("request_env: %s=%s", e["name"], e["value"])
+		return []Event{e}
+	case v.File != nil:
+		return []Event{r.file(s, v)}
+	case v.Forward != nil:
+		return r.forward(s, v)
+	}
+	switch v.Kind { //nolint:exhaustive // those with a field are above
+	case event.EvidenceInput:
+		return []Event{r.command(s, v.At, v.Input)}
+	case event.EvidenceMalformed:
+		return []Event{r.malformed(s, v)}
+	case event.EvidenceClosed:
+		return []Event{r.closed(s, v)}
+	}
+	return nil
+}
+
+func (r Renderer) base(s event.Session, id string, at time.Time) Event {
+	sensor := r.Sensor
+	if sensor == "" {
+		sensor = s.Node
+	}
+	dst := target(s)
+	return Event{
+		"eventid": "cowrie." + id, "sensor": sensor, "uuid": r.UUID, "timestamp": at.UTC().Format(timeFormat), "session": s.ID,
+		"src_ip": source(s).String(), "src_port": int(s.Peer.Port()), "dst_ip": dst.Addr().String(), "dst_port": int(dst.Port()),
+		"protocol": "ssh", "message": "",
 	}
 }
 
-// Connect renders a session's start; nothing where that has been rendered. The renderer follows the
-// 4096 sessions that it saw last.
-func (r *Renderer) Connect(s event.Session) []Event {
-	if r.sessions[s.ID] != nil {
+// source is the attacker's address: its own, where it is known by that, else the network's that it is in.
+func source(s event.Session) netip.Addr { return s.Attacker.Addr() }
+
+// target is where the attacker believes to be.
+func target(s event.Session) netip.AddrPort {
+	if s.Target.IsValid() {
+		return s.Target
+	}
+	if source(s).Is6() {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), 22)
+	}
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), 22)
+}
+
+func (r Renderer) client(s event.Session, v event.Evidence) []Event {
+	version := r.base(s, "client.version", v.At)
+	version["version"] = v.Client.Version.Escaped()
+	version["message"] = "Remote SSH version: " + v.Client.Version.Escaped()
+	if v.Client.HASSH == "" {
+		return []Event{version}
+	}
+	kex := r.base(s, "client.kex", v.At)
+	kex["hassh"] = v.Client.HASSH
+	kex["hasshAlgorithms"] = joined(v.Client.KEX) + ";" + joined(v.Client.Ciphers) + ";" + joined(v.Client.MACs) + ";" + joined(v.Client.Compress)
+	for name, list := range map[string][]event.Bytes{
+		"kexAlgs": v.Client.KEX, "keyAlgs": v.Client.HostKeys, "encCS": v.Client.Ciphers, "macCS": v.Client.MACs,
+		"compCS": v.Client.Compress, "langCS": v.Client.Language,
+	} {
+		kex[name] = texts(list)
+	}
+	kex["message"] = "SSH client hassh fingerprint: " + v.Client.HASSH
+	return []Event{version, kex}
+}
+
+func texts(list []event.Bytes) []string {
+	out := make([]string, 0, max(len(list), 1))
+	for _, b := range list {
+		out = append(out, b.Escaped())
+	}
+	if len(out) == 0 {
+		out = append(out, "") // an empty list is one empty name to Cowrie
+	}
+	return out
+}
+
+func joined(list []event.Bytes) string {
+	out := ""
+	for i, b := range list {
+		if i > 0 {
+			out += ","
+		}
+		out += b.Escaped()
+	}
+	return out
+}
+
+func (r Renderer) login(s event.Session, v event.Evidence) Event {
+	id, outcome := "login.failed", "failed"
+	if v.Login.Success {
+		id, outcome = "login.success", "succeeded"
+	}
+	e := r.base(s, id, v.At)
+	password := v.Login.Password.Escaped()
+	if v.Login.Hash != "" {
+		password = v.Login.Hash
+	}
+	e["username"], e["password"] = v.Login.Account.Escaped(), password
+	e["message"] = fmt.Sprintf("login attempt [%s/%s] %s", v.Login.Account.Escaped(), password, outcome)
+	return e
+}
+
+func (r Renderer) key(s event.Session, v event.Evidence) []Event {
+	print := r.base(s, "client.fingerprint", v.At)
+	print["username"] = v.Key.Account.Escaped()
+	print["fingerprint"], print["key"], print["type"] = v.Key.MD5, v.Key.Key, v.Key.Type
+	print["message"] = fmt.Sprintf("public key attempt for user %s of type %s with fingerprint %s", v.Key.Account.Escaped(), v.Key.Type, v.Key.MD5)
+	failed := r.base(s, "login.failed", v.At)
+	failed["username"] = v.Key.Account.Escaped()
+	failed["password"] = "" // those who read it for every login would fail
+	failed["fingerprint"], failed["key"], failed["type"] = v.Key.MD5, v.Key.Key, v.Key.Type
+	failed["message"] = fmt.Sprintf("public key login attempt for [%s] failed", v.Key.Account.Escaped())
+	return []Event{print, failed}
+}
+
+func (r Renderer) start(s event.Session, v event.Evidence) []Event {
+	if v.Start.Refused {
 		return nil
 	}
-	if len(r.order) == maxSessions {
-		delete(r.sessions, r.order[0])
-		r.order = slices.Delete(r.order, 0, 1)
+	var out []Event
+	if v.Start.Terminal() {
+		out = append(out, r.size(s, v.At, v.Start.Width, v.Start.Height))
+		log := r.base(s, "log.open", v.At)
+		log["ttylog"] = ttylog(s, v.Channel)
+		log["message"] = "Opening TTY Log: " + ttylog(s, v.Channel)
+		out = append(out, log)
 	}
-	t := newTrack()
-	r.sessions[s.ID], r.order = t, append(r.order, s.ID)
-	return []Event{r.view(s, t).connect()}
-}
-
-// Evidence renders a piece of evidence, after the session's start where that has not been rendered.
-// Evidence that comes again, by its number, is nothing.
-func (r *Renderer) Evidence(s event.Session, e event.Evidence) []Event {
-	out := r.Connect(s)
-	return append(out, r.view(s, r.sessions[s.ID]).evidence(e)...)
-}
-
-// Closed renders the end of a session whose evidence lacks it, at EndedAt; nothing where it has been
-// rendered.
-func (r *Renderer) Closed(s event.Session) []Event {
-	out := r.Connect(s)
-	return append(out, r.view(s, r.sessions[s.ID]).closed(s.EndedAt)...)
-}
-
-func newTrack() *track { return &track{programs: map[uint32]program{}} }
-
-func (t *track) start(channel uint32, s event.Start, at time.Time) {
-	if s.Refused || len(t.programs) >= maxPrograms {
-		return
+	if v.Start.What == "exec" {
+		out = append(out, r.command(s, v.At, v.Start.Command))
 	}
-	t.programs[channel] = program{terminal: s.Terminal(), began: at}
+	return out
 }
 
-// view is a session while it is rendered.
-type view struct {
-	*track
-
-	o Options
-	s event.Session
+// ttylog is what `kokkuri sessions export --format ttylog` is best called.
+func ttylog(s event.Session, channel uint32) string {
+	return "ttylog/" + s.ID + "-" + strconv.FormatUint(uint64(channel), 10)
 }
 
-func (r *Renderer) view(s event.Session, t *track) view { return view{track: t, o: r.o, s: s} }
+func (r Renderer) size(s event.Session, at time.Time, width, height uint32) Event {
+	e := r.base(s, "client.size", at)
+	e["width"], e["height"] = int(width), int(height)
+	e["message"] = fmt.Sprintf("Terminal Size: %d %d", width, height)
+	return e
+}
+
+func (r Renderer) command(s event.Session, at time.Time, line event.Bytes) Event {
+	e := r.base(s, "command.input", at)
+	e["input"] = line.Escaped()
+	e["message"] = "CMD: " + line.Escaped()
+	return e
+}
+
+func (r Renderer) file(s event.Session, v event.Evidence) Event {
+	f := v.File
+	if f.How == "stdin" {
+		e := r.base(s, "session.file_download", v.At)
+		e["outfile"], e["shasum"], e["destfile"], e["duplicate"] = f.SHA256, f.SHA256, f.Path.Escaped(), false
+		e["message"] = "Saved stdin contents with SHA-256 " + f.SHA256
+		return e
+	}
+	e := r.base(s, "session.file_upload", v.At)
+	e["filename"], e["outfile"], e["shasum"] = f.Path.Escaped(), f.SHA256, f.SHA256
+	e["message"] = fmt.Sprintf("%s Uploaded file %q with SHA-256 %s", f.How, f.Path.Escaped(), f.SHA256)
+	if f.How == "scp" {
+		e["url"], e["destfile"], e["duplicate"] = "scp://"+f.Path.Escaped(), f.Path.Escaped(), false
+	}
+	return e
+}
+
+func (r Renderer) forward(s event.Session, v event.Evidence) []Event {
+	f := v.Forward
+	if f.What != "direct-tcpip" {
+		return nil // Cowrie has no event for it
+	}
+	e := r.base(s, "direct-tcpip.request", v.At)
+	e["dst_ip"], e["dst_port"] = f.Destination.Escaped(), int(f.Port)
+	e["orig_ip"], e["orig_port"] = f.Origin.Escaped(), int(f.OriginPort)
+	e["message"] = fmt.Sprintf("direct-tcp connection request to %s:%d from %s:%d", e["dst_ip"], f.Port, e["orig_ip"], f.OriginPort)
+	return []Event{e}
+}
+
+func (r Renderer) malformed(s event.Session, v event.Evidence) Event {
+	e := r.base(s, "client.malformed_packet", v.At)
+	data := []byte(v.Data)
+	data = data[:min(len(data), malformedKept)]
+	e["messagenum"], e["datalen"], e["data"] = 0, len(v.Data), hex.EncodeToString(data)
+	e["message"] = fmt.Sprintf("Malformed SSH packet: message 0, %d bytes", len(v.Data))
+	return e
+}
+
+func (r Renderer) closed(s event.Session, v event.Evidence) Event {
+	e := r.base(s, "session.closed", v.At)
+	lasted := v.At.Sub(s.StartedAt)
+	e["duration_ms"] = int(lasted.Milliseconds())
+	e["duration"] = fmt.Sprintf("%.1f", lasted.Seconds())
+	e["message"] = fmt.Sprintf("Connection lost after %.1f seconds", lasted.Seconds())
+	return e
+}

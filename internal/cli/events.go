@@ -12,6 +12,9 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
+// maxConnected bounds the sessions whose start is remembered to have been printed.
+const maxConnected = 100_000
+
 type eventsCmd struct {
 	Tail tailCmd `cmd:"" help:"Print events and evidence as they come."`
 }
@@ -31,7 +34,7 @@ func (c *tailCmd) Run(ctx context.Context, a *app) error {
 	if a.wantsJSON(c.output) && format == "text" {
 		format = "json"
 	}
-	connected := map[string]bool{} // sessions whose start was printed
+	connected := map[string]bool{} // sessions whose start was printed; cleared when they are too many
 	return server.Tail(ctx, func(w api.Watched) error {
 		switch {
 		case format == "cowrie":
@@ -70,6 +73,9 @@ func (a *app) watchedCowrie(w api.Watched, connected map[string]bool) error {
 	}
 	r := sensor(*w.Session)
 	if !connected[w.Session.ID] {
+		if len(connected) >= maxConnected {
+			clear(connected)
+		}
 		connected[w.Session.ID] = true
 		if err := a.line(r.Connect(*w.Session)); err != nil {
 			return err

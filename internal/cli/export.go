@@ -92,11 +92,11 @@ func (c *sessionsReplayCmd) Run(ctx context.Context, a *app) error {
 	}
 	screen, ok := a.env.Stdout.(*os.File)
 	if !ok || !term.IsTerminal(int(screen.Fd())) {
-		return t.WriteText(a.env.Stdout) //nolint:wrapcheck // it says what was done
+		return t.WriteText(a.env.Stdout)
 	}
 	keys, restore := a.keys(ctx)
 	defer restore()
-	return replay.Play(ctx, t, replay.Options{Out: screen, Keys: keys, Speed: c.Speed, Search: c.Search}) //nolint:wrapcheck // it says what was done
+	return replay.Play(ctx, t, replay.Options{Out: screen, Keys: keys, Speed: c.Speed, Search: c.Search})
 }
 
 // keys are what is pressed, where somebody sits at the input; restore gives the terminal back.
@@ -247,7 +247,7 @@ func logOf(f *os.File, channel uint32) (cowrie.Log, error) {
 	hash := sha256.New()
 	size := &counter{}
 	if err := ttylog.Write(io.MultiWriter(hash, size), r, channel); err != nil {
-		return cowrie.Log{}, err //nolint:wrapcheck // it says what is missing
+		return cowrie.Log{}, err
 	}
 	return cowrie.Log{SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size.n}, nil
 }

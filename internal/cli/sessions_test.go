@@ -121,7 +121,7 @@ func TestSessionsAreExported(t *testing.T) {
 	cast := w.ok(t, "sessions export 0123456789ab --format asciicast")
 	assert.True(t, strings.HasPrefix(cast, `{"version":2,"width":80,"height":24,`), cast)
 	assert.Equal(t, string(b.content[b.sessions[0].Recording]), w.ok(t, "sessions export 0123456789ab --format raw"))
-	assert.Len(t, w.ok(t, "sessions export 0123456789ab --format ttylog"), 3*24+len("$ "+hostile+"\r\n"))
+	assert.Len(t, w.ok(t, "sessions export 0123456789ab --format ttylog"), 4*24+len("$ "+hostile+"\r\n"))
 	lines := strings.Split(strings.TrimSpace(w.ok(t, "sessions export 0123456789ab --format cowrie")), "\n")
 	assert.Contains(t, lines[0], `"eventid":"cowrie.session.connect"`)
 	assert.Contains(t, lines[len(lines)-1], `"eventid":"cowrie.session.closed"`)

@@ -90,7 +90,7 @@ type Start struct {
 }
 
 // Terminal reports whether it has a terminal.
-func (s Start) Terminal() bool { return s.Width > 0 || s.Term != "" }
+func (s Start) Terminal() bool { return s.Term != "" }
 
 // Size is the size of a window in characters.
 type Size struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
@@ -79,16 +80,25 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 	if p.policy.Pot(k) == id {
 		return nil, nil //nolint:nilnil // nothing is left to do
 	}
-	pot, err := furnish.Open(stay.PID())
+	pid := stay.PID()
+	pot, err := furnish.Open(pid)
 	if err != nil {
 		return nil, err
 	}
 	defer pot.Close()
+	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
+		return nil, engine.ErrGone
+	}
 	if err := pot.SetAccount(g.Account, g.Hash); err != nil {
 		return nil, err
 	}
 	// Its server reads the host keys anew when nobody waits for it any more.
-	return func() { _ = unix.Kill(stay.PID(), unix.SIGHUP) }, p.policy.SetPot(k, id)
+	reload := func() {
+		if engine.Runs(id, pid) {
+			_ = unix.Kill(pid, unix.SIGHUP)
+		}
+	}
+	return reload, p.policy.SetPot(k, id)
 }
 
 // removed forgets an attacker whose pot is gone, so that it has to guess again, unless it may come back.

@@ -204,7 +204,7 @@ func (f *fixture) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 const decoy = "hunter2"
 
 // guesses tries passwords, one after the other.
-func guesses(passwords ...string) ssh.AuthMethod {
+func guesses(passwords ...string) ssh.AuthMethod { //nolint:ireturn // the library has methods as interfaces only
 	next := 0
 	return ssh.RetryableAuthMethod(ssh.PasswordCallback(func() (string, error) {
 		next++

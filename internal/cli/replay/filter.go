@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	maxSequence = 64 // bytes of a control sequence that is let through
-	maxMarks    = 4  // that pile up on one character
+	maxSequence = 64   // bytes of a control sequence that is let through
+	maxDigits   = 4    // of a number in it: no terminal is larger
+	maxText     = 4096 // bytes of a string for the terminal; what goes on is no string, but hides what follows
+	maxMarks    = 4    // that pile up on one character
 	replacement = "\ufffd"
 )
 
@@ -25,6 +27,7 @@ type Filter struct {
 	seq   []byte // of the sequence it is in
 	rest  []byte // of a character
 	marks int
+	text  int // bytes of the string it is in
 }
 
 type state int
@@ -112,7 +115,7 @@ func (f *Filter) afterEscape(out []byte, b byte) []byte {
 	case b == '[':
 		f.state = csi
 	case strings.IndexByte("]P_^X", b) >= 0:
-		f.state = text
+		f.state, f.text = text, 0
 	case b == 0x1b:
 		f.state = escape
 	case b >= 0x20 && b <= 0x2f:
@@ -146,8 +149,9 @@ func (f *Filter) inCSI(out []byte, b byte) []byte {
 
 // inText waits for the end of a string.
 func (f *Filter) inText(b byte) {
+	f.text++
 	switch {
-	case b == 0x07, b == 0x18, b == 0x1a, f.state == textEscape && b == '\\':
+	case f.text > maxText, b == '\n', b == 0x07, b == 0x18, b == 0x1a, f.state == textEscape && b == '\\':
 		f.state = ground
 	case b == 0x1b:
 		f.state = textEscape
@@ -173,6 +177,11 @@ func draws(parameters string, final byte) bool {
 	}
 	if strings.Trim(parameters, "0123456789;:") != "" {
 		return false
+	}
+	for number := range strings.FieldsFuncSeq(parameters, func(r rune) bool { return r == ';' || r == ':' }) {
+		if len(number) > maxDigits {
+			return false
+		}
 	}
 	return strings.IndexByte("@ABCDEFGHJKLMPSXZ`adefmr", final) >= 0
 }

@@ -29,8 +29,9 @@ type Options struct {
 type player struct {
 	tape   *Tape
 	out    io.Writer
-	at     int // the frame that was shown last
-	now    time.Duration
+	at     int           // the frame that was shown last
+	now    time.Duration // on the tape
+	since  time.Time     // when that was
 	speed  float64
 	paused bool
 	search string
@@ -50,6 +51,7 @@ func Play(ctx context.Context, t *Tape, o Options) error {
 		p.again()
 	}
 	keys := o.Keys
+	p.since = time.Now()
 	for p.err == nil {
 		wait := p.wait()
 		if wait == nil && p.at+1 >= len(t.frames) && !p.paused {
@@ -68,9 +70,11 @@ func Play(ctx context.Context, t *Tape, o Options) error {
 				}
 				continue
 			}
+			p.tick()
 			if p.key(k) {
 				return p.leave()
 			}
+			p.since = time.Now()
 		}
 	}
 	return p.leave()
@@ -87,11 +91,22 @@ func (p *player) write(s string) {
 	}
 }
 
+// tick moves on to now on the tape, up to the next frame.
+func (p *player) tick() {
+	passed := time.Duration(float64(time.Since(p.since)) * p.speed)
+	p.since = time.Now()
+	if p.paused || p.typing || p.at+1 >= len(p.tape.frames) {
+		return
+	}
+	p.now = min(p.now+passed, p.tape.frames[p.at+1].at)
+}
+
 // wait fires when the next frame is due.
 func (p *player) wait() <-chan time.Time {
 	if p.paused || p.typing || p.at+1 >= len(p.tape.frames) {
 		return nil
 	}
+	p.tick()
 	return time.After(time.Duration(float64(p.tape.frames[p.at+1].at-p.now) / p.speed))
 }
 
@@ -102,7 +117,7 @@ func (p *player) show(n int) {
 		p.write(string(p.tape.frames[p.at].data))
 	}
 	if p.at >= 0 {
-		p.now = p.tape.frames[p.at].at
+		p.now, p.since = p.tape.frames[p.at].at, time.Now()
 	}
 }
 
@@ -152,12 +167,12 @@ func (p *player) key(k byte) (done bool) {
 
 // arrow takes the bytes of an arrow key: ESC [ C, ESC [ D.
 func (p *player) arrow() {
-	switch seq := string(p.keys); {
-	case seq == "\x1b", seq == "\x1b[", seq == "\x1bO":
+	switch seq := string(p.keys); seq {
+	case "\x1b", "\x1b[", "\x1bO":
 		return
-	case seq == "\x1b[C", seq == "\x1bOC":
+	case "\x1b[C", "\x1bOC":
 		p.leapTo(p.now + leap)
-	case seq == "\x1b[D", seq == "\x1bOD":
+	case "\x1b[D", "\x1bOD":
 		p.leapTo(max(p.now-leap, 0))
 	}
 	p.keys = nil

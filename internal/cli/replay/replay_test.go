@@ -75,6 +75,9 @@ func TestFilterLetsDrawAndNothingElse(t *testing.T) {
 		"\x1b[1\x1b[2mx":                          "\x1b[2mx",
 		"\x1b[1\nx":                               "x",
 		"\x1b[!p\x1b[1$r\x1b[ q":                  "",
+		"\x1b[99999Bx":                            "x",
+		"\x1b]0;no end\nx":                        "x",
+		"\x1b]" + strings.Repeat("y", 4097) + "x": "x",
 	} {
 		var f replay.Filter
 		assert.Equal(t, want, string(f.Write([]byte(in))), "%q", in)
@@ -110,9 +113,11 @@ func TestFilterIsTheSameHoweverItIsCut(t *testing.T) {
 		var whole, parts replay.Filter
 		want := string(whole.Write(in))
 		got := ""
+		var gotSb113 strings.Builder
 		for _, b := range in {
-			got += string(parts.Write([]byte{b}))
+			gotSb113.WriteString(string(parts.Write([]byte{b})))
 		}
+		got += gotSb113.String()
 		require.Equal(t, want, got)
 		require.Regexp(t, allowed(), want)
 	})
@@ -217,6 +222,22 @@ func TestKeys(t *testing.T) {
 	})
 }
 
+func TestKeysThatMeanNothingDelayNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := play(t, load(t, 0, out{10 * time.Second, "due"}, out{20 * time.Second, "end"}), replay.Options{}, func(press func(string), wait func(time.Duration)) {
+			wait(9 * time.Second)
+			press("z")
+			wait(5 * time.Second)
+			press("z")
+			wait(10 * time.Second)
+		})
+		got := s.texts()
+		require.Len(t, got, 2)
+		assert.Equal(t, 10*time.Second, got[0].at)
+		assert.Equal(t, 20*time.Second, got[1].at)
+	})
+}
+
 func TestSearchAndLeaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := play(t, load(t, 0, three()...), replay.Options{}, func(press func(string), _ func(time.Duration)) {
@@ -227,9 +248,11 @@ func TestSearchAndLeaps(t *testing.T) {
 		})
 		assert.Less(t, s.all[len(s.all)-1].at, time.Second, "no time passed")
 		written := ""
+		var writtenSb230 strings.Builder
 		for _, o := range s.all {
-			written += o.text
+			writtenSb230.WriteString(o.text)
 		}
+		written += writtenSb230.String()
 		assert.Contains(t, written, "one two three ")
 		assert.Contains(t, written, "not found: THRE")
 		assert.Contains(t, written, "0:53 of 1:03")
@@ -241,9 +264,11 @@ func TestBeginsWhereASearchIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := play(t, load(t, 0, three()...), replay.Options{Search: "o t"}, func(press func(string), _ func(time.Duration)) { press("q") })
 		written := ""
+		var writtenSb244 strings.Builder
 		for _, o := range s.texts() {
-			written += o.text
+			writtenSb244.WriteString(o.text)
 		}
+		written += writtenSb244.String()
 		assert.Equal(t, "one two three ", written, "also over the borders of pieces")
 	})
 }

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,13 +29,14 @@ type frame struct {
 func Load(r *recording.Reader, channel uint32, maxIdle time.Duration) (*Tape, error) {
 	t, err := terminal.Open(r, channel)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says what is missing
+		return nil, err
 	}
 	var tape Tape
 	var plain strings.Builder
 	var draw, words Filter
 	words.Plain = true
 	var last, now time.Duration
+	terminal := true
 	add := func(at time.Duration, data []byte) {
 		gap := at - last
 		if maxIdle > 0 {
@@ -42,6 +44,9 @@ func Load(r *recording.Reader, channel uint32, maxIdle time.Duration) (*Tape, er
 		}
 		last, now = at, now+max(gap, 0)
 		shown := append([]byte(nil), draw.Write(data)...)
+		if !terminal {
+			shown = returned(shown)
+		}
 		tape.frames = append(tape.frames, frame{at: now, data: shown, plain: plain.Len()})
 		plain.WriteString(strings.ToLower(string(words.Write(data))))
 	}
@@ -52,9 +57,9 @@ func Load(r *recording.Reader, channel uint32, maxIdle time.Duration) (*Tape, er
 			tape.plain = plain.String()
 			return &tape, nil
 		case err != nil:
-			return nil, err //nolint:wrapcheck // it says what was read
+			return nil, err
 		case m.Start != nil:
-			last = m.At
+			last, terminal = m.At, m.Start.Terminal()
 			if m.Start.What == "exec" {
 				add(m.At, []byte("$ "+m.Start.Command.Escaped()+"\r\n"))
 			}
@@ -63,6 +68,11 @@ func Load(r *recording.Reader, channel uint32, maxIdle time.Duration) (*Tape, er
 			add(m.At, m.Data)
 		}
 	}
+}
+
+// returned begins lines at the left, as a terminal does for a program that has none.
+func returned(p []byte) []byte {
+	return bytes.ReplaceAll(bytes.ReplaceAll(p, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 }
 
 // Length is how long the tape plays.

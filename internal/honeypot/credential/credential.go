@@ -24,11 +24,13 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
+// DefaultLeast and DefaultMost bound how many distinct guesses are refused.
 const (
-	// DefaultLeast and DefaultMost bound how many distinct guesses are refused.
 	DefaultLeast = 2
 	DefaultMost  = 6
+)
 
+const (
 	defaultMaxAttackers = 100_000
 	maxPassword         = 1024 // bytes; OpenSSH takes no longer one
 )
@@ -165,7 +167,7 @@ func (p *Policy) Try(k event.PotKey, account, password string) (Guest, bool, err
 func (p *Policy) hash(k event.PotKey, account, password string) string {
 	m := hmac.New(sha256.New, p.secret)
 	for _, part := range []string{k.Attacker.String(), k.Host, account, password} {
-		fmt.Fprintf(m, "%d:%s", len(part), part)
+		_, _ = fmt.Fprintf(m, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(m.Sum(nil)[:16])
 }

@@ -204,7 +204,7 @@ func TestSIGKILLForgetsNobodyWhoWasLetIn(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSIGKILLForgetsNobodyWhoWasLetIn$") //nolint:noctx // killed below
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSIGKILLForgetsNobodyWhoWasLetIn$")
 	cmd.Env = append(os.Environ(), "KOKKURI_TEST_POLICY="+dir)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)

@@ -24,13 +24,30 @@ const (
 // ErrNoFreezer says that the machine's kernel cannot freeze the pot's processes.
 var ErrNoFreezer = errors.New("no control group that could freeze the pot")
 
+// ErrGone says that a process is not the pot's any more.
+var ErrGone = errors.New("the pot's process is gone")
+
 // Freeze stops a running pot's processes where they are; pid is that of its first one. The engine
 // takes the pot for running still: this is a matter of microseconds, where a pause by the engine
 // takes as long as it takes to ask it.
-func (d *Docker) Freeze(ctx context.Context, pid int) error { return setFrozen(ctx, pid, true) }
+func (d *Docker) Freeze(ctx context.Context, id string, pid int) error {
+	err := setFrozen(ctx, id, pid, true)
+	if err != nil {
+		_ = setFrozen(context.WithoutCancel(ctx), id, pid, false) // nothing stays half frozen
+	}
+	return err
+}
 
 // Thaw has a pot's processes go on; one that is not frozen is left alone.
-func (d *Docker) Thaw(ctx context.Context, pid int) error { return setFrozen(ctx, pid, false) }
+func (d *Docker) Thaw(ctx context.Context, id string, pid int) error {
+	return setFrozen(ctx, id, pid, false)
+}
+
+// Unpause has a pot go on that the engine takes for paused.
+func (d *Docker) Unpause(ctx context.Context, id string) error {
+	_, err := d.cli.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
+	return d.wrap(err, "unpause pot "+short(id))
+}
 
 // Stop ends a pot's processes; its files stay.
 func (d *Docker) Stop(ctx context.Context, id string) error {
@@ -46,7 +63,7 @@ func (d *Docker) Stop(ctx context.Context, id string) error {
 // thaw lets a pot's processes hear that they have to end.
 func (d *Docker) thaw(ctx context.Context, id string) {
 	if c, found, err := d.Inspect(ctx, id); err == nil && found && c.PID != 0 {
-		_ = d.Thaw(ctx, c.PID)
+		_ = d.Thaw(ctx, c.ID, c.PID)
 	}
 }
 
@@ -57,10 +74,13 @@ type freezer struct {
 	state                   func() (frozen bool, err error)
 }
 
-func freezerOf(pid int) (freezer, error) {
+func freezerOf(id string, pid int) (freezer, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
-		return freezer{}, fmt.Errorf("control groups of process %d: %w", pid, err)
+		return freezer{}, fmt.Errorf("control groups of process %d: %w: %w", pid, ErrGone, err)
+	}
+	if !strings.Contains(string(data), id) {
+		return freezer{}, fmt.Errorf("process %d: %w", pid, ErrGone)
 	}
 	for line := range strings.Lines(string(data)) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -81,15 +101,15 @@ func freezerOf(pid int) (freezer, error) {
 			}
 			return freezer{control: filepath.Join(dir, "cgroup.freeze"), frozen: "1", thawed: "0", state: func() (bool, error) {
 				text, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
-				return strings.Contains(string(text), "frozen 1"), err //nolint:wrapcheck // the caller says what was done
+				return strings.Contains(string(text), "frozen 1"), err
 			}}, nil
 		}
 	}
 	return freezer{}, fmt.Errorf("process %d: %w", pid, ErrNoFreezer)
 }
 
-func setFrozen(ctx context.Context, pid int, want bool) error {
-	f, err := freezerOf(pid)
+func setFrozen(ctx context.Context, id string, pid int, want bool) error {
+	f, err := freezerOf(id, pid)
 	if err != nil {
 		return err
 	}
@@ -118,6 +138,12 @@ func setFrozen(ctx context.Context, pid int, want bool) error {
 		case <-poll.C:
 		}
 	}
+}
+
+// Runs reports whether a process is a pot's: its number may have become another's.
+func Runs(id string, pid int) bool {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && id != "" && strings.Contains(string(data), id)
 }
 
 // Memory returns how many bytes a pot uses, by its control group; pid is that of its first process. What

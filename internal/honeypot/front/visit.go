@@ -84,7 +84,7 @@ func (r Raw) dial(ctx context.Context, v *Visit) (net.Conn, Stay, error) { //nol
 	}
 	v.Pot(stay.Pot())
 	conn, err := stay.Dial(ctx, v.Lease.Service)
-	return conn, stay, err //nolint:wrapcheck // it says what was done
+	return conn, stay, err
 }
 
 // counted counts what passes over an attacker's connection.

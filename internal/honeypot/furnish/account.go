@@ -149,7 +149,7 @@ func (p *Pot) copySkeleton(home string, id int) error {
 	const most = 64
 	names, err := dir.Readdirnames(most)
 	if err != nil && len(names) == 0 {
-		return nil //nolint:nilerr // empty
+		return nil
 	}
 	for _, name := range names {
 		data, err := p.read("/etc/skel/" + name)

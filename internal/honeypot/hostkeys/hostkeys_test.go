@@ -37,11 +37,11 @@ func TestEachAttackerSeesItsOwnKeysAlways(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, signers, 2)
 		for i, s := range signers {
-			print := ssh.FingerprintSHA256(s.PublicKey())
-			assert.False(t, seen[print], "seen before")
-			seen[print] = true
-			assert.Equal(t, print, ssh.FingerprintSHA256(same[i].PublicKey()), "also by the next process")
-			assert.NotEqual(t, print, ssh.FingerprintSHA256(strange[i].PublicKey()), "not by another node")
+			mark := ssh.FingerprintSHA256(s.PublicKey())
+			assert.False(t, seen[mark], "seen before")
+			seen[mark] = true
+			assert.Equal(t, mark, ssh.FingerprintSHA256(same[i].PublicKey()), "also by the next process")
+			assert.NotEqual(t, mark, ssh.FingerprintSHA256(strange[i].PublicKey()), "not by another node")
 		}
 	}
 }

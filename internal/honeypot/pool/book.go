@@ -403,9 +403,9 @@ func (b *Book) Wanted(k event.PotKey) bool {
 	return !b.settled || b.pots[k] > 0 || ok && b.o.Now().Before(left.Add(b.o.KeepPots))
 }
 
-// Leased reports whether a pot has a lease.
+// Leased reports whether a pot has a lease. Before the leases are known, every pot has.
 func (b *Book) Leased(k event.PotKey) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.pots[k] > 0
+	return !b.settled || b.pots[k] > 0
 }

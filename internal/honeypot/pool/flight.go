@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,10 +109,20 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 	}
 	switch c.State {
 	case engine.Paused:
+		p.mu.Lock()
+		ours := t.frozen
+		p.mu.Unlock()
+		if ours { // an engine that was started anew takes what we have frozen for paused
+			if err := p.o.Engine.Unpause(ctx, c.ID); err != nil {
+				return fmt.Errorf("%w: %w", errNotNow, err)
+			}
+			p.note(func() { t.frozen = false })
+			return errNotNow
+		}
 		return fmt.Errorf("pot %s is paused; `docker unpause %s` wakes it", t.name, t.name)
 	case engine.Running:
 		// What an earlier process of ours has frozen looks as if it ran.
-		if err := p.o.Engine.Thaw(ctx, c.PID); err != nil && !errors.Is(err, engine.ErrNoFreezer) {
+		if err := p.o.Engine.Thaw(ctx, c.ID, c.PID); err != nil && !errors.Is(err, engine.ErrNoFreezer) {
 			return fmt.Errorf("%w: %w", errNotNow, err)
 		}
 	default:
@@ -353,7 +364,7 @@ func (p *Pots) resync(ctx context.Context) {
 			continue
 		}
 		p.learn(t, c)
-		t.state, t.ready, t.frozen = string(c.State), false, false
+		t.state, t.ready = string(c.State), false
 		if t.lastSeen.IsZero() {
 			t.lastSeen = time.Now()
 		}
@@ -372,10 +383,16 @@ func (p *Pots) resync(ctx context.Context) {
 		}
 		names[t.name] = true
 	}
-	for _, t := range p.spare {
+	for i := len(p.spare) - 1; i >= 0; i-- { // those that ended while nobody looked wait no more
+		t := p.spare[i]
+		if !slices.ContainsFunc(found, func(c engine.Container) bool { return c.ID == t.id && c.State == engine.Running }) {
+			jobs = append(jobs, p.dropSpareLocked(i))
+			continue
+		}
 		names[t.name] = true
 	}
 	p.mu.Unlock()
+	p.forgetGone(ctx, found)
 	for _, id := range strangers {
 		if err := p.o.Engine.Remove(ctx, id); err != nil && ctx.Err() == nil {
 			p.log.WarnContext(ctx, "pot that belongs to nobody is not removed", "container", id, "error", err)
@@ -391,6 +408,29 @@ func (p *Pots) resync(ctx context.Context) {
 	p.Tidy()
 	wg.Wait()
 	p.o.Changed()
+}
+
+// forgetGone forgets whose the containers were that are gone.
+func (p *Pots) forgetGone(ctx context.Context, found []engine.Container) {
+	for _, id := range p.ledger.containers() {
+		if slices.ContainsFunc(found, func(c engine.Container) bool { return c.ID == id }) {
+			continue
+		}
+		k, _ := p.ledger.owner(id)
+		p.mu.Lock()
+		t := p.pots[k]
+		busy := t != nil && t.id == id // made a moment ago
+		p.mu.Unlock()
+		if busy {
+			continue
+		}
+		if err := p.ledger.drop(id); err != nil {
+			p.log.WarnContext(ctx, "whose pot it was", "error", err)
+		}
+		if p.o.Removed != nil {
+			p.o.Removed(k)
+		}
+	}
 }
 
 // sort tells containers by their owners. Strangers belong to nobody that is known, and nobody gets them.

@@ -14,7 +14,7 @@ const idleEvery = time.Second
 
 // keepIdle freezes pots in which nobody stays, and stops them later, until ctx is done.
 func (p *Pots) keepIdle(ctx context.Context) {
-	tick := time.NewTicker(min(idleEvery, max(p.o.PauseAfter/2, readyPoll)))
+	tick := time.NewTicker(min(idleEvery, max(p.o.PauseAfter/2, 5*readyPoll)))
 	defer tick.Stop()
 	for {
 		select {
@@ -22,7 +22,7 @@ func (p *Pots) keepIdle(ctx context.Context) {
 			return
 		case <-tick.C:
 			for _, job := range p.idleJobs(time.Now()) {
-				job(ctx)
+				p.launch(ctx, job)
 			}
 		}
 	}
@@ -37,28 +37,52 @@ func (p *Pots) idleJobs(now time.Time) []func(context.Context) {
 	}
 	var jobs []func(context.Context)
 	for _, t := range p.pots {
-		if !t.ready || t.flight != nil || t.stays > 0 || t.fresh {
-			continue
-		}
-		idle := now.Sub(t.lastSeen)
-		switch {
-		case idle >= p.o.StopAfter:
-			jobs = append(jobs, p.idleJobLocked(t, p.stopIdle))
-		case idle >= p.o.PauseAfter && !t.frozen:
-			jobs = append(jobs, p.idleJobLocked(t, p.freezeIdle))
+		if fn := p.restLocked(t, now); fn != nil && !t.tiring {
+			t.tiring = true
+			jobs = append(jobs, p.idleJob(t))
 		}
 	}
 	return jobs
 }
 
-func (p *Pots) idleJobLocked(t *pot, fn func(context.Context, *pot) error) func(context.Context) {
-	f := &flight{done: make(chan struct{})}
-	t.flight = f
+// restLocked returns how an idle pot is put to rest; nil where it is not idle.
+func (p *Pots) restLocked(t *pot, now time.Time) func(context.Context, *pot) error {
+	idle := now.Sub(t.lastSeen)
+	switch {
+	case !t.ready || t.flight != nil || t.stays > 0 || t.fresh:
+		return nil
+	case p.o.StopAfter > 0 && idle >= p.o.StopAfter:
+		return p.stopIdle
+	case p.o.PauseAfter > 0 && idle >= p.o.PauseAfter && !t.frozen:
+		return p.freezeIdle
+	}
+	return nil
+}
+
+// idleJob puts a pot to rest, if it is still idle when its turn comes: few at once, so that no attacker
+// waits long for one that is being stopped.
+func (p *Pots) idleJob(t *pot) func(context.Context) {
 	return func(ctx context.Context) {
+		defer p.note(func() { t.tiring = false })
+		select {
+		case p.rests <- struct{}{}:
+			defer func() { <-p.rests }()
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		fn := p.restLocked(t, time.Now())
+		f := &flight{done: make(chan struct{})}
+		if fn != nil {
+			t.flight = f
+		}
+		p.mu.Unlock()
+		if fn == nil {
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		err := fn(ctx, t)
-		if err != nil && ctx.Err() == nil {
+		if err := fn(ctx, t); err != nil && ctx.Err() == nil {
 			p.log.WarnContext(ctx, "idle pot goes on running", "pot", t.name, "error", err)
 		}
 		p.landIdle(t, f)
@@ -75,7 +99,10 @@ func (p *Pots) landIdle(t *pot, f *flight) {
 }
 
 func (p *Pots) freezeIdle(ctx context.Context, t *pot) error {
-	if err := p.o.Engine.Freeze(ctx, t.pid); err != nil {
+	p.mu.Lock()
+	id := t.id
+	p.mu.Unlock()
+	if err := p.o.Engine.Freeze(ctx, id, t.pid); err != nil {
 		if !errors.Is(err, engine.ErrNoFreezer) {
 			return err
 		}
@@ -106,7 +133,7 @@ func (p *Pots) stopIdle(ctx context.Context, t *pot) error {
 // makeRoomLocked gives up what is missed least where the node is full: a pot that waits, else the one
 // whose attacker has no lease and was away longest. It returns the job that does it.
 func (p *Pots) makeRoomLocked() (func(context.Context), bool) {
-	if len(p.pots)+len(p.spare) < p.o.MaxPots {
+	if p.heldLocked() < p.o.MaxPots {
 		return nil, true
 	}
 	if len(p.spare) > 0 {
@@ -126,9 +153,19 @@ func (p *Pots) makeRoomLocked() (func(context.Context), bool) {
 	}
 	p.counts.Evicted++
 	f := &flight{done: make(chan struct{})}
-	idlest.flight, idlest.ready = f, false
-	delete(p.pots, idlest.key)
+	idlest.flight, idlest.ready, idlest.leaving = f, false, true // its place is taken until it is gone
 	return func(ctx context.Context) { p.removePot(ctx, idlest, f) }, true
+}
+
+// heldLocked counts the pots that are there to stay.
+func (p *Pots) heldLocked() int {
+	n := len(p.spare)
+	for _, t := range p.pots {
+		if !t.leaving {
+			n++
+		}
+	}
+	return n
 }
 
 // removePot removes a pot whose flight is f.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -18,9 +19,9 @@ type ledger struct {
 	path string // empty: it is not kept
 
 	mu     sync.Mutex
-	owners map[string]event.PotKey // by container id
-	gen    uint64                  // changes so far
-	saved  uint64                  // of them, on the disk
+	owners map[string]ownership // by container id
+	gen    uint64               // changes so far
+	saved  uint64               // of them, on the disk
 
 	saving sync.Mutex
 }
@@ -33,13 +34,20 @@ type ledgerFile struct {
 type ledgerLine struct {
 	event.PotKey
 
-	ID string `json:"id"`
+	ID  string `json:"id"`
+	Run string `json:"run,omitempty"` // in which it was made its attacker's machine
+}
+
+type ownership struct {
+	event.PotKey
+
+	run string
 }
 
 const ledgerVersion = 1
 
 func openLedger(path string, log *slog.Logger) *ledger {
-	l := &ledger{path: path, owners: make(map[string]event.PotKey)}
+	l := &ledger{path: path, owners: make(map[string]ownership)}
 	if path == "" {
 		return l
 	}
@@ -61,7 +69,7 @@ func openLedger(path string, log *slog.Logger) *ledger {
 		return l
 	}
 	for _, line := range f.Pots {
-		l.owners[line.ID] = line.PotKey
+		l.owners[line.ID] = ownership{PotKey: line.PotKey, run: line.Run}
 	}
 	return l
 }
@@ -69,14 +77,42 @@ func openLedger(path string, log *slog.Logger) *ledger {
 func (l *ledger) owner(id string) (event.PotKey, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k, ok := l.owners[id]
-	return k, ok
+	o, ok := l.owners[id]
+	return o.PotKey, ok
+}
+
+// containers are those that belong to somebody.
+func (l *ledger) containers() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.owners))
+}
+
+// dressed returns the run in which a container was made its attacker's machine.
+func (l *ledger) dressed(id string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owners[id].run
+}
+
+// dress notes that run.
+func (l *ledger) dress(id, run string) error {
+	l.mu.Lock()
+	o, ok := l.owners[id]
+	if ok {
+		o.run = run
+		l.owners[id] = o
+	}
+	l.gen++
+	want := l.gen
+	l.mu.Unlock()
+	return l.save(want)
 }
 
 // put gives a container to an attacker. When it returns, that is on the disk.
 func (l *ledger) put(id string, k event.PotKey) error {
 	l.mu.Lock()
-	l.owners[id] = k
+	l.owners[id] = ownership{PotKey: k}
 	l.gen++
 	want := l.gen
 	l.mu.Unlock()
@@ -113,8 +149,8 @@ func (l *ledger) save(want uint64) error {
 	owners := maps.Clone(l.owners)
 	l.mu.Unlock()
 	f := ledgerFile{Version: ledgerVersion}
-	for id, k := range owners {
-		f.Pots = append(f.Pots, ledgerLine{PotKey: k, ID: id})
+	for id, o := range owners {
+		f.Pots = append(f.Pots, ledgerLine{PotKey: o.PotKey, ID: id, Run: o.run})
 	}
 	data, err := json.Marshal(f)
 	if err == nil {

@@ -44,14 +44,25 @@ var (
 
 // Engine is what runs containers.
 type Engine interface {
+	Containers
+	Rest
+}
+
+// Rest is how containers are put to rest: frozen, by their first process, or stopped.
+type Rest interface {
+	Stop(ctx context.Context, id string) error
+	Freeze(ctx context.Context, id string, pid int) error
+	Thaw(ctx context.Context, id string, pid int) error
+	Unpause(ctx context.Context, id string) error
+}
+
+// Containers are what an engine has.
+type Containers interface {
 	Create(ctx context.Context, s engine.Spec) (id string, err error)
 	Start(ctx context.Context, id string) error
 	Inspect(ctx context.Context, id string) (c engine.Container, found bool, err error)
 	List(ctx context.Context) ([]engine.Container, error)
 	Remove(ctx context.Context, id string) error
-	Stop(ctx context.Context, id string) error
-	Freeze(ctx context.Context, pid int) error
-	Thaw(ctx context.Context, pid int) error
 	Watch(ctx context.Context, fn func(engine.Change))
 }
 
@@ -113,11 +124,12 @@ type Pots struct {
 
 	ledger  *ledger
 	thirsty chan struct{} // a pot that waited was taken
+	rests   chan struct{} // how many are put to rest at once
 
 	mu     sync.Mutex
 	pots   map[event.PotKey]*pot
 	spare  []*pot       // that wait, the oldest first
-	making map[int]bool // places in the network of those that are being made to wait
+	making map[int]bool // places in the network of those that are being made to wait, or removed
 	short  bool         // of memory for more of them
 	banner string       // of the newest SSH server
 	engine error        // why the engine does not answer
@@ -150,9 +162,10 @@ type pot struct {
 
 	pid     int    // of its first process
 	run     string // of the container, as the engine names it
-	dressed string // the run in which it was made its attacker's machine
 	frozen  bool
 	fresh   bool // it has just got its owner
+	tiring  bool // it is about to be put to rest
+	leaving bool // it is being removed to make room
 	stays   int
 
 	flight *flight
@@ -200,7 +213,7 @@ func NewPots(o PotsOptions) *Pots {
 		jobs:   make(chan func(context.Context)),
 		tidy:   make(chan struct{}, 1),
 		pots:   make(map[event.PotKey]*pot),
-		making: make(map[int]bool), thirsty: make(chan struct{}, 1), ledger: openLedger(o.File, o.Log),
+		making: make(map[int]bool), thirsty: make(chan struct{}, 1), rests: make(chan struct{}, o.Starts), ledger: openLedger(o.File, o.Log),
 		engine: errNotAsked, stopped: make(chan struct{}), synced: make(chan struct{}),
 	}
 }

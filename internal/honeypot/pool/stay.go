@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
 // Stay keeps a pot awake until Close.
@@ -103,12 +104,15 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 		if err := p.ledger.put(id, t.key); err != nil {
 			return err
 		}
+	}
+	// This also finds out whether the process is still the pot's.
+	if err := p.o.Engine.Thaw(ctx, id, t.pid); err != nil && !errors.Is(err, engine.ErrNoFreezer) {
+		return fmt.Errorf("wake pot %s: %w", t.name, err)
+	}
+	if fresh {
 		if err := p.dress(ctx, t); err != nil {
 			return err
 		}
-	}
-	if err := p.o.Engine.Thaw(ctx, t.pid); err != nil {
-		return fmt.Errorf("wake pot %s: %w", t.name, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,41 +125,51 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 
 // dress has the pot made its attacker's machine, once for each run.
 func (p *Pots) dress(ctx context.Context, t *pot) error {
-	if t.dressed == t.run || p.o.Dress == nil {
+	p.mu.Lock()
+	id, run := t.id, t.run
+	p.mu.Unlock()
+	if p.o.Dress == nil || p.ledger.dressed(id) == run {
 		return nil
 	}
 	if err := p.o.Dress(ctx, t.key, t.pid, p.o.Network.Address(t.index)); err != nil {
 		return fmt.Errorf("dress pot %s: %w", t.name, err)
 	}
-	p.note(func() { t.dressed = t.run })
-	return nil
+	return p.ledger.dress(id, run)
 }
 
-// Pot describes the pot as it was when the stay began.
-func (s *Stay) Pot() event.Pot { return s.pot }
+// Pot describes the pot as it was when it was entered.
+func (s *Stay) Pot() event.Pot {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	return s.pot
+}
 
 // PID returns the pot's first process, as the node sees it.
-func (s *Stay) PID() int { return s.pid }
+func (s *Stay) PID() int {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	return s.pid
+}
 
 // Dial connects to one of the pot's services.
 func (s *Stay) Dial(ctx context.Context, service event.Service) (net.Conn, error) {
 	s.p.mu.Lock()
-	port := s.t.services[service]
+	port, pot := s.t.services[service], s.pot
 	s.p.mu.Unlock()
 	if port == 0 {
 		return nil, fmt.Errorf("%w %s", ErrNoService, service)
 	}
-	conn, err := s.p.dial(ctx, netip.AddrPortFrom(s.pot.Address, port))
+	conn, err := s.p.dial(ctx, netip.AddrPortFrom(pot.Address, port))
 	if err == nil {
 		return conn, nil
 	}
 	// It died a moment ago, or its server starts anew: it is looked at, and asked once more.
 	again, enterErr := s.p.lookAgain(ctx, s)
 	if enterErr != nil {
-		return nil, fmt.Errorf("connect to pot %s: %w", s.pot.Name, errors.Join(err, enterErr))
+		return nil, fmt.Errorf("connect to pot %s: %w", pot.Name, errors.Join(err, enterErr))
 	}
 	if conn, err = s.p.dial(ctx, netip.AddrPortFrom(again.Address, port)); err != nil {
-		return nil, fmt.Errorf("connect to pot %s: %w", s.pot.Name, err)
+		return nil, fmt.Errorf("connect to pot %s: %w", pot.Name, err)
 	}
 	return conn, nil
 }
@@ -164,14 +178,20 @@ func (s *Stay) Dial(ctx context.Context, service event.Service) (net.Conn, error
 func (p *Pots) lookAgain(ctx context.Context, s *Stay) (event.Pot, error) {
 	p.mu.Lock()
 	s.t.ready = false
+	k := s.t.key
 	p.mu.Unlock()
-	again, err := p.Enter(ctx, s.t.key)
+	again, err := p.Enter(ctx, k)
 	if err != nil {
 		return event.Pot{}, err
 	}
-	defer again.Close()
+	defer again.Close() // after the lock is free
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if again.t != s.t && !s.closed { // the former was removed meanwhile
+		s.t.stays--
+		again.t.stays++
+		s.t = again.t
+	}
 	s.pot, s.pid = again.pot, again.pid
 	return again.pot, nil
 }

@@ -58,7 +58,7 @@ func (p *Pots) refill(ctx context.Context) error {
 		short := p.memoryShort()
 		p.mu.Lock()
 		p.short = short
-		missing := p.engine == nil && len(p.spare) < p.o.Warm && len(p.pots)+len(p.spare) < p.o.MaxPots
+		missing := p.engine == nil && len(p.spare) < p.o.Warm && p.heldLocked() < p.o.MaxPots
 		var index int
 		if missing && !short {
 			index = p.freeIndexLocked()
@@ -71,14 +71,21 @@ func (p *Pots) refill(ctx context.Context) error {
 		t, err := p.makeWarm(ctx, index)
 		p.mu.Lock()
 		delete(p.making, index)
+		var surplus func(context.Context)
 		switch {
 		case err == nil:
 			p.spare = append(p.spare, t)
+			if p.heldLocked() > p.o.MaxPots { // attackers came meanwhile
+				surplus = p.dropSpareLocked(len(p.spare) - 1)
+			}
 		case ctx.Err() == nil:
 			p.counts.Failed++
 			p.log.WarnContext(ctx, "no pot to wait for an attacker", "error", err)
 		}
 		p.mu.Unlock()
+		if surplus != nil {
+			surplus(context.WithoutCancel(ctx))
+		}
 		if err != nil {
 			if t.id != "" {
 				_ = p.o.Engine.Remove(context.WithoutCancel(ctx), t.id)
@@ -132,7 +139,7 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 			return t, fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
-	if err := p.o.Engine.Freeze(ctx, t.pid); err != nil && !errors.Is(err, engine.ErrNoFreezer) {
+	if err := p.o.Engine.Freeze(ctx, t.id, t.pid); err != nil && !errors.Is(err, engine.ErrNoFreezer) {
 		return t, err
 	}
 	t.frozen = true
@@ -156,14 +163,17 @@ func (p *Pots) takeWarmLocked(k event.PotKey) *pot {
 
 // dropSpareLocked gives up a pot that waits, and returns the job that removes it.
 func (p *Pots) dropSpareLocked(i int) func(context.Context) {
-	id := p.spare[i].id
+	t := p.spare[i]
 	p.spare = slices.Delete(p.spare, i, i+1)
+	p.making[t.index] = true // its place is taken until it is gone
 	return func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		if err := p.o.Engine.Remove(ctx, id); err != nil && ctx.Err() == nil {
-			p.log.WarnContext(ctx, "pot that nobody had is not removed", "container", id, "error", err)
+		if err := p.o.Engine.Remove(ctx, t.id); err != nil {
+			p.log.WarnContext(ctx, "pot that nobody had is not removed", "container", t.id, "error", err)
+			return
 		}
+		p.note(func() { delete(p.making, t.index) })
 	}
 }
 

@@ -297,7 +297,7 @@ func BenchmarkIdlePot(b *testing.B) {
 	isWarm(b, p, many)
 	all, err := f.engine.List(b.Context())
 	require.NoError(b, err)
-	for b.Loop() { //nolint:revive // a state is measured, not an action
+	for b.Loop() {
 	}
 	var pots, shims int64
 	for _, c := range all {

@@ -32,7 +32,7 @@ func Subnet6() netip.Prefix { return netip.MustParsePrefix("fd12:3456:789a::/64"
 // Name makes a name that no other test on the machine uses.
 func Name(t testing.TB, prefix string) string {
 	t.Helper()
-	return strings.ToLower(fmt.Sprintf("%s-%d-%s", prefix, os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-")))
+	return strings.ToLower(fmt.Sprintf("%s-%d-%s", prefix, os.Getpid(), strings.NewReplacer("/", "-", "=", "-").Replace(t.Name())))
 }
 
 // Engine returns the machine's engine with the pots' image built. Pots of the node are removed when

@@ -80,7 +80,7 @@ func (v *Vault) Evidence(session, sum string, from int64, most int) (out []event
 
 func reader(f *os.File, from int64) (*recording.Reader, error) {
 	if from == 0 {
-		return recording.NewReader(bufio.NewReaderSize(f, 64<<10)) //nolint:wrapcheck // the caller says what was done
+		return recording.NewReader(bufio.NewReaderSize(f, 64<<10))
 	}
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return nil, err //nolint:wrapcheck // the caller says what was done

@@ -222,7 +222,7 @@ func (v *Vault) recoverOne(path, reason string) (Recovered, error) {
 	hash := sha256.New()
 	rd, err := recording.NewReader(bufio.NewReaderSize(io.TeeReader(in, hash), 64<<10))
 	if err != nil {
-		return Recovered{}, err //nolint:wrapcheck // it says what was read
+		return Recovered{}, err
 	}
 	out := Recovered{Header: rd.Header(), LastAt: rd.Header().StartedAt}
 	w, err := v.create(rd.Header(), recoveredSuffix)
@@ -268,7 +268,7 @@ func (v *Vault) copyFrames(w *file, rd *recording.Reader, out *Recovered) (notes
 	for {
 		f, err := rd.Next()
 		if err != nil {
-			return notes, last, err //nolint:wrapcheck // only looked at
+			return notes, last, err
 		}
 		last = f.Offset
 		out.LastAt = out.Header.StartedAt.Add(last)

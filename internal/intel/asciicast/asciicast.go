@@ -3,6 +3,7 @@
 package asciicast
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type header struct {
 func Write(w io.Writer, r *recording.Reader, channel uint32) error {
 	t, err := terminal.Open(r, channel)
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is missing
+		return err
 	}
 	out := &writer{w: w}
 	var began time.Duration
@@ -39,10 +40,10 @@ func Write(w io.Writer, r *recording.Reader, channel uint32) error {
 			return out.end()
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // it says what was read
+			return err
 		}
 		if m.Start != nil {
-			began = m.At
+			began, out.lines = m.At, !m.Start.Terminal()
 			h := r.Header()
 			head := header{
 				Version: 2, Width: m.Start.Width, Height: m.Start.Height, Timestamp: h.StartedAt.Add(began).Unix(),
@@ -66,6 +67,8 @@ type writer struct {
 	w    io.Writer
 	rest [2][]byte // what may be the start of a character: of the input, of the output
 	last time.Duration
+	// lines: what it shows comes from a program without a terminal, which would return the carriage.
+	lines bool
 }
 
 func (o *writer) moment(m terminal.Moment, at time.Duration) error {
@@ -79,6 +82,9 @@ func (o *writer) moment(m terminal.Moment, at time.Duration) error {
 	code, way := "o", 1
 	if m.Kind == recording.In {
 		code, way = "i", 0
+	}
+	if o.lines && way == 1 {
+		m.Data = bytes.ReplaceAll(bytes.ReplaceAll(m.Data, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
 	text, rest := decode(append(o.rest[way], m.Data...), false)
 	o.rest[way] = append([]byte(nil), rest...)

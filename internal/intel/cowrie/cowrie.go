@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -114,8 +115,13 @@ func (r Renderer) base(s event.Session, id string, at time.Time) Event {
 	}
 }
 
-// source is the attacker's address: its own, where it is known by that, else the network's that it is in.
-func source(s event.Session) netip.Addr { return s.Attacker.Addr() }
+// source is the attacker's address, or that of the network that it is known by.
+func source(s event.Session) netip.Addr {
+	if !s.Attacker.IsSingleIP() && s.Attacker.Contains(s.Peer.Addr()) {
+		return s.Peer.Addr()
+	}
+	return s.Attacker.Addr()
+}
 
 // target is where the attacker believes to be.
 func target(s event.Session) netip.AddrPort {
@@ -160,14 +166,11 @@ func texts(list []event.Bytes) []string {
 }
 
 func joined(list []event.Bytes) string {
-	out := ""
+	escaped := make([]string, len(list))
 	for i, b := range list {
-		if i > 0 {
-			out += ","
-		}
-		out += b.Escaped()
+		escaped[i] = b.Escaped()
 	}
-	return out
+	return strings.Join(escaped, ",")
 }
 
 func (r Renderer) login(s event.Session, v event.Evidence) Event {
@@ -186,16 +189,16 @@ func (r Renderer) login(s event.Session, v event.Evidence) Event {
 }
 
 func (r Renderer) key(s event.Session, v event.Evidence) []Event {
-	print := r.base(s, "client.fingerprint", v.At)
-	print["username"] = v.Key.Account.Escaped()
-	print["fingerprint"], print["key"], print["type"] = v.Key.MD5, v.Key.Key, v.Key.Type
-	print["message"] = fmt.Sprintf("public key attempt for user %s of type %s with fingerprint %s", v.Key.Account.Escaped(), v.Key.Type, v.Key.MD5)
+	offered := r.base(s, "client.fingerprint", v.At)
+	offered["username"] = v.Key.Account.Escaped()
+	offered["fingerprint"], offered["key"], offered["type"] = v.Key.MD5, v.Key.Key, v.Key.Type
+	offered["message"] = fmt.Sprintf("public key attempt for user %s of type %s with fingerprint %s", v.Key.Account.Escaped(), v.Key.Type, v.Key.MD5)
 	failed := r.base(s, "login.failed", v.At)
 	failed["username"] = v.Key.Account.Escaped()
 	failed["password"] = "" // those who read it for every login would fail
 	failed["fingerprint"], failed["key"], failed["type"] = v.Key.MD5, v.Key.Key, v.Key.Type
 	failed["message"] = fmt.Sprintf("public key login attempt for [%s] failed", v.Key.Account.Escaped())
-	return []Event{print, failed}
+	return []Event{offered, failed}
 }
 
 func (r Renderer) start(s event.Session, v event.Evidence) []Event {

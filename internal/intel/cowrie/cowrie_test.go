@@ -188,9 +188,14 @@ func TestHostileBytesStayInTheirPlace(t *testing.T) {
 		b := event.Bytes(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
 		for _, v := range []event.Evidence{
 			{Client: &event.Client{Version: b, HASSH: "h", KEX: []event.Bytes{b}, Language: []event.Bytes{b}}},
-			{Login: &event.Login{Account: b, Password: b}}, {Key: &event.Key{Account: b}}, {Variable: &event.Variable{Name: b, Value: b}},
-			{Start: &event.Start{What: "exec", Command: b}}, {Kind: event.EvidenceInput, Input: b}, {File: &event.File{How: "scp", Path: b}},
-			{Forward: &event.Forward{What: "direct-tcpip", Destination: b, Origin: b}}, {Kind: event.EvidenceMalformed, Data: b},
+			{Login: &event.Login{Account: b, Password: b}},
+			{Key: &event.Key{Account: b}},
+			{Variable: &event.Variable{Name: b, Value: b}},
+			{Start: &event.Start{What: "exec", Command: b}},
+			{Kind: event.EvidenceInput, Input: b},
+			{File: &event.File{How: "scp", Path: b}},
+			{Forward: &event.Forward{What: "direct-tcpip", Destination: b, Origin: b}},
+			{Kind: event.EvidenceMalformed, Data: b},
 		} {
 			for _, e := range (cowrie.Renderer{}).Events(session(), v) {
 				for field, value := range decoded(t, e) {

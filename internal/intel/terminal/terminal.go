@@ -49,19 +49,22 @@ func Open(r *recording.Reader, channel uint32) (*Reader, error) {
 			return nil, ErrNothing
 		}
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says what was read
+			return nil, err
 		}
 		if f.Kind != recording.Note || channel != 0 && f.Channel != channel {
 			continue
 		}
 		e, err := f.Evidence()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says what was read
+			return nil, err
 		}
 		if e.Start == nil || e.Start.Refused {
 			continue
 		}
 		start := *e.Start
+		if start.Terminal() && start.Term == "" {
+			start.Term = "dumb"
+		}
 		if start.Width == 0 || start.Height == 0 || start.Width > 1000 || start.Height > 1000 {
 			start.Width, start.Height = DefaultWidth, DefaultHeight
 		}
@@ -86,7 +89,7 @@ func (t *Reader) Next() (Moment, error) {
 			err = io.EOF
 		}
 		if err != nil {
-			return Moment{}, err //nolint:wrapcheck // it says what was read
+			return Moment{}, err
 		}
 		if f.Channel != t.channel {
 			continue
@@ -97,7 +100,7 @@ func (t *Reader) Next() (Moment, error) {
 		case recording.Note:
 			e, err := f.Evidence()
 			if err != nil {
-				return Moment{}, err //nolint:wrapcheck // it says what was read
+				return Moment{}, err
 			}
 			if e.Size != nil || e.Exit != nil {
 				return Moment{At: f.Offset, Kind: f.Kind, Size: e.Size, Exit: e.Exit}, nil

@@ -30,7 +30,7 @@ const (
 func Write(w io.Writer, r *recording.Reader, channel uint32) error {
 	t, err := terminal.Open(r, channel)
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is missing
+		return err
 	}
 	start := r.Header().StartedAt
 	last := start
@@ -40,12 +40,15 @@ func Write(w io.Writer, r *recording.Reader, channel uint32) error {
 			return record(w, opClose, 0, last, nil)
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // it says what was read
+			return err
 		}
 		last = start.Add(m.At)
 		switch {
 		case m.Start != nil:
 			err = record(w, opOpen, 0, last, nil)
+			if err == nil { // players take the first direction for that of the output
+				err = record(w, opWrite, dirOutput, last, nil)
+			}
 		case m.Kind == recording.In:
 			err = record(w, opWrite, dirInput, last, m.Data)
 		case m.Kind == recording.Out, m.Kind == recording.Err:

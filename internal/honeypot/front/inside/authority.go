@@ -54,14 +54,14 @@ func makeAuthority(path string) ([]byte, error) {
 		return nil, err //nolint:wrapcheck // the caller says what was done
 	}
 	data := pem.EncodeToMemory(block)
-	return data, os.WriteFile(path, data, 0o600)
+	return data, os.WriteFile(path, data, 0o600) //nolint:wrapcheck // the caller says what was done
 }
 
 // PublicKey returns what pots have to trust, as a line of authorized_keys.
 func (a *Authority) PublicKey() []byte { return ssh.MarshalAuthorizedKey(a.ca.PublicKey()) }
 
 // certify makes a certificate for an account.
-func (a *Authority) certify(account string) (ssh.Signer, error) {
+func (a *Authority) certify(account string) (ssh.Signer, error) { //nolint:ireturn // the library has signers as interfaces only
 	now := time.Now()
 	cert := &ssh.Certificate{
 		Key: a.user.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{account},

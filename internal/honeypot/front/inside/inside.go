@@ -84,8 +84,7 @@ func (c *Client) Ask(name string, wantReply bool, payload []byte) (bool, []byte,
 
 // Refusal returns why the pot's server did not open a channel.
 func Refusal(err error) (ssh.RejectionReason, string) {
-	var refused *ssh.OpenChannelError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
 		return refused.Reason, refused.Message
 	}
 	return ssh.ConnectionFailed, "open failed"

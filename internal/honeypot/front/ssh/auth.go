@@ -139,7 +139,7 @@ func (c *connection) enter(g credential.Guest, password string) error {
 	}
 	if err != nil {
 		stay.Close()
-		return err //nolint:wrapcheck // it says what was done
+		return err
 	}
 	if settled != nil {
 		settled()

@@ -27,7 +27,7 @@ const (
 
 // observe returns what looks at the session's bytes for files, and what is to be done when its program
 // has ended. Both may be nil.
-func (s *session) observe() (transfer.Tap, func()) {
+func (s *session) observe() (transfer.Tap, func()) { //nolint:ireturn // there are many
 	if s.start.What == "subsystem" {
 		if s.start.Command == "sftp" {
 			return transfer.NewSFTP(s.create), nil
@@ -135,5 +135,5 @@ type writer struct {
 func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.sink.WriteAt(p, w.off)
 	w.off += int64(n)
-	return n, err //nolint:wrapcheck // only looked at here
+	return n, err
 }

@@ -84,7 +84,7 @@ func newSite(t testing.TB, change func(*ssh.Options)) *site {
 	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"))
 	require.NoError(t, err)
 	o := ssh.Options{
-		Enter: func(context.Context, event.PotKey) (front.Stay, error) { //nolint:unparam // what the front asks for
+		Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.stays++
@@ -147,7 +147,7 @@ PrintLastLog no
 Subsystem sftp /usr/lib/openssh/sftp-server
 `, port, key, dir, authorized)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600))
-	cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(dir, "config")) //nolint:noctx // ended below
+	cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(dir, "config"))
 	cmd.Stderr = log
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
@@ -196,6 +196,7 @@ func (s *site) listen(t testing.TB) {
 }
 
 func (s *site) serve(ctx context.Context, t testing.TB, c net.Conn) {
+	t.Helper()
 	s.mu.Lock()
 	s.ids++
 	s.open++
@@ -322,7 +323,7 @@ func (s *site) dial(t testing.TB) *gossh.Client {
 	t.Helper()
 	c, err := gossh.Dial("tcp", s.Addr.String(), &gossh.ClientConfig{
 		User: account, Auth: []gossh.AuthMethod{gossh.Password(password)},
-		HostKeyCallback: gossh.InsecureIgnoreHostKey(), //nolint:gosec // a test
+		HostKeyCallback: gossh.InsecureIgnoreHostKey(),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })

@@ -125,7 +125,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	defer c.leave()
 
 	_ = v.Conn.SetDeadline(time.Now().Add(h.o.Grace))
-	conn, chans, reqs, err := ssh.NewServerConn(c.wire, c.config(signers))
+	conn, chans, reqs, err := ssh.NewServerConn(c.wire, c.config(signers)) //nolint:contextcheck // its callbacks have none; c has
 	if err != nil {
 		return c.whyNot(ctx, err)
 	}
@@ -180,7 +180,7 @@ func (c *connection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 		case c.open <- struct{}{}:
 			c.work.Go(func() {
 				defer func() { <-c.open }()
-				c.channel(nc)
+				c.channel(nc) //nolint:contextcheck // c has it
 			})
 		default:
 			_ = nc.Reject(ssh.ResourceShortage, "open failed")

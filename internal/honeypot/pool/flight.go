@@ -375,22 +375,8 @@ func (p *Pots) resync(ctx context.Context) {
 			t.state = "stopped"
 		}
 	}
-	names := make(map[string]bool, len(p.pots))
-	for k, t := range p.pots {
-		if _, ok := byKey[k]; !ok && t.flight == nil {
-			delete(p.pots, k)
-			continue
-		}
-		names[t.name] = true
-	}
-	for i := len(p.spare) - 1; i >= 0; i-- { // those that ended while nobody looked wait no more
-		t := p.spare[i]
-		if !slices.ContainsFunc(found, func(c engine.Container) bool { return c.ID == t.id && c.State == engine.Running }) {
-			jobs = append(jobs, p.dropSpareLocked(i))
-			continue
-		}
-		names[t.name] = true
-	}
+	names, gone := p.namesLocked(byKey, found)
+	jobs = append(jobs, gone...)
 	p.mu.Unlock()
 	p.forgetGone(ctx, found)
 	for _, id := range strangers {
@@ -408,6 +394,27 @@ func (p *Pots) resync(ctx context.Context) {
 	p.Tidy()
 	wg.Wait()
 	p.o.Changed()
+}
+
+// namesLocked returns the names of the pots that are there, and forgets those that are not; the jobs remove
+// what waited and has ended while nobody looked.
+func (p *Pots) namesLocked(byKey map[event.PotKey]engine.Container, found []engine.Container) (names map[string]bool, jobs []func(context.Context)) {
+	names = make(map[string]bool, len(p.pots)+len(p.spare))
+	for k, t := range p.pots {
+		if _, ok := byKey[k]; !ok && t.flight == nil {
+			delete(p.pots, k)
+			continue
+		}
+		names[t.name] = true
+	}
+	for i, t := range slices.Backward(slices.Clone(p.spare)) {
+		if !slices.ContainsFunc(found, func(c engine.Container) bool { return c.ID == t.id && c.State == engine.Running }) {
+			jobs = append(jobs, p.dropSpareLocked(i))
+			continue
+		}
+		names[t.name] = true
+	}
+	return names, jobs
 }
 
 // forgetGone forgets whose the containers were that are gone.

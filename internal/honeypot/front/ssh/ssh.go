@@ -178,9 +178,9 @@ func (c *connection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 	for nc := range chans {
 		select {
 		case c.open <- struct{}{}:
-			c.work.Go(func() {
+			c.work.Go(func() { //nolint:contextcheck // c has it
 				defer func() { <-c.open }()
-				c.channel(nc) //nolint:contextcheck // c has it
+				c.channel(nc)
 			})
 		default:
 			_ = nc.Reject(ssh.ResourceShortage, "open failed")

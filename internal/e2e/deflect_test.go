@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/lab"
 )
 
@@ -90,6 +93,39 @@ func TestHydraAndOpenSSH(t *testing.T) {
 		names = append(names, s.Name)
 	}
 	assert.Equal(t, []string{"log_written", "event", "offence", "lease", "redirect_active", "front_first_byte", "login", "shell", "commands", "upload"}, names)
+	evidenceReachesTheOperator(t, report.Session)
+}
+
+// evidenceReachesTheOperator asks, as an operator would, for what a session of the lab's attacker left.
+func evidenceReachesTheOperator(t *testing.T, shell string) {
+	t.Helper()
+	for args, want := range map[string]string{
+		"show " + shell:   "cat /etc/passwd | head -n 3",
+		"replay " + shell: "root@web:~# uname -a",
+		"export " + shell + " --format asciicast": `{"version":2,`,
+		"export " + shell + " --format ttylog":    "root@web",
+		"export " + shell + " --format raw":       "KKREC2",
+		"export " + shell + " --format cowrie":    `"eventid":"cowrie.log.closed"`,
+	} {
+		text, code := kokkuri(t, append([]string{"sessions"}, strings.Fields(args)...)...)
+		assert.Zero(t, code, text)
+		assert.Contains(t, text, want, args)
+	}
+	all, err := the.SessionsOf(t.Context(), lab.AttackerAddr())
+	require.NoError(t, err)
+	i := slices.IndexFunc(all, func(s event.Session) bool { return s.Files > 0 })
+	require.GreaterOrEqual(t, i, 0)
+	left, err := the.API().Evidence(t.Context(), all[i].ID)
+	require.NoError(t, err)
+	i2 := slices.IndexFunc(left, func(e event.Evidence) bool { return e.File != nil })
+	text, code := kokkuri(t, "sessions", "file", all[i].ID, left[i2].File.SHA256[:12])
+	assert.Zero(t, code)
+	words, err := the.Attacker.ReadFile(t.Context(), "/usr/share/words")
+	require.NoError(t, err)
+	assert.Equal(t, string(words), text, "the file that the attacker brought")
+	text, code = kokkuri(t, "sessions", "show", "000000000000")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, text, "kokkuri sessions ls")
 }
 
 func TestTwoAttackersTwoPots(t *testing.T) {

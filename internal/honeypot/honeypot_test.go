@@ -134,7 +134,7 @@ type fixture struct {
 	opts honeypot.Options
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{Machines: pottest.NewMachines(t), bus: newBus()}
 	name := strings.Trim(fmt.Sprintf("hp-%d-%.30s", os.Getpid(), strings.ToLower(t.Name())), "-")
@@ -158,7 +158,7 @@ func newFixture(t *testing.T) *fixture {
 }
 
 // run runs a node until stop.
-func (f *fixture) run(t *testing.T) (n *honeypot.Node, stop func()) {
+func (f *fixture) run(t testing.TB) (n *honeypot.Node, stop func()) {
 	t.Helper()
 	n, err := honeypot.New(f.opts)
 	require.NoError(t, err)
@@ -178,7 +178,7 @@ func (f *fixture) run(t *testing.T) (n *honeypot.Node, stop func()) {
 	return n, stop
 }
 
-func (f *fixture) grant(t *testing.T, attacker string) event.Lease {
+func (f *fixture) grant(t testing.TB, attacker string) event.Lease {
 	t.Helper()
 	reply := f.bus.request(t.Context(), event.LeaseRequest{
 		Op: "grant", Attacker: netip.MustParsePrefix(attacker), Host: "web", Service: event.SSH,

@@ -1,0 +1,112 @@
+package honeypot_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// BenchmarkThousandSources has 1,000 attackers guess at one node at once, three passwords each that are
+// refused. The memory is that of this process: of the node and of the 1,000 clients together. The bound
+// is 200 MB, and that each is answered.
+func BenchmarkThousandSources(b *testing.B) {
+	const many, guessesEach = 1000, 3
+	f := newFixture(b)
+	f.opts.Least, f.opts.Most = 6, 6
+	f.run(b)
+	leases := make([]event.Lease, many)
+	for i := range leases {
+		leases[i] = f.grant(b, fmt.Sprintf("203.0.%d.%d/32", 113+i/250, 1+i%250))
+	}
+	var most atomic.Int64
+	var answered atomic.Int64
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				most.Store(max(most.Load(), resident(b)))
+			}
+		}
+	})
+	before := resident(b)
+	began := time.Now()
+	for b.Loop() {
+		var wg sync.WaitGroup
+		for _, l := range leases {
+			wg.Go(func() {
+				if refused(b, f, l, guessesEach) == guessesEach {
+					answered.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	took := time.Since(began)
+	close(done)
+	watching.Wait()
+	require.Equal(b, int64(many*b.N), answered.Load(), "each is answered")
+	b.ReportMetric(float64(most.Load())/1e6, "MB-resident")
+	b.ReportMetric(float64(before)/1e6, "MB-before")
+	b.ReportMetric(float64(many*guessesEach*b.N)/took.Seconds(), "guesses/s")
+}
+
+// refused counts the guesses of one connection that were refused.
+func refused(b *testing.B, f *fixture, l event.Lease, n int) int {
+	b.Helper()
+	conn, err := f.dial(b.Context(), l.Endpoint)
+	if err != nil {
+		b.Error(err)
+		return 0
+	}
+	defer conn.Close() //nolint:errcheck // a test's connection
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	tried := 0
+	_, _, _, err = ssh.NewClientConn(conn, "web:22", &ssh.ClientConfig{
+		User: "root", HostKeyCallback: func(string, net.Addr, ssh.PublicKey) error { return nil },
+		Auth: []ssh.AuthMethod{ssh.RetryableAuthMethod(ssh.PasswordCallback(func() (string, error) {
+			if tried == n {
+				return "", errors.New("no more")
+			}
+			tried++
+			return "guess " + strconv.Itoa(tried), nil
+		}), n+1)},
+	})
+	if err == nil || !strings.Contains(err.Error(), "no more") {
+		b.Errorf("%s: %v", l.Attacker, err)
+		return 0
+	}
+	return tried
+}
+
+// resident is this process's memory in bytes.
+func resident(b *testing.B) int64 {
+	b.Helper()
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Error(err)
+		return 0
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(data))[1], 10, 64)
+	if err != nil {
+		b.Error(err)
+	}
+	return pages * int64(os.Getpagesize())
+}

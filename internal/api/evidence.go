@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
@@ -18,12 +20,13 @@ func (h *handler) evidence() {
 		if out == nil {
 			out = []event.Evidence{} // [] in JSON
 		}
-		return out, err
+		return out, noSession(err, r)
 	})
 	h.mux.HandleFunc("GET "+PathSessions+"/{id}/recording", func(w http.ResponseWriter, r *http.Request) {
 		s, err := h.b.Session(r.Context(), r.PathValue("id"))
 		switch {
 		case err != nil:
+			err = noSession(err, r)
 		case s.EndedAt.IsZero():
 			err = &Error{Status: http.StatusConflict, Message: "session " + s.ID + " is still open", Hint: "its recording is there when it has closed; kokkuri sessions show " + s.ID + " shows what it has left so far"}
 		case s.Recording == "":
@@ -38,6 +41,14 @@ func (h *handler) evidence() {
 	h.mux.HandleFunc("GET "+PathSessions+"/{id}/files/{sha256}", func(w http.ResponseWriter, r *http.Request) {
 		h.content(w, r, r.PathValue("id"), r.PathValue("sha256"))
 	})
+}
+
+// noSession says what to do about a session that is not there.
+func noSession(err error, r *http.Request) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return NotFound("there is no session "+strconv.Quote(r.PathValue("id")), "kokkuri sessions ls lists them")
+	}
+	return err
 }
 
 // content answers with bytes. What fails after the first of them can only be told by cutting the answer off.
@@ -88,14 +99,14 @@ func (c *Client) File(ctx context.Context, session, sha256 string, w io.Writer) 
 
 func (c *Client) fetch(ctx context.Context, path string, w io.Writer) error {
 	response, err := c.do(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = io.Copy(w, response.Body)
+		_ = response.Body.Close() // only read from
 	}
-	defer response.Body.Close() //nolint:errcheck // only read from
-	if _, err := io.Copy(w, response.Body); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return &Error{Message: "the node stopped sending midway", Hint: "try again; the server's log says why"}
-		}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Message: "the node stopped sending midway", Hint: "try again; the server's log says why"}
+	case err != nil:
 		return fmt.Errorf("read evidence: %w", err)
 	}
 	return nil

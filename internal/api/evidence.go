@@ -103,6 +103,9 @@ func (c *Client) fetch(ctx context.Context, path string, w io.Writer) error {
 		_, err = io.Copy(w, response.Body)
 		_ = response.Body.Close() // only read from
 	}
+	if told, ok := errors.AsType[*Error](err); ok {
+		return told
+	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{Message: "the node stopped sending midway", Hint: "try again; the server's log says why"}

@@ -5,19 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
 
-const loginWithin = 20 * time.Second
+const (
+	loginWithin = 20 * time.Second
+	closeWithin = 2 * time.Second
+)
 
 // Client is a login to a pot's SSH server.
 type Client struct {
 	conn  ssh.Conn
 	chans <-chan ssh.NewChannel
-	raw   net.Conn
+
+	// opening is held while a channel is being opened: the library forgets one that is opened while the
+	// connection closes, and waits for it for ever.
+	opening sync.RWMutex
+	closed  bool
+	ended   chan struct{} // closed when the connection has ended
 }
+
+// ErrClosed says that the login has ended.
+var ErrClosed = errors.New("the login to the pot has ended")
 
 // Login logs in as an account, by certificate, or by its password where the pot's attacker has made its
 // server refuse that. The connection is the client's from then on.
@@ -52,11 +64,49 @@ func (a *Authority) Login(ctx context.Context, conn net.Conn, account, password 
 		return nil, fmt.Errorf("log in to the pot as %q: %w", account, err)
 	}
 	go ssh.DiscardRequests(reqs) // ends with the connection
-	return &Client{conn: c, chans: chans, raw: conn}, nil
+	client := &Client{conn: c, chans: chans, ended: make(chan struct{})}
+	go func() { // ends with the connection
+		defer close(client.ended)
+		_ = c.Wait()
+	}()
+	return client, nil
 }
 
 // Close ends the login and all that it started.
-func (c *Client) Close() { _ = c.conn.Close() }
+func (c *Client) Close() {
+	// A pot that does not answer is not waited for: then the connection breaks while the channel is known.
+	timer := time.AfterFunc(closeWithin, func() { _ = c.conn.Close() })
+	defer timer.Stop()
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	c.closed = true
+	_ = c.conn.Close()
+}
+
+// open opens a channel, unless the login has ended.
+func (c *Client) open(name string, payload []byte) (ssh.Channel, <-chan *ssh.Request, error) { //nolint:ireturn // the library has channels as interfaces only
+	c.opening.RLock()
+	defer c.opening.RUnlock()
+	if c.closed {
+		return nil, nil, ErrClosed
+	}
+	type opened struct {
+		ch   ssh.Channel
+		reqs <-chan *ssh.Request
+		err  error
+	}
+	answer := make(chan opened, 1)
+	go func() { // waits for ever where the pot ended the connection at the same moment; the session must not
+		ch, reqs, err := c.conn.OpenChannel(name, payload)
+		answer <- opened{ch, reqs, err}
+	}()
+	select {
+	case o := <-answer:
+		return o.ch, o.reqs, o.err
+	case <-c.ended:
+		return nil, nil, ErrClosed
+	}
+}
 
 // Wait returns when the connection has ended.
 func (c *Client) Wait() { _ = c.conn.Wait() }
@@ -66,7 +116,7 @@ func (c *Client) Channels() <-chan ssh.NewChannel { return c.chans }
 
 // Open opens a channel of any other type than a session's.
 func (c *Client) Open(name string, payload []byte) (ssh.Channel, <-chan *ssh.Request, error) { //nolint:ireturn // the library has channels as interfaces only
-	ch, reqs, err := c.conn.OpenChannel(name, payload)
+	ch, reqs, err := c.open(name, payload)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %s in the pot: %w", name, err)
 	}

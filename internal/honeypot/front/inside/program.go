@@ -19,7 +19,7 @@ type Program struct {
 
 // Program opens a session in the pot.
 func (c *Client) Program() (*Program, error) {
-	ch, reqs, err := c.conn.OpenChannel("session", nil)
+	ch, reqs, err := c.open("session", nil)
 	if err != nil {
 		return nil, fmt.Errorf("open a session in the pot: %w", err)
 	}

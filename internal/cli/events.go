@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/kokkuri/kokkuri/internal/api"
@@ -38,7 +40,7 @@ func (c *tailCmd) Run(ctx context.Context, a *app) error {
 	return server.Tail(ctx, func(w api.Watched) error {
 		switch {
 		case format == "cowrie":
-			return a.watchedCowrie(w, connected)
+			return a.watchedCowrie(ctx, server, w, connected)
 		case format == "json" && w.Event != nil:
 			return a.line(w.Event)
 		case format == "json":
@@ -66,8 +68,9 @@ func (a *app) watched(w api.Watched) error {
 	return a.printf("%s\n", strings.Join(strings.Fields(strings.Join(words, " ")), " "))
 }
 
-// watchedCowrie prints what a session left. Consumers need to have heard of its start.
-func (a *app) watchedCowrie(w api.Watched, connected map[string]bool) error {
+// watchedCowrie prints what a session left. Consumers need to have heard of its start. Its terminals' logs are
+// closed with it: until then the recording is not whole.
+func (a *app) watchedCowrie(ctx context.Context, server *api.Client, w api.Watched, connected map[string]bool) error {
 	if w.Evidence == nil || w.Session == nil {
 		return nil
 	}
@@ -81,13 +84,31 @@ func (a *app) watchedCowrie(w api.Watched, connected map[string]bool) error {
 			return err
 		}
 	}
+	if w.Evidence.Kind == event.EvidenceClosed {
+		delete(connected, w.Session.ID)
+		if err := a.closedLogs(ctx, server, *w.Session); err != nil {
+			return err
+		}
+	}
 	for _, e := range r.Events(*w.Session, *w.Evidence) {
 		if err := a.line(e); err != nil {
 			return err
 		}
 	}
-	if w.Evidence.Kind == event.EvidenceClosed {
-		delete(connected, w.Session.ID)
+	return nil
+}
+
+// closedLogs prints the ends of a session's terminals.
+func (a *app) closedLogs(ctx context.Context, server *api.Client, s event.Session) error {
+	left, err := server.Evidence(ctx, s.ID)
+	if err != nil {
+		return nil //nolint:nilerr // the server no longer has it; what comes is printed nevertheless
+	}
+	ends := sensor(s).Logs(s, left, a.logs(ctx, server, s.ID, left))
+	for _, i := range slices.Sorted(maps.Keys(ends)) {
+		if err := a.line(ends[i]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/term"
@@ -216,26 +217,35 @@ func (a *app) exportCowrie(ctx context.Context, server *api.Client, id string, w
 	if err != nil {
 		return err
 	}
-	logs := map[uint32]cowrie.Log{}
-	if f, err := a.recording(ctx, server, id); err == nil { // without it the terminals' logs are missing
-		defer f.Close() //nolint:errcheck // a temporary file
-		for _, e := range left {
-			if e.Start == nil || !e.Start.Terminal() || e.Start.Refused {
-				continue
-			}
-			log, err := logOf(f, e.Channel)
-			if err != nil {
-				return err
-			}
-			logs[e.Channel] = log
-		}
-	}
-	for _, e := range sensor(s).Session(s, left, logs) {
+	for _, e := range sensor(s).Session(s, left, a.logs(ctx, server, id, left)) {
 		if err := writeLine(w, e); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// logs sums up what the ttylogs of a session's terminals are. What can't be read now is missing.
+func (a *app) logs(ctx context.Context, server *api.Client, id string, left []event.Evidence) map[uint32]cowrie.Log {
+	logs := map[uint32]cowrie.Log{}
+	terminal := func(e event.Evidence) bool { return e.Start != nil && e.Start.Terminal() && !e.Start.Refused }
+	if !slices.ContainsFunc(left, terminal) {
+		return logs
+	}
+	f, err := a.recording(ctx, server, id)
+	if err != nil {
+		return logs
+	}
+	defer f.Close() //nolint:errcheck // a temporary file
+	for _, e := range left {
+		if !terminal(e) {
+			continue
+		}
+		if log, err := logOf(f, e.Channel); err == nil {
+			logs[e.Channel] = log
+		}
+	}
+	return logs
 }
 
 // logOf sums up what the ttylog of a terminal is.

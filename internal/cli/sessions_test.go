@@ -94,6 +94,11 @@ func TestWhatAttackersChoseIsInertEverywhere(t *testing.T) {
 		out := newWorld(t, b).ok(t, "events tail --format "+format)
 		inert(t, format, out)
 		assert.GreaterOrEqual(t, strings.Count(out, "\n"), len(b.left)-2, format)
+		if format == "cowrie" {
+			closed := strings.Index(out, `"eventid":"cowrie.log.closed"`)
+			require.Positive(t, closed, "the recording is whole when its session has closed")
+			assert.Less(t, closed, strings.Index(out, `"eventid":"cowrie.session.closed"`))
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package honeypot_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -215,15 +216,19 @@ func guesses(passwords ...string) ssh.AuthMethod { //nolint:ireturn // the libra
 	}), len(passwords))
 }
 
-// login logs in with ssh; the connection is the attacker's.
+// login logs in as root with ssh; the connection is the attacker's.
 func (f *fixture) login(ctx context.Context, to netip.AddrPort, password string) (*ssh.Client, error) {
+	return f.loginAs(ctx, to, "root", password)
+}
+
+func (f *fixture) loginAs(ctx context.Context, to netip.AddrPort, account, password string) (*ssh.Client, error) {
 	conn, err := f.dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
 	c, chans, reqs, err := ssh.NewClientConn(conn, "web:22", &ssh.ClientConfig{
-		User: "root", Auth: []ssh.AuthMethod{guesses(decoy, password)},
+		User: account, Auth: []ssh.AuthMethod{guesses(decoy, password)},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 	if err != nil {
@@ -309,6 +314,47 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 	require.NoError(t, err)
 	reply := f.bus.request(t.Context(), event.LeaseRequest{Op: "dance"})
 	assert.Contains(t, reply.Error, "grant or release")
+}
+
+// What an sshd does with a signal, the pot's does: it reaches what an account runs (not what root runs, to which
+// no sshd sends any).
+func TestSignalsReachWhatRuns(t *testing.T) {
+	f := newFixture(t)
+	_, _ = f.run(t)
+	lease := f.grant(t, "203.0.113.66/32")
+	c, err := f.loginAs(t.Context(), lease.Endpoint, "admin", "123456")
+	require.NoError(t, err)
+	defer c.Close() //nolint:errcheck // a test's connection
+	for signal, want := range map[ssh.Signal]string{ssh.SIGUSR1: "USR1", ssh.SIGHUP: "HUP", ssh.SIGINT: "INT", ssh.SIGTERM: "TERM"} {
+		s, err := c.NewSession()
+		require.NoError(t, err)
+		out, err := s.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, s.Start(`trap 'echo got `+want+`; exit 7' `+want+`; id -un; while :; do sleep 0.05; done`))
+		lines := bufio.NewReader(out)
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "admin\n", line)
+		require.NoError(t, s.Signal(signal))
+		line, err = lines.ReadString('\n')
+		require.NoError(t, err)
+		assert.Equal(t, "got "+want+"\n", line)
+		var exit *ssh.ExitError
+		require.ErrorAs(t, s.Wait(), &exit)
+		assert.Equal(t, 7, exit.ExitStatus())
+	}
+	// One that nothing catches ends it, and that is what the client hears.
+	s, err := c.NewSession()
+	require.NoError(t, err)
+	out, err := s.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, s.Start("echo ready; exec sleep 60"))
+	_, err = bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.NoError(t, s.Signal(ssh.SIGKILL))
+	var exit *ssh.ExitError
+	require.ErrorAs(t, s.Wait(), &exit)
+	assert.Equal(t, "KILL", exit.Signal())
 }
 
 func must[T any](v T, err error) T {

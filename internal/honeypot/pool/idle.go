@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
@@ -131,13 +132,17 @@ func (p *Pots) stopIdle(ctx context.Context, t *pot) error {
 }
 
 // makeRoomLocked gives up what is missed least where the node is full: a pot that waits, else the one
-// whose attacker has no lease and was away longest. It returns the job that does it.
-func (p *Pots) makeRoomLocked() (func(context.Context), bool) {
+// whose attacker has no lease and was away longest. It returns the job that does it, or errBrewing where
+// a pot is about to wait that nobody has.
+func (p *Pots) makeRoomLocked() (func(context.Context), error) {
 	if p.heldLocked() < p.o.MaxPots {
-		return nil, true
+		return nil, nil //nolint:nilnil // there is room: nothing is to be done
 	}
 	if len(p.spare) > 0 {
-		return p.dropSpareLocked(len(p.spare) - 1), true
+		return p.dropSpareLocked(len(p.spare) - 1), nil
+	}
+	if p.brewing != nil {
+		return nil, errBrewing
 	}
 	var idlest *pot
 	for _, t := range p.pots {
@@ -149,17 +154,20 @@ func (p *Pots) makeRoomLocked() (func(context.Context), bool) {
 		}
 	}
 	if idlest == nil {
-		return nil, false
+		return nil, fmt.Errorf("%w (%d)", ErrFull, p.o.MaxPots)
 	}
 	p.counts.Evicted++
 	f := &flight{done: make(chan struct{})}
 	idlest.flight, idlest.ready, idlest.leaving = f, false, true // its place is taken until it is gone
-	return func(ctx context.Context) { p.removePot(ctx, idlest, f) }, true
+	return func(ctx context.Context) { p.removePot(ctx, idlest, f) }, nil
 }
 
 // heldLocked counts the pots that are there to stay.
 func (p *Pots) heldLocked() int {
 	n := len(p.spare)
+	if p.brewing != nil {
+		n++
+	}
 	for _, t := range p.pots {
 		if !t.leaving {
 			n++

@@ -40,6 +40,7 @@ var (
 	errStopped   = errors.New("the node is stopping")
 	errNotAsked  = errors.New("the engine was not reached yet")
 	errNotNow    = errors.New("not running yet")
+	errBrewing   = errors.New("the last pot of the node is being made")
 )
 
 // Engine is what runs containers.
@@ -130,10 +131,12 @@ type Pots struct {
 	pots   map[event.PotKey]*pot
 	spare  []*pot       // that wait, the oldest first
 	making map[int]bool // places in the network of those that are being made to wait, or removed
-	short  bool         // of memory for more of them
-	banner string       // of the newest SSH server
-	engine error        // why the engine does not answer
-	counts Counts
+	// brewing is closed when the pot that is being made to wait is ready, or is not to be; nil where none is.
+	brewing chan struct{}
+	short   bool   // of memory for more of them
+	banner  string // of the newest SSH server
+	engine  error  // why the engine does not answer
+	counts  Counts
 }
 
 // Counts are what happened to pots since the start.
@@ -291,9 +294,9 @@ func (p *Pots) getLocked(k event.PotKey) (*pot, error) {
 	}
 	t := p.takeWarmLocked(k)
 	if t == nil {
-		job, ok := p.makeRoomLocked()
-		if !ok {
-			return nil, fmt.Errorf("%w (%d)", ErrFull, p.o.MaxPots)
+		job, err := p.makeRoomLocked()
+		if err != nil {
+			return nil, err
 		}
 		if job != nil {
 			go p.launchSoon(job)

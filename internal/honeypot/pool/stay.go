@@ -30,9 +30,16 @@ func (p *Pots) Enter(ctx context.Context, k event.PotKey) (*Stay, error) {
 	for {
 		p.mu.Lock()
 		t, err := p.getLocked(k)
+		brewing := p.brewing
 		if err != nil {
 			p.mu.Unlock()
-			return nil, fmt.Errorf("start a pot: %w", err)
+			if errors.Is(err, errBrewing) {
+				err = await(ctx, brewing)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("start a pot: %w", err)
+			}
+			continue
 		}
 		t.lastSeen = time.Now()
 		if t.full {
@@ -57,6 +64,15 @@ func (p *Pots) Enter(ctx context.Context, k event.PotKey) (*Stay, error) {
 		if f.err != nil && !errors.Is(f.err, errRemoved) && !errors.Is(f.err, errAbandoned) && !errors.Is(f.err, errAsleep) {
 			return nil, f.err
 		}
+	}
+}
+
+func await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the last pot of the node: %w", ctx.Err())
 	}
 }
 

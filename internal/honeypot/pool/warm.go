@@ -62,7 +62,7 @@ func (p *Pots) refill(ctx context.Context) error {
 		var index int
 		if missing && !short {
 			index = p.freeIndexLocked()
-			p.making[index] = true
+			p.making[index], p.brewing = true, make(chan struct{})
 		}
 		p.mu.Unlock()
 		if !missing || short {
@@ -71,21 +71,16 @@ func (p *Pots) refill(ctx context.Context) error {
 		t, err := p.makeWarm(ctx, index)
 		p.mu.Lock()
 		delete(p.making, index)
-		var surplus func(context.Context)
 		switch {
 		case err == nil:
 			p.spare = append(p.spare, t)
-			if p.heldLocked() > p.o.MaxPots { // attackers came meanwhile
-				surplus = p.dropSpareLocked(len(p.spare) - 1)
-			}
 		case ctx.Err() == nil:
 			p.counts.Failed++
 			p.log.WarnContext(ctx, "no pot to wait for an attacker", "error", err)
 		}
+		close(p.brewing)
+		p.brewing = nil
 		p.mu.Unlock()
-		if surplus != nil {
-			surplus(context.WithoutCancel(ctx))
-		}
 		if err != nil {
 			if t.id != "" {
 				_ = p.o.Engine.Remove(context.WithoutCancel(ctx), t.id)

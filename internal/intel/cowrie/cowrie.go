@@ -46,15 +46,28 @@ type Log struct {
 // needs one that is missing is left out.
 func (r Renderer) Session(s event.Session, left []event.Evidence, logs map[uint32]Log) []Event {
 	out := []Event{r.Connect(s)}
+	closed := r.Logs(s, left, logs)
+	for i, v := range left {
+		out = append(out, r.Events(s, v)...)
+		if e, ok := closed[i]; ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Logs returns the events of the ends of a session's terminals, cowrie.log.closed, by the index in left of what
+// they follow.
+func (r Renderer) Logs(s event.Session, left []event.Evidence, logs map[uint32]Log) map[int]Event {
+	out := make(map[int]Event)
 	opened := make(map[uint32]time.Time)
-	for _, v := range left {
+	for i, v := range left {
 		if v.Start != nil && v.Start.Terminal() && !v.Start.Refused {
 			opened[v.Channel] = v.At
 		}
-		out = append(out, r.Events(s, v)...)
 		began, terminal := opened[v.Channel]
 		if log, ok := logs[v.Channel]; ok && terminal && v.Exit != nil {
-			out = append(out, r.logClosed(s, v, log, v.At.Sub(began)))
+			out[i] = r.logClosed(s, v, log, v.At.Sub(began))
 		}
 	}
 	return out
@@ -83,7 +96,7 @@ func (r Renderer) Events(s event.Session, v event.Evidence) []Event {
 		return []Event{r.size(s, v.At, v.Size.Width, v.Size.Height)}
 	case v.Variable != nil:
 		e := r.base(s, "client.var", v.At)
-		e["name"], e["value"] = v.Variable.Name.Escaped(), v.Variable.Value.Escaped()
+		e["name"], e["value"] = text(v.Variable.Name), text(v.Variable.Value)
 		e["message"] = fmt.Sprintf("request_env: %s=%s", e["name"], e["value"])
 		return []Event{e}
 	case v.File != nil:
@@ -165,6 +178,25 @@ func texts(list []event.Bytes) []string {
 	return out
 }
 
+// text is what Cowrie writes as it came: commands and variables. A backslash, a tab and the end of a line stand
+// for themselves; what else is not printable becomes \xNN, since people look at it in terminals.
+func text(b event.Bytes) string {
+	var out strings.Builder
+	for rest := string(b); rest != ""; {
+		n := strings.IndexAny(rest, "\\\t\n")
+		if n < 0 {
+			n = len(rest)
+		}
+		out.WriteString(event.Bytes(rest[:n]).Escaped())
+		if n < len(rest) {
+			out.WriteByte(rest[n])
+			n++
+		}
+		rest = rest[n:]
+	}
+	return out.String()
+}
+
 func joined(list []event.Bytes) string {
 	escaped := make([]string, len(list))
 	for i, b := range list {
@@ -233,8 +265,8 @@ func (r Renderer) size(s event.Session, at time.Time, width, height uint32) Even
 
 func (r Renderer) command(s event.Session, at time.Time, line event.Bytes) Event {
 	e := r.base(s, "command.input", at)
-	e["input"] = line.Escaped()
-	e["message"] = "CMD: " + line.Escaped()
+	e["input"] = text(line)
+	e["message"] = "CMD: " + text(line)
 	return e
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/channel"
 )
 
 const (
@@ -21,15 +23,11 @@ type Client struct {
 	conn  ssh.Conn
 	chans <-chan ssh.NewChannel
 
-	// opening is held while a channel is being opened: the library forgets one that is opened while the
-	// connection closes, and waits for it for ever.
+	opener *channel.Opener
+	// opening is held while a channel is being opened, so that none is when we end the connection.
 	opening sync.RWMutex
 	closed  bool
-	ended   chan struct{} // closed when the connection has ended
 }
-
-// ErrClosed says that the login has ended.
-var ErrClosed = errors.New("the login to the pot has ended")
 
 // Login logs in as an account, by certificate, or by its password where the pot's attacker has made its
 // server refuse that. The connection is the client's from then on.
@@ -64,12 +62,7 @@ func (a *Authority) Login(ctx context.Context, conn net.Conn, account, password 
 		return nil, fmt.Errorf("log in to the pot as %q: %w", account, err)
 	}
 	go ssh.DiscardRequests(reqs) // ends with the connection
-	client := &Client{conn: c, chans: chans, ended: make(chan struct{})}
-	go func() { // ends with the connection
-		defer close(client.ended)
-		_ = c.Wait()
-	}()
-	return client, nil
+	return &Client{conn: c, chans: chans, opener: channel.New(c)}, nil
 }
 
 // Close ends the login and all that it started.
@@ -88,24 +81,9 @@ func (c *Client) open(name string, payload []byte) (ssh.Channel, <-chan *ssh.Req
 	c.opening.RLock()
 	defer c.opening.RUnlock()
 	if c.closed {
-		return nil, nil, ErrClosed
+		return nil, nil, channel.ErrEnded
 	}
-	type opened struct {
-		ch   ssh.Channel
-		reqs <-chan *ssh.Request
-		err  error
-	}
-	answer := make(chan opened, 1)
-	go func() { // waits for ever where the pot ended the connection at the same moment; the session must not
-		ch, reqs, err := c.conn.OpenChannel(name, payload)
-		answer <- opened{ch, reqs, err}
-	}()
-	select {
-	case o := <-answer:
-		return o.ch, o.reqs, o.err
-	case <-c.ended:
-		return nil, nil, ErrClosed
-	}
+	return c.opener.Open(name, payload)
 }
 
 // Wait returns when the connection has ended.

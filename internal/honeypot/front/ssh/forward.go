@@ -137,7 +137,7 @@ func (c *connection) fromPot() {
 
 func (c *connection) offer(nc ssh.NewChannel, f event.Forward) {
 	number := c.number()
-	outer, outerReqs, err := c.conn.OpenChannel(nc.ChannelType(), nc.ExtraData())
+	outer, outerReqs, err := c.opener.Open(nc.ChannelType(), nc.ExtraData())
 	f.Refused = err != nil
 	c.v.Rec.Note(event.Evidence{Kind: event.EvidenceForward, Channel: number, Forward: &f})
 	if err != nil {

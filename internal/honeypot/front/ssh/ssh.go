@@ -15,6 +15,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/channel"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 )
 
@@ -92,14 +93,15 @@ var _ front.Handler = (*Handler)(nil)
 
 // connection is one connection of an attacker.
 type connection struct {
-	h     *Handler
-	v     *front.Visit
-	ctx   context.Context //nolint:containedctx // of the visit, for the library's callbacks, which have none
-	wire  *wire
-	conn  *ssh.ServerConn
-	stay  front.Stay
-	pot   *inside.Client
-	guest credential.Guest
+	h      *Handler
+	v      *front.Visit
+	ctx    context.Context //nolint:containedctx // of the visit, for the library's callbacks, which have none
+	wire   *wire
+	conn   *ssh.ServerConn
+	opener *channel.Opener // of channels to the client
+	stay   front.Stay
+	pot    *inside.Client
+	guest  credential.Guest
 	// trouble is why who guessed right did not get in.
 	trouble error
 
@@ -131,7 +133,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	}
 	_ = v.Conn.SetDeadline(time.Time{})
 	c.wire.settle()
-	c.conn = conn
+	c.conn, c.opener = conn, channel.New(conn)
 	return c.serve(ctx, chans, reqs)
 }
 

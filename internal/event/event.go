@@ -12,8 +12,21 @@ type Service string
 
 // Services that Kokkuri knows by name.
 const (
-	SSH Service = "ssh"
+	SSH      Service = "ssh"
+	MySQL    Service = "mysql" // and MariaDB
+	Redis    Service = "redis"
+	Postgres Service = "postgres"
+	FTP      Service = "ftp"
+	HTTP     Service = "http"
+	Telnet   Service = "telnet" // and other logins at a terminal
+	SMTP     Service = "smtp"
+	IMAP     Service = "imap" // and POP3
 )
+
+// Services are those that Kokkuri knows by name.
+func Services() []Service {
+	return []Service{SSH, MySQL, Redis, Postgres, FTP, HTTP, Telnet, SMTP, IMAP}
+}
 
 // Kind says what an event states.
 type Kind string
@@ -70,7 +83,8 @@ type Event struct {
 	SourcePort uint16     `json:"source_port,omitempty"`
 	Account    string     `json:"account,omitempty"` // attacker's bytes: escape before showing
 	Method     string     `json:"method,omitempty"`
-	Attempts   int        `json:"attempts"` // guesses; 1 unless the line says "repeated N times"; 0 for what is no guess
+	Resource   string     `json:"resource,omitempty"` // what was asked for: a URL's path, a database; attacker's bytes
+	Attempts   int        `json:"attempts"`           // guesses; 1 unless the line says "repeated N times"; 0 for what is no guess
 	Host       string     `json:"host"`
 	Time       time.Time  `json:"time"`
 	// Closed says that the line states the end of the connection from Source:SourcePort.

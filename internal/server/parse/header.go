@@ -36,7 +36,10 @@ type head struct {
 	host, tag, pid []byte
 	time           time.Time
 	msg            []byte
+	sd             []byte // RFC 5424's structured data as it stands in the line; empty where there is none
 }
+
+func (h head) message() message { return message{tag: h.tag, pid: h.pid, sd: h.sd, text: h.msg} }
 
 func parseHeader(line []byte, ref time.Time) (head, bool) {
 	b := skipPriority(line)
@@ -136,7 +139,9 @@ func header5424(b []byte) (head, bool) {
 		b = rest
 	}
 	h.host, h.tag, h.pid = fields[0], fields[1], fields[2]
+	sd := b
 	b, ok := skipStructuredData(b)
+	h.sd = sd[:len(sd)-len(b)]
 	if !ok || len(b) > 0 && b[0] != ' ' {
 		return head{}, false
 	}

@@ -76,40 +76,26 @@ func Message(service event.Service, msg []byte) event.Event {
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
-func ServiceOf(tag string) event.Service {
-	switch tag {
-	case "sshd", "sshd-session", "sshd-auth":
-		return event.SSH
-	}
-	return ""
-}
+func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
 func parseWhole(h head, str func([]byte) string) (event.Event, fact) {
-	e, f := parseFact(ServiceOf(knownTag(h.tag)), h.msg, str)
+	p := programOf(h.tag)
+	f := fact{kind: event.None}
+	if p.read != nil && originFits(h.sd, p) {
+		f = p.read(h.message())
+	}
+	e := f.event(p.service, str)
 	e.Host = str(h.host)
 	e.Time = h.time
 	return e, f
 }
 
 func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
-	e, _ := parseFact(service, msg, str)
-	return e
-}
-
-func parseFact(service event.Service, msg []byte, str func([]byte) string) (event.Event, fact) {
-	e := event.Event{Service: service, Kind: event.None}
-	if service != event.SSH {
-		return e, fact{}
+	f := fact{kind: event.None}
+	if p := programOfService(service); p.read != nil {
+		f = p.read(message{text: msg})
 	}
-	f := sshMessage(msg)
-	e.Kind = f.kind
-	e.Source = f.source
-	e.SourcePort = f.port
-	e.Account = str(f.account)
-	e.Method = methodName(f.method, str)
-	e.Attempts = f.attempts
-	e.Closed = f.closed
-	return e, f
+	return f.event(service, str)
 }
 
 // fact is what a message states; its slices point into the message.
@@ -119,23 +105,26 @@ type fact struct {
 	port     uint16
 	account  []byte
 	method   []byte
+	resource []byte
 	attempts int
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
 }
 
-// knownTag returns the tag as a string without allocating where it is one of ours.
-func knownTag(tag []byte) string {
-	switch string(tag) {
-	case "sshd":
-		return "sshd"
-	case "sshd-session":
-		return "sshd-session"
-	case "sshd-auth":
-		return "sshd-auth"
+// maxAccount bounds what is kept of an account and of a resource.
+const maxAccount = 512
+
+// event is the fact as an event of a service, without host and time.
+func (f fact) event(s event.Service, str func([]byte) string) event.Event {
+	kind := f.kind
+	if kind == "" {
+		kind = event.None
 	}
-	return ""
+	return event.Event{
+		Service: s, Kind: kind, Source: f.source, SourcePort: f.port, Account: str(f.account[:min(len(f.account), maxAccount)]),
+		Method: methodName(f.method, str), Resource: str(f.resource[:min(len(f.resource), maxAccount)]), Attempts: f.attempts, Closed: f.closed,
+	}
 }
 
 // methodName returns a method's name without allocating for the common ones.

@@ -9,7 +9,6 @@ import (
 const (
 	maxUser     = 400
 	maxKeyLine  = 700 // of "Failed publickey …" with a plain key
-	maxAccount  = 512 // kept of an account
 	maxRepeated = 1 << 20
 )
 
@@ -19,8 +18,8 @@ const (
 //
 // Which events are guesses: exactly one line of each attempt, the one with "Failed" that the
 // authenticating process writes at the end of it. Every other line about the attempt is context.
-func sshMessage(m []byte) fact {
-	m = trimLeft(m)
+func sshMessage(msg message) fact {
+	m := trimLeft(msg.text)
 	if inner, n, ok := repeated(m); ok {
 		f := sshLine(inner)
 		f.attempts *= n
@@ -64,14 +63,7 @@ func sshLine(m []byte) fact {
 	if len(m) == 0 {
 		return fact{kind: event.None}
 	}
-	f := sshByFirstByte(m)
-	if f.kind == "" {
-		f = fact{kind: event.None}
-	}
-	if len(f.account) > maxAccount {
-		f.account = f.account[:maxAccount]
-	}
-	return f
+	return sshByFirstByte(m)
 }
 
 // sshByFirstByte is the table of messages. A zero fact means that m is none of them.

@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 	gossh "golang.org/x/crypto/ssh"
 	"pgregory.net/rapid"
+
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/channel"
 )
 
 // Whatever a client that is in asks for, in whatever order, it harms nobody but itself.
@@ -16,6 +18,7 @@ func TestRandomRequestsHarmNobody(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		c := s.dial(t)
 		defer c.Close() //nolint:errcheck // it may be closed already
+		opener := channel.New(c)
 		names := rapid.SampledFrom([]string{
 			"pty-req", "env", "shell", "exec", "subsystem", "window-change", "signal", "break", "xon-xoff", "eow@openssh.com",
 			"auth-agent-req@openssh.com", "x11-req", "exit-status", "nonsense", "",
@@ -25,7 +28,7 @@ func TestRandomRequestsHarmNobody(t *testing.T) {
 			rapid.Map(rapid.StringN(0, 20, 80), func(s string) []byte { return gossh.Marshal(struct{ S string }{s}) }),
 		)
 		for range rapid.IntRange(1, 3).Draw(r, "channels") {
-			ch, reqs, err := c.OpenChannel("session", nil)
+			ch, reqs, err := opener.Open("session", nil)
 			if err != nil {
 				return
 			}
@@ -48,7 +51,7 @@ func TestRandomRequestsHarmNobody(t *testing.T) {
 			}
 		}
 		for _, kind := range []string{"direct-tcpip", "direct-streamlocal@openssh.com", "x11", "forwarded-tcpip", "?"} {
-			if ch, reqs, err := c.OpenChannel(kind, payload.Draw(r, "open")); err == nil {
+			if ch, reqs, err := opener.Open(kind, payload.Draw(r, "open")); err == nil {
 				go gossh.DiscardRequests(reqs)
 				_ = ch.Close()
 			}

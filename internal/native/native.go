@@ -1,0 +1,42 @@
+// Package native reads the logs that software writes in forms of its own, where it can't write syslog, into records, and
+// writes these as syslog (RFC 5424), which any receiver can read.
+package native
+
+import (
+	"time"
+)
+
+// ElementID names the element of structured data in which Kokkuri states what a message's text does not: 32473 is
+// the enterprise number for examples (RFC 5612), since Kokkuri has none.
+const ElementID = "kokkuri@32473"
+
+// Parameters of the element.
+const (
+	// Who wrote the message, as the host's journal or rsyslog saw it: what the writer can't choose.
+	ParamUID  = "uid"
+	ParamExe  = "exe"
+	ParamUnit = "unit"
+
+	ParamFormat = "format" // of the native log, such as postgres-csv
+	ParamFile   = "file"   // that the record was read from
+
+	// What the record states in fields of its own.
+	ParamSource     = "source"      // an address, never a name
+	ParamSourcePort = "source_port" // decimal
+	ParamAccount    = "account"
+	ParamDatabase   = "database"
+	ParamReason     = "reason"
+	ParamCode       = "code"  // such as an SQLSTATE, or an HTTP status
+	ParamCount      = "count" // how many times it happened
+)
+
+// Param is a parameter of structured data.
+type Param struct{ Name, Value string }
+
+// Record is one entry of a native log.
+type Record struct {
+	Time   time.Time // zero where the entry states none
+	PID    string    // empty where it states none
+	Text   []byte    // the message, in one line
+	Params []Param
+}

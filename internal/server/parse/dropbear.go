@@ -1,0 +1,3 @@
+package parse
+
+func dropbearMessage(message) fact { return fact{} }

@@ -1,0 +1,3 @@
+package parse
+
+func httpMessage(message) fact { return fact{} }

@@ -1,0 +1,3 @@
+package parse
+
+func loginMessage(message) fact { return fact{} }

@@ -1,0 +1,5 @@
+package parse
+
+func postfixMessage(message) fact { return fact{} }
+
+func dovecotMessage(message) fact { return fact{} }

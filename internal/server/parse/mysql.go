@@ -1,0 +1,3 @@
+package parse
+
+func mysqlMessage(message) fact { return fact{} }

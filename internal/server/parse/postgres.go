@@ -1,0 +1,3 @@
+package parse
+
+func postgresMessage(message) fact { return fact{} }

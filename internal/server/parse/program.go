@@ -1,0 +1,79 @@
+package parse
+
+import "github.com/kokkuri/kokkuri/internal/event"
+
+// message is what a service's reader gets to read: text, and what syslog says beside it. All of it shares the
+// line's memory.
+type message struct {
+	tag, pid []byte
+	sd       []byte // RFC 5424's structured data; see param
+	text     []byte
+}
+
+// program is one that writes logs: the service that it is, how its messages are read, and who it runs as.
+type program struct {
+	service event.Service
+	read    func(message) fact
+	exe     string // how the path of its executable ends; empty where that is not known
+	uid     string // whom it logs as; empty where any
+}
+
+// programOf finds the program behind a syslog tag. Its zero value reads nothing.
+func programOf(tag []byte) program {
+	switch string(tag) {
+	case "sshd":
+		return program{service: event.SSH, read: sshMessage, exe: "sshd", uid: "0"}
+	case "sshd-session":
+		return program{service: event.SSH, read: sshMessage, exe: "sshd-session", uid: "0"}
+	case "sshd-auth":
+		return program{service: event.SSH, read: sshMessage, exe: "sshd-auth", uid: "0"}
+	case "dropbear":
+		return program{service: event.SSH, read: dropbearMessage, uid: "0"}
+	case "mysqld", "mariadbd", "mysql", "mariadb":
+		return program{service: event.MySQL, read: mysqlMessage}
+	case "redis", "redis-server", "valkey-server":
+		return program{service: event.Redis, read: redisMessage}
+	case "postgres", "postgresql":
+		return program{service: event.Postgres, read: postgresMessage}
+	case "vsftpd":
+		return program{service: event.FTP, read: vsftpdMessage}
+	case "proftpd":
+		return program{service: event.FTP, read: proftpdMessage}
+	case "pure-ftpd":
+		return program{service: event.FTP, read: pureftpdMessage}
+	case "nginx", "apache2", "apache", "httpd":
+		return program{service: event.HTTP, read: httpMessage}
+	case "login", "telnetd", "in.telnetd":
+		return program{service: event.Telnet, read: loginMessage}
+	case "postfix/smtpd", "postfix/submission/smtpd", "postfix/smtps/smtpd":
+		return program{service: event.SMTP, read: postfixMessage}
+	case "dovecot":
+		return program{service: event.IMAP, read: dovecotMessage}
+	}
+	return program{}
+}
+
+// programOfService is the program that is meant where only the service is known.
+func programOfService(s event.Service) program {
+	switch s {
+	case event.SSH:
+		return programOf([]byte("sshd"))
+	case event.MySQL:
+		return programOf([]byte("mysqld"))
+	case event.Redis:
+		return programOf([]byte("redis"))
+	case event.Postgres:
+		return programOf([]byte("postgres"))
+	case event.FTP:
+		return program{service: event.FTP, read: ftpMessage}
+	case event.HTTP:
+		return programOf([]byte("nginx"))
+	case event.Telnet:
+		return programOf([]byte("login"))
+	case event.SMTP:
+		return programOf([]byte("postfix/smtpd"))
+	case event.IMAP:
+		return programOf([]byte("dovecot"))
+	}
+	return program{}
+}

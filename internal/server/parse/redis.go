@@ -1,0 +1,3 @@
+package parse
+
+func redisMessage(message) fact { return fact{} }

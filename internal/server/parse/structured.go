@@ -1,0 +1,88 @@
+package parse
+
+import (
+	"bytes"
+
+	"github.com/kokkuri/kokkuri/internal/native"
+)
+
+// params finds the parameters of an element of RFC 5424's structured data, section 6.3: those of the last one with
+// the id. It is empty where there is none.
+func params(sd []byte, id string) []byte {
+	var found []byte
+	for len(sd) > 0 && sd[0] == '[' {
+		end := elementEnd(sd)
+		if end < 0 {
+			return nil
+		}
+		name, rest := word(sd[1:end])
+		if string(name) == id {
+			found = rest
+		}
+		sd = sd[end+1:]
+	}
+	return found
+}
+
+// elementEnd is where the ] stands that ends the element at the beginning of sd.
+func elementEnd(sd []byte) int {
+	quoted := false
+	for i := 1; i < len(sd); i++ {
+		switch c := sd[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ']' && !quoted:
+			return i
+		}
+	}
+	return -1
+}
+
+// param is the value of a parameter that Kokkuri's agent, or a template of ours for rsyslog, wrote. It allocates only
+// where the value has escapes.
+func (m message) param(name string) ([]byte, bool) {
+	return paramOf(params(m.sd, native.ElementID), name)
+}
+
+func paramOf(list []byte, name string) ([]byte, bool) {
+	for len(list) > 0 {
+		key, rest, ok := bytes.Cut(trimLeft(list), []byte(`="`))
+		if !ok {
+			return nil, false
+		}
+		end, escaped := 0, false
+		for end < len(rest) && rest[end] != '"' {
+			if rest[end] == '\\' {
+				escaped = true
+				end++
+			}
+			end++
+		}
+		if end >= len(rest) {
+			return nil, false
+		}
+		if string(key) == name {
+			value := rest[:end]
+			if escaped {
+				value = unescapeParam(value)
+			}
+			return value, true
+		}
+		list = rest[end+1:]
+	}
+	return nil, false
+}
+
+// unescapeParam undoes \", \\ and \].
+func unescapeParam(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] == '\\' && i+1 < len(b) && (b[i+1] == '"' || b[i+1] == '\\' || b[i+1] == ']') {
+			i++
+		}
+		out = append(out, b[i])
+	}
+	return out
+}

@@ -4,6 +4,8 @@ package native
 
 import (
 	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
 )
 
 // ElementID names the element of structured data in which Kokkuri states what a message's text does not: 32473 is
@@ -39,4 +41,32 @@ type Record struct {
 	PID    string    // empty where it states none
 	Text   []byte    // the message, in one line
 	Params []Param
+}
+
+// Format is a form of native log.
+type Format struct {
+	Name    string // as configurations name it, such as postgres-csv
+	App     string // RFC 5424's APP-NAME: the program's name as it would call itself in syslog
+	Service event.Service
+	New     func() Reader
+}
+
+// Reader joins the lines of one log to records; a record may span lines. It is for one goroutine, and what it keeps is
+// bounded. What it returns is valid until its next call.
+type Reader interface {
+	// Line takes the next line, without its end, and returns the records that are whole with it. ref gives
+	// times that lack it their year and zone.
+	Line(line []byte, ref time.Time) []Record
+	// Flush returns the record that might have gone on, where there is one.
+	Flush() []Record
+}
+
+// Find returns the format of a name.
+func Find(name string) (Format, bool) {
+	for _, f := range Formats() {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return Format{}, false
 }

@@ -1,0 +1,6 @@
+package native
+
+// Formats are all that are known.
+func Formats() []Format {
+	return nil
+}

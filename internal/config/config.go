@@ -103,6 +103,8 @@ type Bus struct {
 type Syslog struct {
 	ListenTCP []netip.AddrPort `yaml:"listen_tcp" default:"127.0.0.1:10514" help:"Addresses for syslog over TCP; none: not at all." placeholder:"ADDR:PORT"`
 	ListenUDP []netip.AddrPort `yaml:"listen_udp" default:"127.0.0.1:10514" help:"Addresses for syslog over UDP, which proves nothing; none: not at all." placeholder:"ADDR:PORT"`
+	ListenTLS []netip.AddrPort `yaml:"listen_tls" default:"127.0.0.1:10515" help:"Addresses for syslog over TLS with a client certificate of this server; none: not at all." placeholder:"ADDR:PORT"`
+	Relays    []string         `yaml:"relays" check:"relay" help:"Log servers that forward for others, by network (TCP) or by the name in their certificate (TLS): of their lines the HOSTNAME field says whose they are." placeholder:"CIDR|NAME"`
 	TrustUDP  []netip.Prefix   `yaml:"trust_udp" help:"Networks whose UDP lines may cause redirects: where nobody else can send from these addresses." placeholder:"CIDR"`
 }
 

@@ -47,6 +47,7 @@ type Road string
 const (
 	RoadAgent     Road = "agent"
 	RoadSyslogTCP Road = "syslog-tcp"
+	RoadSyslogTLS Road = "syslog-tls"
 	RoadSyslogUDP Road = "syslog-udp"
 	RoadFile      Road = "file"
 )

@@ -184,7 +184,17 @@ func (s *Server) openIntake() error {
 	for _, f := range c.Files {
 		files = append(files, intake.FileSource{Pattern: f.Path, Host: f.Host})
 	}
+	var addrs []netip.Addr
+	for _, a := range c.Syslog.ListenTLS {
+		addrs = append(addrs, a.Addr())
+	}
+	secure, err := s.ca.SyslogTLS(c.Bus.Names, addrs)
+	if err != nil {
+		return fmt.Errorf("certificate for syslog: %w", err)
+	}
+	networks, names := relays(c.Syslog.Relays)
 	in, err := intake.New(intake.Options{
+		ListenTLS: c.Syslog.ListenTLS, TLS: secure, Sender: s.ca.Sender, Relays: networks, RelayNames: names,
 		ListenTCP: c.Syslog.ListenTCP, ListenUDP: c.Syslog.ListenUDP, TrustUDP: c.Syslog.TrustUDP, Files: files, StateDir: filepath.Join(Dir(c), "intake"),
 		HostOf: s.hosts.of, HostByName: s.hosts.named, Publish: s.conn.PublishBatch, Log: s.part("intake"),
 	})
@@ -193,6 +203,18 @@ func (s *Server) openIntake() error {
 	}
 	s.intake = in
 	return nil
+}
+
+// relays divides the configured relays into networks and the names of certificates.
+func relays(list []string) (networks []netip.Prefix, names []string) {
+	for _, text := range list {
+		if p, err := config.ParsePrefix(text); err == nil {
+			networks = append(networks, p)
+		} else {
+			names = append(names, text)
+		}
+	}
+	return networks, names
 }
 
 // run lets all parts work until ctx ends or one of them fails.
@@ -234,7 +256,7 @@ func (s *Server) run(ctx context.Context) error {
 	part("sessions", func(ctx context.Context) error { return s.conn.ConsumeSessions(ctx, "store", s.takeSession) })
 	part("commands", api)
 	part("housekeeping", s.keepHouse)
-	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
+	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP, "syslog_tls", s.opts.Config.Syslog.ListenTLS,
 		"socket", s.opts.Config.Socket, "dry_run", s.opts.Config.DryRun, "paused", s.decider.Paused())
 	if s.opts.Ready != nil {
 		s.opts.Ready(s)

@@ -146,6 +146,7 @@ func (m machine) serverPorts(c config.Up) check {
 		}{
 			{"bus", "server.bus.listen", "tcp", []netip.AddrPort{c.Server.Bus.Listen}},
 			{"syslog", "server.syslog.listen_tcp", "tcp", c.Server.Syslog.ListenTCP},
+			{"syslog", "server.syslog.listen_tls", "tcp", c.Server.Syslog.ListenTLS},
 			{"syslog", "server.syslog.listen_udp", "udp", c.Server.Syslog.ListenUDP},
 		} {
 			for _, a := range l.addrs {

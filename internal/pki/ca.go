@@ -205,6 +205,21 @@ func (ca *CA) IssueClient(csrPEM []byte, role Role, name string) ([]byte, error)
 	return certToPEM(der), nil
 }
 
+// IssueSyslog signs a certificate request (PEM) with which name's syslog daemon may send log lines, and says until when.
+func (ca *CA) IssueSyslog(csrPEM []byte, name string) (certPEM []byte, until time.Time, err error) {
+	if len(csrPEM) > maxCSR {
+		return nil, time.Time{}, errors.New("issue a certificate: the request is too long")
+	}
+	if certPEM, err = ca.IssueClient(csrPEM, RoleSyslog, name); err != nil {
+		return nil, time.Time{}, err
+	}
+	cert, err := parseCert(certPEM)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return certPEM, cert.NotAfter, nil
+}
+
 // IssueIdentity makes or renews a whole client directory without network, for roles on the server's own
 // machine; servers are the addresses (host:port) of the bus.
 func (ca *CA) IssueIdentity(dir string, role Role, name string, servers []string) error {

@@ -47,3 +47,10 @@ func (c *counters) snapshot() map[string]map[string]int64 {
 	}
 	return out
 }
+
+// get returns one count.
+func (c *counters) get(name, label string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.values[name][label]
+}

@@ -69,6 +69,7 @@ type pipeline struct {
 	mu       sync.Mutex // over all below
 	parser   *parse.Parser
 	detector *detect.Detector
+	proof    map[roadOf]bool      // whether lines by a road say who wrote them
 	second   map[string]time.Time // host and road that last brought what another brings already
 	seq      uint64               // of the last batch that was evaluated
 	saved    uint64               // of the last checkpoint
@@ -142,7 +143,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.parser, p.detector, p.seq, p.saved = &parse.Parser{}, d, seq, seq
 	p.roads.restore(s.Roads)
-	p.second = map[string]time.Time{}
+	p.second, p.proof = map[string]time.Time{}, map[roadOf]bool{}
 	p.decider.SetLogins(logins)
 	return nil
 }
@@ -167,6 +168,9 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 	p.counters.add("lines", string(b.Road))
 	e := p.parser.Line(line, b.Received)
 	if e.Kind == event.None {
+		if parse.Forged(line) {
+			p.counters.add("events_forged", b.Host)
+		}
 		return nil
 	}
 	e.Host = b.Host
@@ -181,6 +185,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		return nil
 	}
 	p.counters.add("events", string(e.Kind))
+	p.proven(b, line)
 	p.tail.publish(api.Watched{Event: &e})
 	at := p.now()
 	offences := p.detector.Observe(pos, e, line)

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/bus/broker"
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/pki"
 )
 
 // allCounters are the server's own with those of its parts.
@@ -72,15 +75,45 @@ func (s *Server) findings() []event.Finding {
 		if s.decider.Tripped(h.Name) {
 			out = append(out, event.Finding{Level: "error", Subject: "host " + h.Name, Text: "the breaker stopped redirecting: too many sources offended within an hour", Mend: "see kokkuri offences ls; kokkuri resume closes it"})
 		}
-		for _, f := range h.Status.Findings {
+		for _, f := range slices.Concat(h.Status.Findings, s.lineFindings(h.Name)) {
 			f.Subject = "host " + h.Name + ": " + f.Subject
 			out = append(out, f)
 		}
 	}
 	out = append(out, s.intake.Findings()...)
+	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
+		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
+	}
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")
 		warn("host "+host, "events come by a second road ("+road+") and are not evaluated", "send each log by one road, or choose one with server.hosts[].road")
+	}
+	return out
+}
+
+// renewSyslogBefore is how long before its end a certificate that is renewed by hand is warned of.
+const renewSyslogBefore = 30 * 24 * time.Hour
+
+// lineFindings are what the server has to say of the lines of a host.
+func (s *Server) lineFindings(host string) []event.Finding {
+	var out []event.Finding
+	if n := s.intake.QuarantinedOf(host); n > 0 {
+		out = append(out, event.Finding{
+			Level: "warning", Subject: "syslog", Text: fmt.Sprintf("%d lines that it sent name another host, or none, and were put aside (kokkuri status shows the last)", n),
+			Mend: "give it the name it calls itself by as an alias under server.hosts; if it forwards for others, name it under server.syslog.relays",
+		})
+	}
+	if n := s.counters.get("events_forged", host); n > 0 {
+		out = append(out, event.Finding{
+			Level: "warning", Subject: "forged lines", Text: fmt.Sprintf("%d lines pretend to be of a service that did not write them: who did is not who the service runs as", n),
+			Mend: "see who may run programs there; such lines count for nothing",
+		})
+	}
+	for _, road := range s.pipeline.unproven(host) {
+		out = append(out, event.Finding{
+			Level: "warning", Subject: "road " + road, Text: "its lines don't say who wrote them: whoever can run a program there can forge a log-in",
+			Mend: "use the snippet of kokkuri rsyslog-config " + host + " with SysSock.Annotate and SysSock.ParseTrusted",
+		})
 	}
 	return out
 }
@@ -89,7 +122,7 @@ func (s *Server) findings() []event.Finding {
 func (s *Server) quarantine() []api.Quarantined {
 	var out []api.Quarantined
 	for _, q := range s.intake.Stats().Quarantine {
-		out = append(out, api.Quarantined{At: q.At, Sender: q.Sender, Reason: q.Reason, Line: q.Line})
+		out = append(out, api.Quarantined{At: q.At, Sender: q.Sender, Host: q.Host, File: q.File, Reason: q.Reason, Line: q.Line})
 	}
 	return out
 }

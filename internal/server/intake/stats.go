@@ -110,6 +110,13 @@ func (c *counts) putAside(q Quarantined, line []byte) {
 	c.last = append(c.last, q)
 }
 
+// QuarantinedOf returns how many lines of a host or relay were put aside.
+func (in *Intake) QuarantinedOf(host string) int64 {
+	in.counts.mu.Lock()
+	defer in.counts.mu.Unlock()
+	return in.counts.hosts[host]
+}
+
 func (c *counts) snapshot() Stats {
 	s := Stats{
 		Connections: c.connections.Load(), Accepted: c.accepted.Load(), RefusedUnknown: c.refusedUnknown.Load(), RefusedTotal: c.refusedTotal.Load(),

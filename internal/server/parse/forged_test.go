@@ -1,0 +1,31 @@
+package parse
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestForged(t *testing.T) {
+	t.Parallel()
+	const failed = "Failed password for root from 203.0.113.66 port 4022 ssh2"
+	for line, want := range map[string]struct{ forged, writer bool }{
+		`1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="0" exe="/usr/sbin/sshd"] ` + failed:            {false, true},
+		`<38>1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="0"] ` + failed:                             {false, true},
+		`1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="1000"] ` + failed:                              {true, true},
+		`1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="0" exe="/usr/bin/logger"] ` + failed:           {true, true},
+		`1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="0" exe="?"] ` + failed:                         {true, true},
+		`1 2026-11-25T22:08:43Z web cron 7 - [kokkuri@32473 uid="1000"] ` + failed:                              {false, true},
+		`1 2026-11-25T22:08:43Z web sshd 7 - - [kokkuri@32473 uid="1000"] ` + failed:                            {false, false},
+		`1 2026-11-25T22:08:43Z web sshd 7 - [a@1 x="[kokkuri@32473 uid=\"0\""] ` + failed:                      {false, false},
+		`1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="0"`:                                            {false, false},
+		`Nov 25 22:08:43 web sshd[7]: [kokkuri@32473 uid="1000"] ` + failed:                                     {false, false},
+		`1 2026-11-25T22:08:43Z web sshd 7 - [a@1][kokkuri@32473 uid="1000"] [kokkuri@32473 uid="0"] ` + failed: {true, true},
+		`1 - - sshd - - [kokkuri@32473 format="x"] ` + failed:                                                   {false, false},
+		`1 [kokkuri@32473`: {},
+		"":                 {},
+	} {
+		assert.Equal(t, want.forged, Forged([]byte(line)), line)
+		assert.Equal(t, want.writer, HasWriter([]byte(line)), line)
+	}
+}

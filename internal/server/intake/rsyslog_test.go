@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,39 +25,54 @@ type daemon struct {
 	dir  string
 	sock string
 	cmd  *exec.Cmd
+	stop func() // as a service manager does, and waits
 }
 
 // rsyslogd starts Debian's rsyslogd with rules; it calls itself web and ends with the test.
 func rsyslogd(t *testing.T, rules string) *daemon {
 	t.Helper()
+	return start(t, rules, `module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket=%q RateLimit.Interval="0")
+`, "")
+}
+
+// annotating starts one as rsyslogd does, whose system socket is set up as the snippet asks for.
+func annotating(t *testing.T, rules string) *daemon {
+	t.Helper()
+	return start(t, rules, `module(load="imuxsock" SysSock.Name=%q SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.RateLimit.Interval="0")
+`, "")
+}
+
+// start starts one with an input for its socket; it works in dir, where one is given.
+func start(t *testing.T, rules, input, dir string) *daemon {
+	t.Helper()
 	program, err := exec.LookPath("rsyslogd")
 	if err != nil {
 		program = "/usr/sbin/rsyslogd"
 	}
-	dir, err := os.MkdirTemp("", "rsyslog") //nolint:usetesting // t.TempDir's paths are too long for a socket
-	require.NoError(t, err)
+	if dir == "" {
+		dir, err = os.MkdirTemp("", "rsyslog") //nolint:usetesting // t.TempDir's paths are too long for a socket
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	}
 	d := &daemon{dir: dir, sock: filepath.Join(dir, "log")}
-	conf := fmt.Sprintf(`global(workDirectory=%q localHostname="web")
-module(load="imuxsock" SysSock.Use="off")
-input(type="imuxsock" Socket=%q RateLimit.Interval="0")
-%s
-`, dir, d.sock, rules)
+	conf := fmt.Sprintf("global(workDirectory=%q localHostname=\"web\")\n"+input+"%s\n", dir, d.sock, rules)
 	path := filepath.Join(dir, "rsyslog.conf")
 	require.NoError(t, os.WriteFile(path, []byte(conf), 0o600))
 	d.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, "-n", "-f", path, "-i", filepath.Join(dir, "pid"))
 	var out bytes.Buffer
 	d.cmd.Stdout, d.cmd.Stderr = &out, &out
 	require.NoError(t, d.cmd.Start(), "rsyslogd is needed: apt-get install rsyslog")
-	t.Cleanup(func() {
+	d.stop = sync.OnceFunc(func() {
 		_ = d.cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(10*time.Second, func() { _ = d.cmd.Process.Kill() })
+		kill := time.AfterFunc(60*time.Second, func() { _ = d.cmd.Process.Kill() })
 		_ = d.cmd.Wait()
 		kill.Stop()
 		if t.Failed() {
 			t.Logf("rsyslogd said: %s", out.String())
 		}
-		_ = os.RemoveAll(dir)
 	})
+	t.Cleanup(d.stop)
 	eventually(t, "rsyslogd listens", func() bool {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unixgram", d.sock)
 		if err == nil {

@@ -114,6 +114,7 @@ func (in *Intake) admit(conn net.Conn, secure *tls.Config) *connection {
 }
 
 func (in *Intake) leave(c *connection) {
+	c.abort()
 	_ = c.conn.Close()
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -133,6 +134,16 @@ func (c *connection) stop(last time.Time) {
 		_ = half.CloseWrite() // a sender that sees it connects anew for what comes next
 	}
 	_ = c.conn.SetReadDeadline(last)
+}
+
+// abort makes the closing of a connection, where it is we who stop, an error of the sender's next write: rsyslog's TLS does
+// not see otherwise that nobody listens any more, and would lose the next line.
+func (c *connection) abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.raw.(interface{ SetLinger(sec int) error }); ok && !c.last.IsZero() {
+		_ = l.SetLinger(0)
+	}
 }
 
 // run reads until the connection ends. Nothing is read while a batch waits to be taken.

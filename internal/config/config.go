@@ -82,7 +82,7 @@ func (u Up) AgentConfig() Agent { return Agent{Common: u.Common, AgentSection: u
 type ServerSection struct {
 	Bus        Bus            `yaml:"bus" embed:"" prefix:"bus-"`
 	Syslog     Syslog         `yaml:"syslog" embed:"" prefix:"syslog-"`
-	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date." placeholder:"PATTERN[=HOST]"`
+	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date; * ? [] match names." placeholder:"PATTERN[=HOST]"`
 	Rules      string         `yaml:"rules" check:"path" help:"Rules file; empty: the built-in rules." placeholder:"FILE"`
 	DryRun     bool           `yaml:"dry_run" negatable:"" help:"Decide and record, but redirect nobody."`
 	Breaker    Breaker        `yaml:"breaker" embed:"" prefix:"breaker-"`
@@ -173,7 +173,7 @@ type AgentSection struct {
 	Name       string         `yaml:"name" check:"name" help:"The host's name; empty: the name that it was enrolled with, else the machine's host name." placeholder:"NAME"`
 	Server     []Address      `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT]"`
 	Token      Secret         `yaml:"token" help:"One-time enrolment token, used where the host has no certificate yet." placeholder:"TOKEN"`
-	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed; none: not at all (the host sends its log by syslog)." placeholder:"PATH"`
+	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed, where * ? [] match names; none: not at all (the host sends its log by syslog)." placeholder:"PATH"`
 	Services   []ServicePort  `yaml:"services" default:"ssh:22" help:"Services that may be redirected: SERVICE:PORT." placeholder:"SERVICE[:PORT]"`
 	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected, whatever the server says." placeholder:"CIDR"`
 	Endpoints  []netip.Prefix `yaml:"endpoints" help:"Networks where endpoints may be; empty: anywhere." placeholder:"CIDR"`

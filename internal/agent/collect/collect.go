@@ -20,7 +20,7 @@ import (
 // Options of a Collector.
 type Options struct {
 	Host     string   // whose lines they are
-	Files    []string // followed files; may have date parts
+	Files    []string // followed files; may have date parts and wildcards
 	StateDir string   // keeps the cursors
 	// Publish returns when the bus has acknowledged the batch.
 	Publish func(ctx context.Context, b event.Batch) error
@@ -30,7 +30,7 @@ type Options struct {
 // Collector follows files and publishes their lines.
 type Collector struct {
 	o         Options
-	followers []*tail.Follower
+	followers []*tail.Log
 }
 
 var errTwice = errors.New("it is named twice, and its lines would count twice")
@@ -46,7 +46,7 @@ func New(o Options) (*Collector, error) {
 		if slices.Contains(o.Files[:i], path) {
 			return nil, fmt.Errorf("follow %s: %w", path, errTwice)
 		}
-		f, err := tail.New(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Log: o.Log})
+		f, err := tail.NewLog(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Log: o.Log})
 		if err != nil {
 			return nil, fmt.Errorf("follow %s: %w", path, err)
 		}

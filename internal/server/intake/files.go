@@ -12,10 +12,10 @@ import (
 	"github.com/kokkuri/kokkuri/internal/tail"
 )
 
-// FileSource is a log, or the same log of many hosts, that a syslog daemon writes on the server. Whose its lines are says
-// Host, else what stands in the place of %HOST% (a name or an address), else each line.
+// FileSource is a log, the same log of many hosts, or all that a pattern with wildcards stands for, that a syslog daemon
+// writes on the server. Whose its lines are says Host, else what stands in the place of %HOST% (a name or an address), else each line.
 type FileSource struct {
-	Pattern string // path; may have date parts and one %HOST%
+	Pattern string // path; may have date parts, one %HOST% and the wildcards of path.Match
 	Host    string
 }
 

@@ -69,7 +69,7 @@ func (s Stats) Counters() map[string]int64 {
 		"cut_lines": s.CutLines + s.Files.CutLines, "bad_frames": s.BadFrames, "half_frames": s.HalfFrames, "slow_frames": s.SlowFrames,
 		"idle": s.Idle, "lost_at_stop": s.LostAtStop, "udp_lines": s.UDPLines, "udp_untrusted": s.UDPUntrusted, "udp_dropped": s.UDPDropped,
 		"file_lines": s.Files.Lines, "file_rotations": s.Files.Rotations, "file_truncations": s.Files.Truncations,
-		"file_lost": s.Files.LostFiles, "file_partials": s.Files.Partials, "file_hosts_dropped": s.Files.DroppedHost,
+		"file_lost": s.Files.LostFiles, "file_partials": s.Files.Partials, "file_unended": s.Files.Unended, "file_hosts_dropped": s.Files.DroppedHost,
 	}
 	for reason, n := range s.Quarantined {
 		out["quarantined_"+reason] = n

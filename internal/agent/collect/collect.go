@@ -20,17 +20,25 @@ import (
 // Options of a Collector.
 type Options struct {
 	Host     string   // whose lines they are
-	Files    []string // followed files; may have date parts
+	Files    []string // followed files of syslog; may have date parts
+	Journal  *Journal // nil: not followed
 	StateDir string   // keeps the cursors
 	// Publish returns when the bus has acknowledged the batch.
 	Publish func(ctx context.Context, b event.Batch) error
 	Log     *slog.Logger
 }
 
-// Collector follows files and publishes their lines.
+// road is a way by which lines come, beside files of syslog.
+type road interface {
+	run(ctx context.Context) error
+	findings() []event.Finding
+}
+
+// Collector follows logs and publishes their lines.
 type Collector struct {
 	o         Options
 	followers []*tail.Follower
+	roads     []road
 }
 
 var errTwice = errors.New("it is named twice, and its lines would count twice")
@@ -52,6 +60,9 @@ func New(o Options) (*Collector, error) {
 		}
 		c.followers = append(c.followers, f)
 	}
+	if o.Journal != nil {
+		c.roads = append(c.roads, newJournal(*o.Journal, &c.o, dir))
+	}
 	return c, nil
 }
 
@@ -61,7 +72,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer watcher.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	errs := make([]error, len(c.followers))
+	errs := make([]error, len(c.followers)+len(c.roads))
 	var running sync.WaitGroup
 	for i, f := range c.followers {
 		f.Watch(watcher)
@@ -71,7 +82,15 @@ func (c *Collector) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if len(c.followers) == 0 {
+	for i, r := range c.roads {
+		running.Go(func() {
+			at := len(c.followers) + i
+			if errs[at] = r.run(ctx); errs[at] != nil {
+				cancel()
+			}
+		})
+	}
+	if len(errs) == 0 {
 		<-ctx.Done()
 	}
 	running.Wait()
@@ -96,6 +115,9 @@ func (c *Collector) Findings() []event.Finding {
 	var out []event.Finding
 	for _, f := range c.followers {
 		out = append(out, f.Findings()...)
+	}
+	for _, r := range c.roads {
+		out = append(out, r.findings()...)
 	}
 	return out
 }

@@ -19,10 +19,14 @@ import (
 
 // Options of a Collector.
 type Options struct {
-	Host     string   // whose lines they are
-	Files    []string // followed files of syslog; may have date parts
-	Journal  *Journal // nil: not followed
-	StateDir string   // keeps the cursors
+	Host    string   // whose lines they are
+	Files   []string // followed files of syslog; may have date parts
+	Logs    []Log    // followed files of other forms
+	Journal *Journal // nil: not followed
+	// Containers whose logs are followed, and the socket of the Docker Engine that has them.
+	Containers   []Container
+	DockerSocket string
+	StateDir     string // keeps the cursors
 	// Publish returns when the bus has acknowledged the batch.
 	Publish func(ctx context.Context, b event.Batch) error
 	Log     *slog.Logger
@@ -30,7 +34,7 @@ type Options struct {
 
 // road is a way by which lines come, beside files of syslog.
 type road interface {
-	run(ctx context.Context) error
+	run(ctx context.Context, w *tail.Watcher) error
 	findings() []event.Finding
 }
 
@@ -60,6 +64,19 @@ func New(o Options) (*Collector, error) {
 		}
 		c.followers = append(c.followers, f)
 	}
+	for i, l := range o.Logs {
+		if slices.Contains(o.Files, l.Path) || slices.ContainsFunc(o.Logs[:i], func(m Log) bool { return m.Path == l.Path }) {
+			return nil, fmt.Errorf("follow %s: %w", l.Path, errTwice)
+		}
+		n, err := newNativeLog(l, &c.o, dir)
+		if err != nil {
+			return nil, fmt.Errorf("follow %s: %w", l.Path, err)
+		}
+		c.roads = append(c.roads, n)
+	}
+	if len(o.Containers) > 0 {
+		c.roads = append(c.roads, newContainers(o.Containers, o.DockerSocket, &c.o, dir))
+	}
 	if o.Journal != nil {
 		c.roads = append(c.roads, newJournal(*o.Journal, &c.o, dir))
 	}
@@ -85,7 +102,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	for i, r := range c.roads {
 		running.Go(func() {
 			at := len(c.followers) + i
-			if errs[at] = r.run(ctx); errs[at] != nil {
+			if errs[at] = r.run(ctx, watcher); errs[at] != nil {
 				cancel()
 			}
 		})

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/tail"
 )
 
 // Journal says what of the systemd journal is followed: entries of any of the identifiers or units; without either, all.
@@ -66,7 +67,7 @@ func newJournal(o Journal, c *Options, dir string) *journal {
 }
 
 // run follows until ctx ends; journalctl is started again whenever it ends.
-func (j *journal) run(ctx context.Context) error {
+func (j *journal) run(ctx context.Context, _ *tail.Watcher) error {
 	if err := j.out.open(); err != nil {
 		return err
 	}

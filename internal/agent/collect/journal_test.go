@@ -155,8 +155,10 @@ func TestJournalKilled(t *testing.T) {
 			j.rotate(t)
 		}
 		if round%3 == 1 { // journalctl dies, the collector does not
-			require.Eventually(t, func() bool { return len(k.children()) == 1 }, 10*time.Second, time.Millisecond)
-			require.NoError(t, syscall.Kill(k.children()[0], syscall.SIGKILL))
+			require.Eventually(t, func() bool {
+				pids := k.children()
+				return len(pids) == 1 && syscall.Kill(pids[0], syscall.SIGKILL) == nil
+			}, 10*time.Second, time.Millisecond)
 			continue
 		}
 		k.again(80 * time.Millisecond)
@@ -164,8 +166,8 @@ func TestJournalKilled(t *testing.T) {
 	require.NoError(t, logger.Close())
 	require.NoError(t, cat.Wait())
 	k.holds(want, messages)
-	left := k.children()
-	require.Len(t, left, 1)
+	var left []int
+	require.Eventually(t, func() bool { left = k.children(); return len(left) == 1 }, 10*time.Second, time.Millisecond)
 	k.kill()
 	require.Eventually(t, func() bool { return syscall.Kill(left[0], 0) != nil }, 10*time.Second, time.Millisecond, "journalctl ends with its collector")
 }

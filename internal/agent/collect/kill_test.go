@@ -38,12 +38,17 @@ type childSetup struct {
 	State, Out string // Out is the file that stands for the stream
 	Files      []string
 	Journal    string // the directory of its files
+	Log        string
+	Format     string // of Log
 }
 
 func (c childSetup) options() Options {
 	o := Options{Host: "web", Files: c.Files, StateDir: c.State, Log: slog.New(slog.DiscardHandler)}
 	if c.Journal != "" {
 		o.Journal = &Journal{Identifiers: []string{"sshd"}, Directory: c.Journal}
+	}
+	if c.Log != "" {
+		o.Logs = []Log{{Path: c.Log, Format: testFormats()[c.Format]}}
 	}
 	return o
 }

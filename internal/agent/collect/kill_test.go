@@ -40,6 +40,7 @@ type childSetup struct {
 	Journal    string // the directory of its files
 	Log        string
 	Format     string // of Log
+	Container  string
 }
 
 func (c childSetup) options() Options {
@@ -49,6 +50,9 @@ func (c childSetup) options() Options {
 	}
 	if c.Log != "" {
 		o.Logs = []Log{{Path: c.Log, Format: testFormats()[c.Format]}}
+	}
+	if c.Container != "" {
+		o.DockerSocket, o.Containers = dockerSocket, []Container{{Name: c.Container, Format: Plain("soft")}}
 	}
 	return o
 }

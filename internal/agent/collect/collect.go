@@ -26,6 +26,7 @@ type Options struct {
 	// Containers whose logs are followed, and the socket of the Docker Engine that has them.
 	Containers   []Container
 	DockerSocket string
+	Redis        []Redis
 	StateDir     string // keeps the cursors
 	// Publish returns when the bus has acknowledged the batch.
 	Publish func(ctx context.Context, b event.Batch) error
@@ -76,6 +77,12 @@ func New(o Options) (*Collector, error) {
 	}
 	if len(o.Containers) > 0 {
 		c.roads = append(c.roads, newContainers(o.Containers, o.DockerSocket, &c.o, dir))
+	}
+	for i, r := range o.Redis {
+		if slices.ContainsFunc(o.Redis[:i], func(e Redis) bool { return e.Address == r.Address }) {
+			return nil, fmt.Errorf("read ACL LOG of %s: %w", r.Address, errTwice)
+		}
+		c.roads = append(c.roads, newRedisLog(r, &c.o, dir))
 	}
 	if o.Journal != nil {
 		c.roads = append(c.roads, newJournal(*o.Journal, &c.o, dir))

@@ -257,21 +257,14 @@ func (v *converter) complete(params []native.Param) []native.Param {
 
 // send publishes lines in batches whose IDs begin with id.
 func (v *converter) send(ctx context.Context, id string, lines [][]byte) error {
-	for part := 0; len(lines) > 0; part++ {
-		n, size := 0, 0
-		for n < len(lines) && n < maxBatchLines && (n == 0 || size+len(lines[n]) < maxBatchBytes) {
-			size += len(lines[n]) + 1
-			n++
-		}
+	for i, part := range parts(lines) {
 		err := persist(ctx, v.publish, event.Batch{
-			Host: v.host, Road: event.RoadAgent, Origin: v.file, Received: v.now(),
-			ID: fmt.Sprintf("%s/%s.%d", v.host, id, part), Lines: lines[:n],
+			Host: v.host, Road: event.RoadAgent, Origin: v.file, Received: v.now(), ID: fmt.Sprintf("%s/%s.%d", v.host, id, i), Lines: part,
 		}, v.problems, &v.retries)
 		if err != nil {
 			return err
 		}
-		v.records.Add(int64(n))
-		lines = lines[n:]
+		v.records.Add(int64(len(part)))
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ type childSetup struct {
 	Log        string
 	Format     string // of Log
 	Container  string
+	Redis      string
 }
 
 func (c childSetup) options() Options {
@@ -53,6 +54,9 @@ func (c childSetup) options() Options {
 	}
 	if c.Container != "" {
 		o.DockerSocket, o.Containers = dockerSocket, []Container{{Name: c.Container, Format: Plain("soft")}}
+	}
+	if c.Redis != "" {
+		o.Redis = []Redis{{Address: c.Redis}}
 	}
 	return o
 }

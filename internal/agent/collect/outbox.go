@@ -81,12 +81,13 @@ func (b *outbox[P]) put(ctx context.Context, lines [][]byte, next P) error {
 
 func (b *outbox[P]) flush(ctx context.Context) error {
 	p := b.state.Pending
-	batch := event.Batch{
-		Host: b.host, Road: b.road, Origin: b.origin, Received: p.Received, Lines: p.Lines,
-		ID: fmt.Sprintf("%s/%s/%s-%d", b.host, b.name, b.state.Epoch, b.state.Sequence),
-	}
-	if err := persist(ctx, b.publish, batch, b.problems, &b.retries); err != nil {
-		return err
+	for i, lines := range parts(p.Lines) {
+		if err := persist(ctx, b.publish, event.Batch{
+			Host: b.host, Road: b.road, Origin: b.origin, Received: p.Received, Lines: lines,
+			ID: fmt.Sprintf("%s/%s/%s-%d.%d", b.host, b.name, b.state.Epoch, b.state.Sequence, i),
+		}, b.problems, &b.retries); err != nil {
+			return err
+		}
 	}
 	b.batches.Add(1)
 	b.lines.Add(int64(len(p.Lines)))
@@ -114,6 +115,21 @@ func (b *outbox[P]) save() {
 }
 
 func (b *outbox[P]) close() { b.file.close() }
+
+// parts cuts lines into as many as the bus takes at once.
+func parts(lines [][]byte) [][][]byte {
+	var out [][][]byte
+	for len(lines) > 0 {
+		n, size := 0, 0
+		for n < len(lines) && n < maxBatchLines && (n == 0 || size+len(lines[n]) < maxBatchBytes) {
+			size += len(lines[n]) + 1
+			n++
+		}
+		out = append(out, lines[:n])
+		lines = lines[n:]
+	}
+	return out
+}
 
 // persist publishes a batch until it was taken; it fails only when ctx ends.
 func persist(

@@ -34,8 +34,10 @@ type Redis struct {
 const (
 	redisPoll    = 250 * time.Millisecond
 	redisTimeout = 5 * time.Second
-	redisFew     = 10      // entries that are asked for first: those that changed stand first
-	redisAll     = 1000    // entries that are looked at at most
+	redisFew     = 10   // entries that are asked for first: those that changed stand first
+	redisAll     = 1000 // entries that are looked at at most
+	redisBlur    = 4 * time.Millisecond
+	redisTries   = 20      // polls that are left out for being too blurred
 	redisAnswer  = 8 << 20 // bytes of an answer: who may not log in may choose long names
 )
 
@@ -48,6 +50,7 @@ type redisLog struct {
 	log      *slog.Logger
 
 	longest int // of the server's ACL LOG; 0: not known
+	blurred int // polls that were left out, one after the other
 
 	polls, guesses, lost, overflows atomic.Int64
 }
@@ -247,6 +250,11 @@ func (r *redisLog) poll(ctx context.Context, conn redis.Conn, at aclPosition) (a
 			return at, err
 		}
 	}
+	if got.blur > redisBlur && r.blurred < redisTries { // a busy server: entries are hard to tell from each other
+		r.blurred++
+		return at, nil
+	}
+	r.blurred = 0
 	news := at.compare(got, r.longest)
 	if !known {
 		r.out.move(news.next)
@@ -323,7 +331,7 @@ func (r *redisLog) read(conn redis.Conn, most int) (aclLog, error) {
 	if timeErr != nil {
 		return log, fmt.Errorf("TIME: %w", timeErr)
 	}
-	log.at, log.blur = before, after.Sub(before)+2*time.Millisecond
+	log.at, log.blur = before, after.Sub(before)+time.Millisecond
 	return log, nil
 }
 

@@ -38,10 +38,12 @@ func startRedis(t *testing.T, root string, args ...string) *redisServer {
 	dir, err := os.MkdirTemp("", "redis") //nolint:usetesting // t.TempDir's paths are too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
+	port := 0
+	require.Eventually(t, func() bool { // not one that the kernel gives to clients
+		port = 15_000 + rand.IntN(5000)
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
+		return err == nil && l.Close() == nil
+	}, 10*time.Second, time.Millisecond)
 	r := &redisServer{root: root, dir: dir, port: port, args: args}
 	r.start(t)
 	t.Cleanup(func() { r.stop() })

@@ -1,7 +1,9 @@
 package collect
 
 import (
+	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +83,10 @@ func (d *dockerReader) Flush() []native.Record {
 func (s *dockerStream) flush() []native.Record {
 	var out []native.Record
 	if len(s.part) > 0 { // a program that ended without a line feed
-		out = append(out, timed(s.reader.Line(s.part, s.last), s.last)...)
+		for _, r := range timed(s.reader.Line(s.part, s.last), s.last) {
+			r.Text, r.Params = bytes.Clone(r.Text), slices.Clone(r.Params) // the reader is asked once more
+			out = append(out, r)
+		}
 		s.part = nil
 	}
 	return append(out, timed(s.reader.Flush(), s.last)...)

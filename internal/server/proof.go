@@ -15,7 +15,7 @@ type roadOf struct {
 
 // proven notes whether a line that counts says who wrote it, as the newest of its road. The lock is held.
 func (p *pipeline) proven(b event.Batch, line []byte) {
-	if b.Road == event.RoadAgent {
+	if b.Road == event.RoadAgent || b.Road == event.RoadJournal {
 		return // the agent tells of its own roads
 	}
 	p.proof[roadOf{b.Host, b.Road}] = parse.HasWriter(line)

@@ -109,7 +109,9 @@ func TestSyslogOverTLS(t *testing.T) {
 
 	// Through the relay lines of db count as db's; they don't say who wrote them, and that is said.
 	s.send(t, loghost, line("db", "-", "203.0.113.20", 1), line("stranger", "-", "203.0.113.20", 2))
-	require.Eventually(t, func() bool { return strings.Contains(s.hostFindings(t), "db: road syslog-tls: its lines don't say who wrote them") }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(s.hostFindings(t), "db: road syslog-tls: its lines don't say who wrote them")
+	}, 10*time.Second, 5*time.Millisecond)
 
 	require.NoError(t, s.api.Remove(t.Context(), api.PathHosts, "web"))
 	d := tls.Dialer{Config: web}

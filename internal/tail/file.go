@@ -21,7 +21,7 @@ var errNotRegular = errors.New("not a regular file")
 type file struct {
 	f        *os.File
 	zip      *zipped // reads f where it is compressed; else nil
-	path     string // where it was found
+	path     string  // where it was found
 	dev, ino uint64
 	nonce    string
 	offset   int64     // everything before was taken; at the beginning of a line, or the end of a last one that has none

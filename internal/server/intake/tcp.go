@@ -19,7 +19,7 @@ import (
 
 // Bounds of one batch.
 const (
-	maxLines = 500
+	maxLines = 1000
 	maxBytes = 256 << 10
 )
 
@@ -33,6 +33,8 @@ type connection struct {
 	sender netip.Addr
 	id     string // random; with a counter it makes batches' IDs
 	sent   uint64
+
+	window *window
 
 	split splitter
 	buf   []byte
@@ -146,8 +148,10 @@ func (c *connection) abort() {
 	}
 }
 
-// run reads until the connection ends. Nothing is read while a batch waits to be taken.
+// run reads until the connection ends. Nothing is read while as many batches as may wait to be taken.
 func (c *connection) run(ctx context.Context) {
+	c.window = c.in.newWindow(ctx)
+	defer c.window.close()
 	for {
 		if !c.handOn(ctx) || !c.room() {
 			return
@@ -211,9 +215,9 @@ func (c *connection) setDeadline() {
 	_ = c.conn.SetReadDeadline(at)
 }
 
-// room makes place in the buffer for the next read: it begins small and holds at most the longest frame.
+// room makes place in the buffer for the next read: it begins small and holds at most two of the longest frames.
 func (c *connection) room() bool {
-	const longest = maxFrame + 16 // with its octet count
+	const longest = 2 * (maxFrame + 16) // with their octet counts
 	filled := c.w == len(c.buf)
 	c.w = copy(c.buf, c.buf[c.r:c.w])
 	c.r = 0
@@ -240,11 +244,10 @@ func (c *connection) handOn(ctx context.Context) bool {
 		lines, full, sound := c.gather(host, relay)
 		for _, part := range c.in.parts(host, relay, lines) {
 			c.sent++
-			if !c.in.publish(ctx, event.Batch{
+			if !c.window.send(ctx, event.Batch{
 				Host: part.host, Road: c.road, Origin: c.sender.String(), Received: c.in.o.Clock(),
 				ID: fmt.Sprintf("%s/%s/%s.%d", part.host, c.road[len("syslog-"):], c.id, c.sent), Lines: part.lines,
 			}) {
-				c.in.lost(ctx, part.host, len(part.lines))
 				return false
 			}
 		}

@@ -312,4 +312,3 @@ func TestKeyIsPrivate(t *testing.T) {
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now().Add(365*24*time.Hour), cert.NotAfter, time.Hour)
 }
-

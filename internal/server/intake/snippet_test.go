@@ -237,10 +237,13 @@ func TestNothingIsLostNothingIsDoubled(t *testing.T) {
 			found, err := filepath.Glob(filepath.Join(dir, "kokkuri.0*"))
 			return err == nil && len(found) > 0
 		})
-		eventually(t, "all lines in the queue", func() bool {
+		queued := 0
+		require.Eventually(t, func() bool {
 			text, err := os.ReadFile(all)
-			return err == nil && strings.Count(string(text), "sshd[4711]: line ") == n
-		})
+			queued = strings.Count(string(text), "sshd[4711]: line ")
+			return err == nil && queued >= n
+		}, 30*time.Second, 20*time.Millisecond, "all lines in the queue")
+		require.Equal(t, n, queued)
 		require.NoError(t, d.cmd.Process.Kill())
 		d.stop()
 		d = start(t, conf, input, dir)

@@ -74,5 +74,5 @@ func (z *zipped) readAt(b []byte, offset int64) (n int, err error) {
 	if errors.Is(err, io.ErrUnexpectedEOF) && z.pos == z.size {
 		err = io.EOF
 	}
-	return n, err //nolint:wrapcheck // the caller says what was read
+	return n, err
 }

@@ -17,7 +17,7 @@ import (
 
 // compress runs the real gzip, as logrotate does.
 func compress(t require.TestingT, path string) {
-	out, err := exec.Command("gzip", path).CombinedOutput() //nolint:noctx // ends by itself
+	out, err := exec.Command("gzip", path).CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 
@@ -142,7 +142,7 @@ func TestLastLineAfterACrash(t *testing.T) {
 	k := newTaker()
 	var cursor []byte
 	killed := make(chan struct{})
-	k.after = func(b Batch) error {
+	k.after = func(Batch) error {
 		if k.lines[len(k.lines)-1] != "half" {
 			return nil
 		}

@@ -84,7 +84,7 @@ func (f *fileSource) take(ctx context.Context, label string, b tail.Batch) error
 		line = withoutPRI(line)
 		host, reason := f.owner(label, line)
 		if reason != "" {
-			f.in.counts.putAside(Quarantined{At: at, File: b.Path, Reason: reason}, line)
+			f.in.counts.putAside(Quarantined{At: at, Host: host, File: b.Path, Reason: reason}, line)
 			continue
 		}
 		batch := index[host]
@@ -118,6 +118,10 @@ func (f *fileSource) owner(label string, line []byte) (host, reason string) {
 	}
 	if !ok {
 		return "", reasonUnknownHost
+	}
+	// A name that nobody knows is no lie: hosts call themselves many things. That of another host is.
+	if named, unknown := f.in.owner(line, ""); unknown == "" && named != host {
+		return host, reasonOtherHost
 	}
 	return host, ""
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -173,7 +174,7 @@ ln -s pts/ptmx %[1]s/dev/ptmx
 ln -s %[2]s %[1]s/dev/log
 mount --rbind %[1]s/dev /dev
 exec "$(command -v sshd || echo /usr/sbin/sshd)" -D -f %[3]s`, dir, d.sock, conf)
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", script) //nolint:noctx // ended below
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", script)
 	text, err := os.Create(filepath.Join(dir, "out"))
 	require.NoError(t, err)
 	cmd.Stdout, cmd.Stderr = text, text
@@ -199,7 +200,7 @@ exec "$(command -v sshd || echo /usr/sbin/sshd)" -D -f %[3]s`, dir, d.sock, conf
 // guess tries one wrong password.
 func (s sshServer) guess(t *testing.T) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sshpass", "-p", "wrong", "ssh", "-p", fmt.Sprint(s.port), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+	cmd := exec.CommandContext(t.Context(), "sshpass", "-p", "wrong", "ssh", "-p", strconv.Itoa(int(s.port)), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 		"-o", "NumberOfPasswordPrompts=1", "-o", "PubkeyAuthentication=no", "root@127.0.0.1", "true")
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
@@ -327,7 +328,7 @@ func TestSnippetOverUDP(t *testing.T) {
 		s.untilN(t, 1)
 		assert.True(t, strings.HasPrefix(s.lines()[0], "web/syslog-udp: 1 "), s.lines()[0])
 		eventually(t, "counted", func() bool { return in.Stats().UDPLines == 1 })
-		assert.EqualValues(t, map[bool]int64{false: 1, true: 0}[trusted], in.Stats().UDPUntrusted)
+		assert.Equal(t, map[bool]int64{false: 1, true: 0}[trusted], in.Stats().UDPUntrusted)
 	}
 }
 

@@ -37,7 +37,7 @@ func runSyslogNG(t *testing.T, root, name, destination string) (sock string) {
 	conf := fmt.Sprintf("@version: 3.38\nsource s { unix-dgram(\"/%s/log\"); };\ndestination d { %s };\nlog { source(s); destination(d); };\n", name, destination)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600))
 	script := `hostname web && exec chroot "$0" /usr/sbin/syslog-ng --no-caps -F -f "/$1/conf" --persist-file="/$1/persist" --control="/$1/ctl" --pidfile="/$1/pid" --stderr`
-	cmd := exec.Command("unshare", "--uts", "sh", "-c", script, root, name) //nolint:noctx // ended below
+	cmd := exec.Command("unshare", "--uts", "sh", "-c", script, root, name)
 	said, err := os.Create(filepath.Join(dir, "said"))
 	require.NoError(t, err)
 	cmd.Stdout, cmd.Stderr = said, said

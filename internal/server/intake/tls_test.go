@@ -179,12 +179,13 @@ func TestRelays(t *testing.T) {
 		a.overTLS(t)(o)
 		o.RelayNames, o.Relays = []string{"loghost"}, []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}
 	})
-	mixed := ""
+	var list strings.Builder
 	for i := range 3 {
 		for _, host := range []string{"web", "db", "stranger"} {
-			mixed += counted(fmt.Sprintf("<38>1 2026-11-22T18:00:00.1Z %s sshd 1 - - %d", host, i))
+			list.WriteString(counted(fmt.Sprintf("<38>1 2026-11-22T18:00:00.1Z %s sshd 1 - - %d", host, i)))
 		}
 	}
+	mixed := list.String()
 	send(t, dialTLS(t, in, a.client(t, a.certificate(t, pki.RoleSyslog, "loghost"))), mixed)
 	s.untilN(t, 6)
 	send(t, dial(t, in, "127.0.0.9"), mixed)
@@ -200,33 +201,44 @@ func TestRelays(t *testing.T) {
 	assert.Equal(t, want, s.lines())
 	st := in.Stats()
 	assert.EqualValues(t, 6, st.Quarantined[reasonUnknownHost])
-	assert.EqualValues(t, map[string]int64{"loghost": 3, "127.0.0.9": 3}, st.QuarantinedOf)
+	assert.Equal(t, map[string]int64{"loghost": 3, "127.0.0.9": 3}, st.QuarantinedOf)
 }
 
-// TestHostileTLS: who never shakes hands, shakes hands slowly, or sends garbage is let go of in time, and costs little.
-func TestHostileTLS(t *testing.T) {
+// dialRaw connects to where TLS is spoken, without speaking it.
+func dialRaw(t *testing.T, in *Intake) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", in.TLSAddresses()[0].String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// TestHandshakesEnd: who never shakes hands, shakes hands slowly, or speaks something else is let go of in time.
+func TestHandshakesEnd(t *testing.T) {
 	t.Parallel()
 	a, s := newAuthority(t), newStream()
 	in, _ := launch(t, s, func(o *Options) {
 		a.overTLS(t)(o)
-		o.HandshakeTimeout, o.FrameTimeout, o.FirstTimeout, o.MaxPerSender = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond, 8
+		o.HandshakeTimeout = 300 * time.Millisecond
 	})
-	raw := func() net.Conn {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", in.TLSAddresses()[0].String())
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	silent := raw()
-	slow := raw()
+	silent, slow, plain := dialRaw(t, in), dialRaw(t, in), dialRaw(t, in)
 	send(t, slow, "\x16\x03\x01\x02\x00\x01") // the beginning of a hello
-	plain := raw()
 	send(t, plain, counted("<38>"+line))
 	for _, conn := range []net.Conn{silent, slow, plain} {
 		closed(t, conn)
 	}
 	eventually(t, "three handshakes failed", func() bool { return in.Stats().RefusedTLS == 3 && in.Stats().Connections == 0 })
+	assert.Empty(t, s.lines())
+}
 
+// TestHostileTLS: who sends nothing, half a frame, or what is no frame is let go of in time, and costs little.
+func TestHostileTLS(t *testing.T) {
+	t.Parallel()
+	a, s := newAuthority(t), newStream()
+	in, _ := launch(t, s, func(o *Options) {
+		a.overTLS(t)(o)
+		o.FrameTimeout, o.FirstTimeout, o.MaxPerSender = 2*time.Second, 2*time.Second, 8
+	})
 	dir := a.certificate(t, pki.RoleSyslog, "web")
 	idle := dialTLS(t, in, a.client(t, dir))
 	dribble := dialTLS(t, in, a.client(t, dir))
@@ -252,7 +264,7 @@ func TestHostileTLS(t *testing.T) {
 		send(t, dialTLS(t, in, a.client(t, dir)), counted("<38>"+line))
 		s.untilN(t, 3+i)
 	}
-	closed(t, raw())
+	closed(t, dialRaw(t, in))
 	assert.EqualValues(t, 1, in.Stats().RefusedSender)
 }
 

@@ -2,8 +2,11 @@ package parse
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/kokkuri/kokkuri/internal/event"
 )
 
 func TestForged(t *testing.T) {
@@ -28,4 +31,18 @@ func TestForged(t *testing.T) {
 		assert.Equal(t, want.forged, Forged([]byte(line)), line)
 		assert.Equal(t, want.writer, HasWriter([]byte(line)), line)
 	}
+}
+
+// FuzzForged: a forged line is never an event, whatever else is in it.
+func FuzzForged(f *testing.F) {
+	f.Add([]byte(`<38>1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="1000" exe="/usr/bin/logger"] Failed password for root from 203.0.113.66 port 4022 ssh2`))
+	f.Add([]byte(`1 2026-11-25T22:08:43Z web sshd 7 - [kokkuri@32473 uid="0"][kokkuri@32473 uid="7"] Failed password for root from 203.0.113.66 port 4022 ssh2`))
+	f.Add([]byte(`1 - - sshd - - [kokkuri@32473 uid="\"0"]  x`))
+	ref := time.Date(2026, 11, 25, 22, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, line []byte) {
+		HasWriter(line)
+		if Forged(line) {
+			assert.Equal(t, event.None, Line(line, ref).Kind, "%q", line)
+		}
+	})
 }

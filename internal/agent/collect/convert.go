@@ -53,7 +53,7 @@ type converter struct {
 // convertState is what survives a crash.
 type convertState struct {
 	Last     string   `json:"last"`               // batch of lines that was taken last
-	Lines    [][]byte `json:"lines,omitempty"`    // that bring a new reader to where this one stands
+	Lines    [][]byte `json:"lines,omitempty"`    // that bring a new reader to where this one stands; see feed
 	Open     bool     `json:"open,omitempty"`     // a record may go on
 	Flushing bool     `json:"flushing,omitempty"` // that record is being published as it is
 }
@@ -101,9 +101,7 @@ func (v *converter) restore(ctx context.Context) error {
 	if _, err := v.kept.load(&v.state, v.log); err != nil {
 		return err
 	}
-	for _, line := range v.state.Lines {
-		v.reader.Line(line, v.now()) // what was whole with it was published
-	}
+	feed(v.reader, v.state.Lines, v.now()) // what was whole with them was published
 	if v.state.Flushing {
 		_ = v.flush(ctx) // fails only when ctx ends
 	}
@@ -122,7 +120,15 @@ func (v *converter) take(ctx context.Context, b tail.Batch) error {
 	ref := v.now()
 	var records [][]byte
 	lines, whole := v.state.Lines, [2]int{} // whole: the lines with which the last two records were whole
+	for i, line := range lines {
+		if len(line) == 0 {
+			whole = [2]int{whole[1], i}
+		}
+	}
 	for _, line := range b.Lines {
+		if len(line) == 0 {
+			continue // tail hands none on
+		}
 		lines = append(lines, bytes.Clone(line))
 		if got := v.reader.Line(line, ref); len(got) > 0 {
 			records = v.encode(records, got)
@@ -151,10 +157,19 @@ func (v *converter) take(ctx context.Context, b tail.Batch) error {
 // rewind puts the reader back to where it stood before the batch that was not taken: it comes again.
 func (v *converter) rewind(err error) error {
 	v.reader = v.format.New()
-	for _, line := range v.state.Lines {
-		v.reader.Line(line, v.now())
-	}
+	feed(v.reader, v.state.Lines, v.now())
 	return err
+}
+
+// feed gives lines to a reader; an empty one, which no log has, stands for a record that did not go on.
+func feed(r native.Reader, lines [][]byte, ref time.Time) {
+	for _, line := range lines {
+		if len(line) == 0 {
+			r.Flush()
+		} else {
+			r.Line(line, ref)
+		}
+	}
 }
 
 func tooMuch(lines [][]byte) bool {
@@ -181,9 +196,7 @@ func (v *converter) trim(lines [][]byte, whole [2]int, ref time.Time) (kept [][]
 // replay is the record that is open after lines.
 func (v *converter) replay(lines [][]byte, ref time.Time) []string {
 	r := v.format.New()
-	for _, line := range lines {
-		r.Line(line, ref)
-	}
+	feed(r, lines, ref)
 	var out []string
 	for _, record := range r.Flush() {
 		out = append(out, string(native.Encode(record, v.host, v.format.App)))
@@ -212,7 +225,10 @@ func (v *converter) flush(ctx context.Context) error {
 	if err := v.send(ctx, v.state.Last+".end", records); err != nil {
 		return v.rewind(err)
 	}
-	v.state = convertState{Last: v.state.Last}
+	v.state = convertState{Last: v.state.Last, Lines: append(v.state.Lines, nil)}
+	if tooMuch(v.state.Lines) {
+		v.state.Lines = nil
+	}
 	v.save()
 	return nil
 }

@@ -15,7 +15,7 @@ readonly engine_patience=60 # seconds
 # What each purpose needs: the command that shows that it is there, and Debian's package that brings it.
 demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
-  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux
+  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux journalctl=systemd redis-server=redis-server
   rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl)
 lint=(shellcheck=shellcheck git=git)
 
@@ -90,6 +90,7 @@ keep_off() {
   for package in "$@"; do
     case $package in
       openssh-server) systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true ;;
+      redis-server) systemctl --quiet disable redis-server.service 2>/dev/null || true ;;
       rsyslog) systemctl --quiet disable rsyslog.service 2>/dev/null || true ;;
     esac
   done

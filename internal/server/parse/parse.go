@@ -20,6 +20,8 @@ const maxInterned = 8192
 type Parser struct {
 	strings map[string]string
 	twins   twins
+	names   names
+	joins   joins
 }
 
 // Line reads the next line (see [Line]).
@@ -32,12 +34,25 @@ func (p *Parser) Line(line []byte, ref time.Time) event.Event {
 	if f.first != notFirst || e.Method == promptMethod {
 		p.twins.settle(&e, string(h.pid), f.first, max(f.repeated, 1))
 	}
+	p.settle(&e, h.pid, f, h.msg)
 	return e
+}
+
+// settle changes an event where other lines of the same program say more of it.
+func (p *Parser) settle(e *event.Event, pid []byte, f fact, msg []byte) {
+	switch e.Service { //nolint:exhaustive // the others' lines say all themselves
+	case event.MySQL:
+		p.names.settle(e, p.intern(pid), f, msg)
+	case event.Postgres:
+		p.joins.settle(e, p.intern(pid), f.join)
+	}
 }
 
 // Message reads one message without a header (see [Message]).
 func (p *Parser) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
+	e, f := parseMessage(service, msg, p.intern)
+	p.settle(&e, f.pid, f, msg)
+	return e
 }
 
 func (p *Parser) intern(b []byte) string {
@@ -72,7 +87,8 @@ func Line(line []byte, ref time.Time) event.Event {
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, plain)
+	e, _ := parseMessage(service, msg, plain)
+	return e
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
@@ -90,12 +106,12 @@ func parseWhole(h head, str func([]byte) string) (event.Event, fact) {
 	return e, f
 }
 
-func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
+func parseMessage(service event.Service, msg []byte, str func([]byte) string) (event.Event, fact) {
 	f := fact{kind: event.None}
 	if p := programOfService(service); p.read != nil {
 		f = p.read(message{text: msg})
 	}
-	return f.event(service, str)
+	return f.event(service, str), f
 }
 
 // fact is what a message states; its slices point into the message.
@@ -110,6 +126,12 @@ type fact struct {
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
+	style    lineStyle
+	open     bool // account is a name that goes on in lines to come
+	// inDatabase: resource is a name of the same kind.
+	inDatabase bool
+	join       join
+	pid        []byte // of the process that wrote the message, as its text says
 }
 
 // maxAccount bounds what is kept of an account and of a resource.

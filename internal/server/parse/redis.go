@@ -1,3 +1,70 @@
 package parse
 
-func redisMessage(message) fact { return fact{} }
+import (
+	"bytes"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/native"
+)
+
+// redisMessage reads what Kokkuri's agent says of Redis's ACL LOG (see [native.ACLEntry]), and the few lines of the log
+// of Redis 6 to 8 and Valkey that are about clients. A failed AUTH is in no line of that log.
+//
+// Who may run scripts writes into the log what they like, whole lines in Redis's own form (redis.log), and on a server
+// without passwords that is everybody. So these lines are no guesses and name no source.
+func redisMessage(msg message) fact {
+	if len(msg.sd) > 1 {
+		list := params(msg.sd, native.ElementID)
+		if format, _ := paramOf(list, native.ParamFormat); string(format) == native.RedisACLFormat {
+			return redisACL(list)
+		}
+	}
+	m := redisText(trimLeft(msg.text))
+	switch {
+	case bytes.HasPrefix(m, []byte("Possible SECURITY ATTACK detected.")), bytes.HasPrefix(m, []byte("Protocol error (")),
+		bytes.HasPrefix(m, []byte("Error accepting a client connection: ")), bytes.HasPrefix(m, []byte("-DENIED Redis is running in protected mode")):
+		return fact{kind: event.Probe}
+	case bytes.HasPrefix(m, []byte("Accepted ")), bytes.HasPrefix(m, []byte("Client closed connection")), bytes.HasPrefix(m, []byte("Reading from client: ")):
+		return fact{kind: event.Context}
+	}
+	return fact{}
+}
+
+// redisText cuts "1234:M 22 Nov 2026 18:00:00.123 # " off, the prefix of a line in Redis's own file.
+func redisText(b []byte) []byte {
+	pid, rest, ok := bytes.Cut(b, []byte(":"))
+	if !ok || !decimal(pid) || len(rest) < len("M 22 Nov 2026 18:00:00.123 # ") || rest[1] != ' ' || bytes.IndexByte([]byte("MSCX"), rest[0]) < 0 {
+		return b
+	}
+	rest = rest[2:]
+	for range 4 { // day, month, year, clock
+		_, rest = word(rest)
+	}
+	if len(rest) > 2 && rest[1] == ' ' && bytes.IndexByte([]byte("#*.-"), rest[0]) >= 0 {
+		return rest[2:]
+	}
+	return b
+}
+
+// redisACL reads the parameters of such a record.
+func redisACL(list []byte) fact {
+	f := fact{kind: event.Context}
+	f.account, _ = paramOf(list, native.ParamAccount)
+	if source, ok := paramOf(list, native.ParamSource); ok {
+		f.source, _ = address(source)
+		port, _ := paramOf(list, native.ParamSourcePort)
+		f.port, _ = portNumber(port)
+	}
+	reason, _ := paramOf(list, native.ParamReason)
+	if string(reason) != "auth" {
+		f.resource, _ = paramOf(list, native.ParamObject)
+		return f
+	}
+	count, _ := paramOf(list, native.ParamCount)
+	n, ok := number(count)
+	if !ok || n < 1 || len(count) > 9 {
+		return f
+	}
+	f.kind, f.attempts = event.AuthFailed, n
+	return f
+}

@@ -1,0 +1,84 @@
+package parse
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+const (
+	maxJoins = 4096            // connections whose address is remembered; at most twice as many
+	joinLife = 3 * time.Minute // longer than a server waits for a login (PostgreSQL: a minute)
+)
+
+// reopenAfter is how soon a number of a process that has let somebody in may come again; sooner it is rather somebody
+// who got in and writes into the log.
+const reopenAfter = 10 * time.Minute
+
+// join says what a line means for the connection that its process serves, where programs say a peer's address
+// in one line and what became of it in another.
+type join uint8
+
+const (
+	noJoin          join = iota
+	joinOpened           // the event's source is the peer of a new connection
+	joinFailed           // the login failed, and the connection is at its end
+	joinPassed           // the login succeeded
+	joinPassedBlind      // the same, said where names may have invented it: nobody is named
+	joinClosed           // the connection is at its end
+)
+
+// joins gives events the address that an earlier line of the same process stated. A process serves one connection, and
+// its number comes again; so what is opened twice with different peers belongs to nobody.
+type joins struct {
+	open recent[streamKey, opened]
+}
+
+type opened struct {
+	peer   netip.AddrPort // invalid: contradictory
+	passed bool
+	at     time.Time
+}
+
+// settle fills in what e, read from a line of the process pid, lacks.
+func (j *joins) settle(e *event.Event, pid string, op join) {
+	if op == noJoin || pid == "" {
+		return
+	}
+	k := streamKey{e.Host, pid}
+	o, known := j.open.get(k)
+	if known && !o.passed && (e.Time.Sub(o.at) > joinLife || o.at.Sub(e.Time) > joinLife) {
+		j.open.remove(k)
+		known = false
+	}
+	if op == joinOpened {
+		j.openedAt(k, e, o, known && (!o.passed || e.Time.Sub(o.at) < reopenAfter))
+		return
+	}
+	if !known {
+		return
+	}
+	// Who has logged in can't fail to any more: it is another process with the same number, or an invented line.
+	if !e.Source.IsValid() && o.peer.IsValid() && (op != joinFailed || !o.passed) && op != joinPassedBlind {
+		e.Source, e.SourcePort = o.peer.Addr(), o.peer.Port()
+	}
+	if op == joinPassed || op == joinPassedBlind {
+		o.passed = true
+		j.open.put(k, o)
+		return
+	}
+	j.open.remove(k)
+}
+
+func (j *joins) openedAt(k streamKey, e *event.Event, o opened, pending bool) {
+	j.open.half = maxJoins
+	now := opened{at: e.Time}
+	if e.Source.IsValid() {
+		now.peer = netip.AddrPortFrom(e.Source, e.SourcePort)
+	}
+	if pending && o.peer != now.peer {
+		now.peer = netip.AddrPort{}
+	}
+	j.open.put(k, now)
+}

@@ -18,9 +18,8 @@ type PGLine struct {
 	// Source is %h or %r where it stands before any name; Port is %r's.
 	Source netip.Addr
 	Port   uint16
-	// FromSource is the line from the place on where Source stands. Where it begins with the user's name (%u), the name only
-	// looks like an address.
-	FromSource []byte
+	// sourceText is Source as it stands in the prefix.
+	sourceText []byte
 }
 
 // PostgresSeverity is where the first severity (or DETAIL, HINT …) with its colon and two spaces begins in b; -1 where there
@@ -110,6 +109,14 @@ func postgresTimeAt(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool)
 	return t, b, false
 }
 
+// SourceOf is the source of a line about the user, whose name the line's text says: a name may look like an address itself.
+func (l *PGLine) SourceOf(user []byte) (netip.Addr, uint16) {
+	if !l.Source.IsValid() || len(user) == 0 || bytes.Contains(user, l.sourceText) {
+		return netip.Addr{}, 0
+	}
+	return l.Source, l.Port
+}
+
 // scan reads the prefix up to the first name.
 func (l *PGLine) scan() {
 	b := l.Prefix
@@ -124,7 +131,7 @@ func (l *PGLine) scan() {
 				continue
 			}
 			b = b[1:]
-		case c <= ' ' || c == ':' && (len(b) < 2 || b[1] != ':') || bytes.IndexByte([]byte("]():,;<>{}|/*#-"), c) >= 0:
+		case c <= ' ' || c == ':' && (len(b) < 2 || b[1] != ':') || bytes.IndexByte([]byte("](),;<>{}|/*#-"), c) >= 0:
 			b = b[1:]
 		default:
 			n := 0
@@ -151,7 +158,7 @@ func (l *PGLine) token(t, from []byte) bool {
 	}
 	if len(trimmed) < 64 && (bytes.IndexByte(trimmed, ':') >= 0 || bytes.Count(trimmed, []byte(".")) == 3) {
 		if a, err := netip.ParseAddr(string(trimmed)); err == nil {
-			l.Source, l.FromSource = event.Canonical(a), from[:len(from)+len(l.Text)] // they are one line
+			l.Source, l.sourceText = event.Canonical(a), trimmed
 			l.Port = portInParens(from[len(trimmed):])
 			return false
 		}

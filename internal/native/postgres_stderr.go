@@ -121,10 +121,11 @@ func (r *postgresStderr) begin(line []byte, timed bool, ref time.Time) {
 		r.line = PGLine{}
 		return
 	}
-	if !l.Source.IsValid() {
-		r.line.Source, r.line.Port = sourceAtEnd(l.Prefix)
-	} else if user := userOf(l.Text); len(user) > 0 && bytes.HasPrefix(l.FromSource, user) {
-		r.line.Source = netip.Addr{}
+	user := userOf(l.Text)
+	if l.Source.IsValid() {
+		r.line.Source, r.line.Port = l.SourceOf(user)
+	} else {
+		r.line.Source, r.line.Port = sourceAtEnd(l.Prefix, user)
 	}
 }
 
@@ -137,33 +138,28 @@ func userOf(text []byte) []byte {
 	return name
 }
 
-// sourceAtEnd reads "…client=A " and the like, where pgBadger's documentation has it: right before the severity. What a name
-// could put there has its own severity behind it, and the true one comes later in the text.
-func sourceAtEnd(prefix []byte) (a netip.Addr, port uint16) {
-	prefix = bytes.TrimRight(prefix, " :,")
-	_, value, ok := cutLast(prefix, "client=")
-	if !ok {
-		if _, value, ok = cutLast(prefix, "host="); !ok {
-			return a, 0
-		}
+// sourceAtEnd reads "user=%u,db=%d,app=%a,client=%h ", as pgBadger's documentation has it. No other prefix has the user's name
+// where this one has it, whatever the names are, and only punctuation and numbers come before.
+func sourceAtEnd(prefix, user []byte) (a netip.Addr, port uint16) {
+	i := bytes.IndexFunc(prefix, func(c rune) bool { return c != ' ' && c != ':' && c != '[' && c != ']' && c != '-' && (c < '0' || c > '9') })
+	if i < 0 || len(user) == 0 {
+		return a, 0
 	}
-	host := value
-	if i := bytes.IndexByte(value, '('); i >= 0 {
-		host, port = value[:i], portInParens(value[i:])
+	rest, ok := bytes.CutPrefix(prefix[i:], []byte("user="))
+	rest, ok2 := bytes.CutPrefix(rest, user)
+	at := bytes.LastIndex(rest, []byte(",client="))
+	if !ok || !ok2 || at < 0 || !bytes.HasPrefix(rest, []byte(",db=")) {
+		return a, 0
+	}
+	host := bytes.TrimRight(rest[at+len(",client="):], " ")
+	if i := bytes.IndexByte(host, '('); i >= 0 {
+		host, port = host[:i], portInParens(host[i:])
 	}
 	a, err := netip.ParseAddr(string(host[:min(len(host), 64)]))
 	if err != nil {
 		return netip.Addr{}, 0
 	}
 	return event.Canonical(a), port
-}
-
-func cutLast(b []byte, sep string) (before, after []byte, ok bool) {
-	i := bytes.LastIndex(b, []byte(sep))
-	if i < 0 {
-		return b, nil, false
-	}
-	return b[:i], b[i+len(sep):], true
 }
 
 // noteEnd remembers how long a line is, with those that begin with a tab, that a name may have broken off.
@@ -180,10 +176,13 @@ func (r *postgresStderr) noteEnd(line []byte) {
 	}
 }
 
-// receivedWhole says whether text is "LOG:  connection received: host=A port=P" and nothing else, which no name that breaks
-// off is long enough to have made up.
+// receivedWhole says whether text is "LOG:  connection received: host=A port=P" (or host=[local]) and nothing else: no name
+// is long enough to have that and a prefix after it.
 func receivedWhole(text []byte) bool {
 	rest, ok := bytes.CutPrefix(text, []byte("LOG:  connection received: host="))
+	if string(rest) == "[local]" {
+		return ok
+	}
 	host, port, ok2 := bytes.Cut(rest, []byte(" port="))
 	return ok && ok2 && allDigits(port) && bytes.IndexByte(host, '@') < 0 && bytes.IndexByte(host, ' ') < 0
 }

@@ -32,7 +32,27 @@ const (
 // joins gives events the address that an earlier line of the same process stated. A process serves one connection, and
 // its number comes again; so what is opened twice with different peers belongs to nobody.
 type joins struct {
-	open recent[streamKey, opened]
+	open    recent[streamKey, opened]
+	counted recent[streamKey, string] // the message of a process that was counted last, where several lines are one
+}
+
+// once demotes a guess that another line of the same message, the serial-th of its process, has stated, and one in a line
+// that begins with a tab, unless the process still waits for a login: who got in can make it write such lines.
+func (j *joins) once(e *event.Event, pid, serial string, tabbed bool) {
+	if serial == "" || e.Kind != event.AuthFailed {
+		return
+	}
+	k := streamKey{e.Host, pid}
+	if o, ok := j.open.get(k); tabbed && (!ok || o.passed) {
+		e.Kind, e.Attempts = event.Context, 0
+		return
+	}
+	if last, ok := j.counted.get(k); ok && last == serial {
+		e.Kind, e.Attempts = event.Context, 0
+		return
+	}
+	j.counted.half = maxJoins
+	j.counted.put(k, serial)
 }
 
 type opened struct {
@@ -60,10 +80,10 @@ func (j *joins) settle(e *event.Event, pid string, op join) {
 		return
 	}
 	// Who has logged in can't fail to any more: it is another process with the same number, or an invented line.
-	if !e.Source.IsValid() && o.peer.IsValid() && (op != joinFailed || !o.passed) && op != joinPassedBlind {
+	if !e.Source.IsValid() && o.peer.IsValid() && (op != joinFailed || !o.passed) {
 		e.Source, e.SourcePort = o.peer.Addr(), o.peer.Port()
 	}
-	if op == joinPassed || op == joinPassedBlind {
+	if op == joinPassed {
 		o.passed = true
 		j.open.put(k, o)
 		return
@@ -79,6 +99,7 @@ func (j *joins) openedAt(k streamKey, e *event.Event, o opened, pending bool) {
 	}
 	if pending && o.peer != now.peer {
 		now.peer = netip.AddrPort{}
+		e.Source, e.SourcePort = netip.Addr{}, 0
 	}
 	j.open.put(k, now)
 }

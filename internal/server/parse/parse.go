@@ -44,6 +44,7 @@ func (p *Parser) settle(e *event.Event, pid []byte, f fact, msg []byte) {
 	case event.MySQL:
 		p.names.settle(e, p.intern(pid), f, msg)
 	case event.Postgres:
+		p.joins.once(e, p.intern(pid), p.intern(f.serial), f.tabbed)
 		p.joins.settle(e, p.intern(pid), f.join)
 	}
 }
@@ -132,6 +133,8 @@ type fact struct {
 	inDatabase bool
 	join       join
 	pid        []byte // of the process that wrote the message, as its text says
+	serial     []byte // of the message of which the line is a part
+	tabbed     bool   // the line begins with a tab
 }
 
 // maxAccount bounds what is kept of an account and of a resource.

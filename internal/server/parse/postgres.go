@@ -22,28 +22,55 @@ func postgresMessage(msg message) fact {
 			return postgresRecord(list, msg.text)
 		}
 	}
-	text, part := postgresChunk(trimLeft(msg.text))
+	text, part, serial := postgresChunk(trimLeft(msg.text))
 	if part == laterChunk {
-		return fact{} // the rest of a message with line feeds
+		return postgresLater(text, serial)
 	}
 	line, ok := native.PostgresLine(text)
 	if !ok {
 		return fact{}
 	}
-	f, atStart := postgresText(line.Text)
-	f.pid = line.PID
+	f, atStart := postgresPart(line.Text, part)
+	f.pid, f.serial = line.PID, serial
 	sure := part == firstChunk || len(msg.tag) == 0 // else a line feed in a name may have begun this line
 	if !sure {
 		f.source, f.port = netip.Addr{}, 0
 	}
-	if sure && atStart && !f.source.IsValid() && f.join != joinOpened && line.Source.IsValid() && !bytes.HasPrefix(line.FromSource, f.account) {
-		f.source, f.port = line.Source, line.Port
+	if sure && atStart && !f.source.IsValid() && f.join != joinOpened {
+		f.source, f.port = line.SourceOf(f.account)
 	}
 	if f.kind == event.AuthOK {
-		// The name of a user may hold this line, and the line feed after it; more of it would come in a message to come.
-		f.join = joinPassedBlind
+		f.join = noJoin // a name may hold this line, and a line feed after it, with more to come in the next part
 	}
 	return f
+}
+
+// postgresLater reads a later part of a message, which was cut at its line feeds. What the server says goes on after a tab, so
+// the others are in the names of the prefix; such a name may begin with a tab too.
+func postgresLater(text, serial []byte) fact {
+	i := native.PostgresSeverity(text)
+	if i < 0 {
+		return fact{}
+	}
+	f, _ := postgresPart(text[i:], laterChunk)
+	if f.join != joinFailed {
+		return fact{}
+	}
+	f.source, f.port, f.serial = netip.Addr{}, 0, serial
+	f.tabbed = text[0] == '\t' || bytes.HasPrefix(text, []byte("#011"))
+	return f
+}
+
+// postgresPart reads a part of a message; a name that it ends with may go on in the next.
+func postgresPart(text []byte, part chunk) (f fact, atStart bool) {
+	f, atStart = postgresText(text)
+	if atStart || f.kind == event.AuthFailed || part == noChunk {
+		return f, atStart
+	}
+	if rest, ok := cut(text, `FATAL:  password authentication failed for user "`); ok {
+		return fact{kind: event.AuthFailed, attempts: 1, account: rest, join: joinFailed}, false
+	}
+	return f, false
 }
 
 // chunk says which part of a message a line is.
@@ -56,19 +83,19 @@ const (
 )
 
 // postgresChunk cuts "[N-M] " off, which syslog gets: the Mth part of the Nth message.
-func postgresChunk(b []byte) ([]byte, chunk) {
+func postgresChunk(b []byte) (text []byte, part chunk, serial []byte) {
 	if len(b) == 0 || b[0] != '[' {
-		return b, noChunk
+		return b, noChunk, nil
 	}
 	counts, rest, ok := bytes.Cut(b[1:], []byte("] "))
 	n, m, ok2 := bytes.Cut(counts, []byte("-"))
 	switch {
 	case !ok || !ok2 || !decimal(n) || !decimal(m):
-		return b, noChunk
+		return b, noChunk, nil
 	case string(m) == "1":
-		return rest, firstChunk
+		return rest, firstChunk, n
 	}
-	return rest, laterChunk
+	return rest, laterChunk, n
 }
 
 // postgresRecord reads a record with its parameters, which are to be believed unless it says otherwise.

@@ -61,10 +61,10 @@ func redisACL(list []byte) fact {
 		return f
 	}
 	count, _ := paramOf(list, native.ParamCount)
-	n, ok := number(count)
-	if !ok || n < 1 || len(count) > 9 {
+	n, ok := number(count[:min(len(count), 18)])
+	if !ok || n < 1 {
 		return f
 	}
-	f.kind, f.attempts = event.AuthFailed, n
+	f.kind, f.attempts = event.AuthFailed, min(n, maxRepeated)
 	return f
 }

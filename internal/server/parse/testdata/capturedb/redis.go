@@ -13,7 +13,7 @@ func (c *capture) redis() error {
 		return err
 	}
 	acl := &log{}
-	stop, err := c.serve(address, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1 ::1", "--requirepass", password, "--save", "",
+	stop, err := c.serve(address, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "::1", "--requirepass", password, "--save", "",
 		"--logfile", "/tmp/redis.log", "--loglevel", "verbose", "--dir", "/tmp", "--unixsocket", "/tmp/redis.sock")
 	if err != nil {
 		return err

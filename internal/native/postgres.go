@@ -69,7 +69,7 @@ func (r *postgresCSV) Line(line []byte, ref time.Time) []Record {
 	}
 	fields, err := csv.NewReader(bytes.NewReader(r.text)).Read()
 	r.text, r.quotes = r.text[:0], 0
-	if err != nil || len(fields) < csvFewest {
+	if err != nil || len(fields) < csvFewest || len(fields[csvPID]) > 10 || !allDigits([]byte(fields[csvPID])) {
 		return nil
 	}
 	r.record[0] = postgresRecord(PostgresCSV, fields[csvTime], fields[csvPID], fields[csvSeverity], fields[csvMessage], ref)

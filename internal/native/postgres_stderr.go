@@ -38,7 +38,8 @@ const (
 )
 
 func (r *postgresStderr) Line(line []byte, ref time.Time) []Record {
-	if len(line) > 0 && line[0] == '\t' {
+	// A line after a tab goes on with the message, unless there is none yet: then it is within a name.
+	if len(line) > 0 && line[0] == '\t' && (!r.broken || PostgresSeverity(line) < 0) {
 		if r.began && len(r.text) < maxPostgresRecord {
 			r.text = append(append(r.text, '\n'), line[1:min(len(line), maxPostgresRecord)]...)
 		}
@@ -141,7 +142,9 @@ func userOf(text []byte) []byte {
 // sourceAtEnd reads "user=%u,db=%d,app=%a,client=%h ", as pgBadger's documentation has it. No other prefix has the user's name
 // where this one has it, whatever the names are, and only punctuation and numbers come before.
 func sourceAtEnd(prefix, user []byte) (a netip.Addr, port uint16) {
-	i := bytes.IndexFunc(prefix, func(c rune) bool { return c != ' ' && c != ':' && c != '[' && c != ']' && c != '-' && (c < '0' || c > '9') })
+	i := bytes.IndexFunc(prefix, func(c rune) bool {
+		return c != ' ' && c != ':' && c != '[' && c != ']' && c != '-' && (c < '0' || c > '9')
+	})
 	if i < 0 || len(user) == 0 {
 		return a, 0
 	}

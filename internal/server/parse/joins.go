@@ -16,6 +16,9 @@ const (
 // who got in and writes into the log.
 const reopenAfter = 10 * time.Minute
 
+// sameMessage is within what time all lines of one message come.
+const sameMessage = 5 * time.Second
+
 // join says what a line means for the connection that its process serves, where programs say a peer's address
 // in one line and what became of it in another.
 type join uint8
@@ -33,7 +36,12 @@ const (
 // its number comes again; so what is opened twice with different peers belongs to nobody.
 type joins struct {
 	open    recent[streamKey, opened]
-	counted recent[streamKey, string] // the message of a process that was counted last, where several lines are one
+	counted recent[streamKey, stated] // the message of a process that was counted last, where several lines are one
+}
+
+type stated struct {
+	serial string
+	at     time.Time
 }
 
 // once demotes a guess that another line of the same message, the serial-th of its process, has stated, and one in a line
@@ -47,12 +55,12 @@ func (j *joins) once(e *event.Event, pid, serial string, tabbed bool) {
 		e.Kind, e.Attempts = event.Context, 0
 		return
 	}
-	if last, ok := j.counted.get(k); ok && last == serial {
+	if last, ok := j.counted.get(k); ok && last.serial == serial && e.Time.Sub(last.at) <= sameMessage {
 		e.Kind, e.Attempts = event.Context, 0
 		return
 	}
 	j.counted.half = maxJoins
-	j.counted.put(k, serial)
+	j.counted.put(k, stated{serial, e.Time})
 }
 
 type opened struct {
@@ -80,10 +88,10 @@ func (j *joins) settle(e *event.Event, pid string, op join) {
 		return
 	}
 	// Who has logged in can't fail to any more: it is another process with the same number, or an invented line.
-	if !e.Source.IsValid() && o.peer.IsValid() && (op != joinFailed || !o.passed) {
+	if !e.Source.IsValid() && o.peer.IsValid() && (op != joinFailed || !o.passed) && op != joinPassedBlind {
 		e.Source, e.SourcePort = o.peer.Addr(), o.peer.Port()
 	}
-	if op == joinPassed {
+	if op == joinPassed || op == joinPassedBlind {
 		o.passed = true
 		j.open.put(k, o)
 		return

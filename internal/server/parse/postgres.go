@@ -40,7 +40,7 @@ func postgresMessage(msg message) fact {
 		f.source, f.port = line.SourceOf(f.account)
 	}
 	if f.kind == event.AuthOK {
-		f.join = noJoin // a name may hold this line, and a line feed after it, with more to come in the next part
+		f.join = joinPassedBlind // a name may hold this line, and a line feed after it, with more to come in the next part
 	}
 	return f
 }
@@ -145,6 +145,9 @@ func postgresText(b []byte) (f fact, atStart bool) {
 	if f = postgresSeverity(b); f.kind != "" {
 		return f, true
 	}
+	if postgresStatement(b) {
+		return fact{}, true
+	}
 	for i := 0; ; {
 		n := native.PostgresSeverity(b[min(i+1, len(b)):])
 		if i += n + 1; n < 0 || i > names {
@@ -158,6 +161,17 @@ func postgresText(b []byte) (f fact, atStart bool) {
 			return f.unsure(), false
 		}
 	}
+}
+
+// postgresStatement says whether a message repeats what somebody who got in sent: an application's queries, and in them what
+// its users wrote.
+func postgresStatement(b []byte) bool {
+	for _, begin := range []string{"LOG:  statement: ", "LOG:  execute ", "LOG:  parse ", "LOG:  bind ", "LOG:  fastpath ", "LOG:  duration: ", "LOG:  could not "} {
+		if bytes.HasPrefix(b, []byte(begin)) {
+			return true
+		}
+	}
+	return !bytes.HasPrefix(b, []byte("LOG:  ")) && !bytes.HasPrefix(b, []byte("FATAL:  "))
 }
 
 func postgresSeverity(b []byte) fact {

@@ -1,17 +1,15 @@
 package native_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 )
 
-// records reads lines of a format, and whether they are guessed to be of it.
+// records reads lines of a format.
 func records(t *testing.T, format string, ref time.Time, lines ...string) []native.Record {
 	t.Helper()
 	f, ok := native.Find(format)
@@ -66,20 +64,6 @@ func TestTimesOfDatabases(t *testing.T) {
 		list := records(t, c.format, time.Date(2026, 11, 23, 0, 0, 0, 0, berlin), c.line)
 		if len(list) != 1 || list[0].Time.Format(time.RFC3339Nano) != c.want {
 			t.Errorf("%s: read %v, want %s", c.line, list, c.want)
-		}
-		service := event.MySQL
-		if strings.HasPrefix(c.format, "postgres") {
-			service = event.Postgres
-		}
-		if f, ok := native.Guess(service, []byte(c.line)); !ok || f.Name != c.format {
-			t.Errorf("%s: taken for %q, is %s", c.line, f.Name, c.format)
-		}
-	}
-	for _, line := range []string{"", "x", "Access denied for user 'x'@'y'", "2026-13-22 18:00:00 31 [Warning] x", "{}", "{", "2026-11-22 18:00:00 UTC x", "9999999999"} {
-		for _, service := range event.Services() {
-			if f, ok := native.Guess(service, []byte(line)); ok && (service == event.MySQL || service == event.Postgres) {
-				t.Errorf("%q is taken for %s", line, f.Name)
-			}
 		}
 	}
 }

@@ -63,7 +63,9 @@ func mysqlTime(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
 	if !ok || len(rest) == 0 || rest[0] != ' ' {
 		return t, b, false
 	}
-	return t.UTC(), trimSpaces(rest), true
+	rest = trimSpaces(rest)
+	thread, _, _ := bytes.Cut(rest, []byte(" "))
+	return t.UTC(), rest, allDigits(thread) || bytes.HasPrefix(rest, []byte("[")) // else it is some other program's
 }
 
 func trimSpaces(b []byte) []byte { return bytes.TrimLeft(b, " ") }

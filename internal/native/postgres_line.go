@@ -96,7 +96,7 @@ func postgresTimeAt(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool)
 		for n < len(rest) && n < 8 && (rest[n] >= 'A' && rest[n] <= 'Z' || rest[n] >= '0' && rest[n] <= '9' || rest[n] == '+' || rest[n] == '-') {
 			n++
 		}
-		if n == 0 {
+		if n == 0 || rest[0] >= '0' && rest[0] <= '9' {
 			return t, b, false
 		}
 		return inZone(t, string(rest[:n]), ref), rest[n:], true

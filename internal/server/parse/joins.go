@@ -32,9 +32,9 @@ const (
 	joinClosed           // the connection is at its end
 )
 
-// joins gives events the address that an earlier line of the same process stated. A process serves one connection, and
+// links gives events the address that an earlier line of the same process stated. A process serves one connection, and
 // its number comes again; so what is opened twice with different peers belongs to nobody.
-type joins struct {
+type links struct {
 	open    recent[streamKey, opened]
 	counted recent[streamKey, stated] // the message of a process that was counted last, where several lines are one
 }
@@ -44,23 +44,23 @@ type stated struct {
 	at     time.Time
 }
 
-// once demotes a guess that another line of the same message, the serial-th of its process, has stated, and one in a line
+// once demotes a guess that another line of the same message has stated, and one in a line
 // that begins with a tab, unless the process still waits for a login: who got in can make it write such lines.
-func (j *joins) once(e *event.Event, pid, serial string, tabbed bool) {
-	if serial == "" || e.Kind != event.AuthFailed {
+func (j *links) once(e *event.Event, l joined) {
+	if l.serial == "" || e.Kind != event.AuthFailed {
 		return
 	}
-	k := streamKey{e.Host, pid}
-	if o, ok := j.open.get(k); tabbed && (!ok || o.passed) {
+	k := streamKey{e.Host, l.pid}
+	if o, ok := j.open.get(k); l.tabbed && (!ok || o.passed) {
 		e.Kind, e.Attempts = event.Context, 0
 		return
 	}
-	if last, ok := j.counted.get(k); ok && last.serial == serial && e.Time.Sub(last.at) <= sameMessage {
+	if last, ok := j.counted.get(k); ok && last.serial == l.serial && e.Time.Sub(last.at) <= sameMessage {
 		e.Kind, e.Attempts = event.Context, 0
 		return
 	}
 	j.counted.half = maxJoins
-	j.counted.put(k, stated{serial, e.Time})
+	j.counted.put(k, stated{l.serial, e.Time})
 }
 
 type opened struct {
@@ -69,12 +69,13 @@ type opened struct {
 	at     time.Time
 }
 
-// settle fills in what e, read from a line of the process pid, lacks.
-func (j *joins) settle(e *event.Event, pid string, op join) {
-	if op == noJoin || pid == "" {
+// settle fills in what e lacks.
+func (j *links) settle(e *event.Event, l joined) {
+	op := l.op
+	if op == noJoin || l.pid == "" {
 		return
 	}
-	k := streamKey{e.Host, pid}
+	k := streamKey{e.Host, l.pid}
 	o, known := j.open.get(k)
 	if known && !o.passed && (e.Time.Sub(o.at) > joinLife || o.at.Sub(e.Time) > joinLife) {
 		j.open.remove(k)
@@ -99,7 +100,7 @@ func (j *joins) settle(e *event.Event, pid string, op join) {
 	j.open.remove(k)
 }
 
-func (j *joins) openedAt(k streamKey, e *event.Event, o opened, pending bool) {
+func (j *links) openedAt(k streamKey, e *event.Event, o opened, pending bool) {
 	j.open.half = maxJoins
 	now := opened{at: e.Time}
 	if e.Source.IsValid() {

@@ -52,76 +52,96 @@ type unproven struct {
 	left   int // characters in which its name may still end
 }
 
-// settle changes e, read from a line with the message msg, where the line is not sure.
-func (n *names) settle(e *event.Event, pid string, f fact, msg []byte) {
+// nameLine is what of a line decides whether it is sure; lengths are in characters.
+type nameLine struct {
+	style            lineStyle
+	open, inDatabase bool
+	length           int // of the message, with the line feed
+	end              int // how many of them may belong to a name that ends in it; -1 where none ends
+	rest             int // of the message from the name's beginning on, with the line feed
+}
+
+func nameLineOf(f fact, msg []byte) nameLine {
+	l := nameLine{style: f.style, open: f.open, inDatabase: f.inDatabase, length: chars(msg) + 1, end: nameEnd(msg)}
+	switch {
+	case f.inDatabase:
+		l.rest = chars(f.resource) + 1
+	case f.kind == event.AuthFailed:
+		_, name, _ := bytes.Cut(msg, []byte("user '"))
+		l.rest = chars(name) + 1
+	}
+	return l
+}
+
+// settle changes e, read from a line of the process pid, where the line is not sure.
+func (n *names) settle(e *event.Event, pid string, l nameLine) {
 	k := streamKey{e.Host, pid}
 	s, ok := n.streams.get(k)
 	if !ok {
-		if f.kind == event.None || f.style == oneLine {
+		if e.Kind == event.None || l.style == oneLine {
 			return
 		}
 		n.streams.half = maxStreams
 		s = &nameStream{credit: recent[netip.Addr, int]{half: maxCredited}}
 		n.streams.put(k, s)
 	}
-	s.raw = s.raw || f.style != oneLine && f.kind != event.None
+	s.raw = s.raw || l.style != oneLine && e.Kind != event.None
 	if !s.raw {
 		return
 	}
-	length := chars(msg) + 1
-	s.prove(msg, f, length)
-	if s.inName(e, f, msg, length) {
+	s.prove(e, l)
+	if s.inName(e, l) {
 		return
 	}
 	switch {
-	case e.Kind == event.Probe && f.style == unknownStyle:
+	case e.Kind == event.Probe && l.style == unknownStyle:
 		e.Source = netip.Addr{} // without its prefix it is short enough for a name
-	case f.inDatabase:
-		s.left, s.ended = maxDatabaseChars-chars(f.resource)-1, true
-	case e.Kind == event.AuthFailed && f.open:
-		s.left, s.ended = maxNameChars-chars(f.account)-1, false
+	case l.inDatabase:
+		s.left, s.ended = maxDatabaseChars-l.rest, true
+	case e.Kind == event.AuthFailed && l.open:
+		s.left, s.ended = maxNameChars-l.rest, false
 	case e.Kind == event.AuthFailed && e.Source.IsValid():
+		source := e.Source
 		s.believe(e)
-		s.remember(f, msg)
+		s.remember(source, l)
 	}
 }
 
 // inName changes e where the line may be inside a name that began in an earlier line: all up to the first possible end is,
 // and is no guess more; after that it may be, and has no source, but is more likely a guess of its own. A line that is
 // longer than what is left is the name's end at most: what it ends with is true.
-func (s *nameStream) inName(e *event.Event, f fact, msg []byte, length int) bool {
+func (s *nameStream) inName(e *event.Event, l nameLine) bool {
 	if s.left <= 0 {
 		return false
 	}
-	inside := length <= s.left
-	s.left -= length
+	inside := l.length <= s.left
+	s.left -= l.length
 	switch {
 	case !s.ended:
-		s.ended = nameEnd(msg) >= 0
+		s.ended = l.end >= 0
 		e.Source, e.Attempts = netip.Addr{}, 0
 		if e.Kind != event.None {
 			e.Kind = event.Context
 		}
 		return true
-	case inside && f.kind == event.AuthFailed && length <= maxDatabaseChars: // too short for a line of its own
+	case inside && e.Kind == event.AuthFailed && l.length <= maxDatabaseChars: // too short for a line of its own
 		e.Kind, e.Source, e.Attempts = event.Context, netip.Addr{}, 0
 		return true
-	case inside && !f.open:
+	case inside && !l.open:
 		e.Source = netip.Addr{}
 		return true
 	}
 	return false
 }
 
-// prove goes through the lines that are not yet sure: the one with the message msg may be the end of their name.
-func (s *nameStream) prove(msg []byte, f fact, length int) {
-	end := nameEnd(msg)
+// prove goes through the lines that are not yet sure: this one may be the end of their name.
+func (s *nameStream) prove(e *event.Event, l nameLine) {
 	kept := s.unproven[:0]
 	for _, u := range s.unproven {
-		if end >= 0 && end <= u.left && (f.kind != event.AuthFailed || f.source != u.source) {
+		if l.end >= 0 && l.end <= u.left && (e.Kind != event.AuthFailed || e.Source != u.source) {
 			continue // it may have invented u's line
 		}
-		if u.left -= length; u.left > 0 {
+		if u.left -= l.length; u.left > 0 {
 			kept = append(kept, u)
 			continue
 		}
@@ -142,11 +162,9 @@ func (s *nameStream) believe(e *event.Event) {
 	s.credit.put(e.Source, c-1)
 }
 
-func (s *nameStream) remember(f fact, msg []byte) {
-	_, name, _ := bytes.Cut(msg, []byte("user '"))
-	left := max(1, maxNameChars-chars(name)-1)
+func (s *nameStream) remember(source netip.Addr, l nameLine) {
 	if len(s.unproven) < maxUnproven {
-		s.unproven = append(s.unproven, unproven{f.source, left})
+		s.unproven = append(s.unproven, unproven{source, max(1, maxNameChars-l.rest)})
 	}
 }
 

@@ -31,7 +31,7 @@ func postgresMessage(msg message) fact {
 		return fact{}
 	}
 	f, atStart := postgresPart(line.Text, part)
-	f.pid, f.serial = line.PID, serial
+	f.serial = serial
 	sure := part == firstChunk || len(msg.tag) == 0 // else a line feed in a name may have begun this line
 	if !sure {
 		f.source, f.port = netip.Addr{}, 0

@@ -51,9 +51,11 @@ func (j *links) once(e *event.Event, l joined) {
 		return
 	}
 	k := streamKey{e.Host, l.pid}
-	if o, ok := j.open.get(k); l.tabbed && (!ok || o.passed) {
-		e.Kind, e.Attempts = event.Context, 0
-		return
+	if l.tabbed {
+		if o, ok := j.open.get(k); !ok || o.passed {
+			e.Kind, e.Attempts = event.Context, 0
+			return
+		}
 	}
 	if last, ok := j.counted.get(k); ok && last.serial == l.serial && e.Time.Sub(last.at) <= sameMessage {
 		e.Kind, e.Attempts = event.Context, 0

@@ -23,7 +23,7 @@ func mysqlMessage(msg message) fact {
 	}
 	f := mysqlByFirstByte(m)
 	f.style = style
-	if f.style == unknownStyle && len(msg.sd) > 0 {
+	if f.style == unknownStyle && len(msg.sd) > 1 {
 		if format, _ := msg.param(native.ParamFormat); string(format) == native.MySQLJSON {
 			f.style = oneLine
 		}
@@ -67,9 +67,9 @@ func mysqlTime(b []byte) (rest []byte, ok bool) {
 	switch {
 	case len(b) > 19 && b[4] == '-' && b[10] == ' ' && b[13] == ':' && b[16] == ':' && b[19] == ' ':
 		return trimLeft(b[20:]), true
-	case len(b) > 20 && b[4] == '-' && b[10] == 'T':
-		_, rest, ok = isoTime(b)
-		return trimLeft(rest), ok
+	case len(b) > 20 && b[4] == '-' && b[10] == 'T' && b[13] == ':' && b[16] == ':':
+		_, rest = word(b)
+		return trimLeft(rest), true
 	case len(b) > 15 && b[6] == ' ' && b[9] == ':' && b[12] == ':' && b[15] == ' ' && decimal(b[:6]):
 		return trimLeft(b[16:]), true
 	}

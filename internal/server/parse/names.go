@@ -2,6 +2,7 @@ package parse
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -170,14 +171,18 @@ func (s *nameStream) remember(source netip.Addr, l nameLine) {
 
 // nameEnd is how many characters of msg may belong to a name that ends in it; -1 where none ends.
 func nameEnd(msg []byte) int {
-	rest, _ := cutEnd(msg, ". Disconnecting.")
-	rest, _, _ = mysqlUsing(rest)
-	rest, ok := cutEnd(rest, "'")
-	if !ok {
+	if len(msg) == 0 {
+		return -1
+	}
+	rest := msg
+	if msg[len(msg)-1] == '.' {
+		rest, _ = cutEnd(msg, ". Disconnecting.")
 		if i := bytes.LastIndex(msg, []byte("'. Account is ")); i >= 0 {
-			rest, ok = msg[:i], true
+			rest = msg[:i+1]
 		}
 	}
+	rest, _, _ = mysqlUsing(rest)
+	rest, ok := cutEnd(rest, "'")
 	i := bytes.LastIndex(rest, []byte("'@'"))
 	if !ok || i < 0 {
 		return -1
@@ -188,6 +193,9 @@ func nameEnd(msg []byte) int {
 // chars counts the characters of UTF-8: the bytes that don't continue one.
 func chars(b []byte) int {
 	n := 0
+	for len(b) >= 8 && binary.LittleEndian.Uint64(b)&0x8080808080808080 == 0 {
+		b, n = b[8:], n+8
+	}
 	for _, c := range b {
 		if c&0xc0 != 0x80 {
 			n++

@@ -17,9 +17,8 @@ import (
 // forms are those of its auth.c, postmaster.c, postinit.c and crypt.c. Each connection may try once, so one line is one guess.
 func postgresMessage(msg message) fact {
 	if len(msg.sd) > 1 {
-		list := params(msg.sd, native.ElementID)
-		if format, _ := paramOf(list, native.ParamFormat); bytes.HasPrefix(format, []byte("postgres-")) {
-			return postgresRecord(list, msg.text)
+		if p := fieldsOf(msg.sd); bytes.HasPrefix(p.format, []byte("postgres-")) {
+			return postgresRecord(p, msg.text)
 		}
 	}
 	text, part, serial := postgresChunk(trimLeft(msg.text))
@@ -99,32 +98,29 @@ func postgresChunk(b []byte) (text []byte, part chunk, serial []byte) {
 }
 
 // postgresRecord reads a record with its parameters, which are to be believed unless it says otherwise.
-func postgresRecord(list, text []byte) fact {
-	reason, _ := paramOf(list, native.ParamReason)
-	if string(reason) == native.ReasonFragment {
+func postgresRecord(p fields, text []byte) fact {
+	if string(p.reason) == native.ReasonFragment {
 		return fact{kind: event.Context}
 	}
-	format, _ := paramOf(list, native.ParamFormat)
 	f, atStart := postgresSeverity(text), true
-	if string(format) == native.PostgresStderr {
+	if string(p.format) == native.PostgresStderr {
 		f, atStart = postgresText(text)
 	}
 	if f.kind == "" {
 		return f
 	}
-	if string(reason) == native.ReasonUnsure {
+	if string(p.reason) == native.ReasonUnsure {
 		return f.unsure()
 	}
-	if source, ok := paramOf(list, native.ParamSource); ok && atStart {
-		f.source, _ = address(source)
-		port, _ := paramOf(list, native.ParamSourcePort)
-		f.port, _ = portNumber(port)
+	if len(p.source) > 0 && atStart {
+		f.source, _ = address(p.source)
+		f.port, _ = portNumber(p.port)
 	}
-	if account, ok := paramOf(list, native.ParamAccount); ok && len(f.account) == 0 {
-		f.account = account
+	if len(f.account) == 0 {
+		f.account = p.account
 	}
-	if database, ok := paramOf(list, native.ParamDatabase); ok {
-		f.resource = database
+	if len(p.database) > 0 {
+		f.resource = p.database
 	}
 	return f
 }

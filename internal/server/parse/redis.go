@@ -14,9 +14,8 @@ import (
 // without passwords that is everybody. So these lines are no guesses and name no source.
 func redisMessage(msg message) fact {
 	if len(msg.sd) > 1 {
-		list := params(msg.sd, native.ElementID)
-		if format, _ := paramOf(list, native.ParamFormat); string(format) == native.RedisACLFormat {
-			return redisACL(list)
+		if p := fieldsOf(msg.sd); string(p.format) == native.RedisACLFormat {
+			return redisACL(p)
 		}
 	}
 	m := redisText(trimLeft(msg.text))
@@ -47,21 +46,17 @@ func redisText(b []byte) []byte {
 }
 
 // redisACL reads the parameters of such a record.
-func redisACL(list []byte) fact {
-	f := fact{kind: event.Context}
-	f.account, _ = paramOf(list, native.ParamAccount)
-	if source, ok := paramOf(list, native.ParamSource); ok {
-		f.source, _ = address(source)
-		port, _ := paramOf(list, native.ParamSourcePort)
-		f.port, _ = portNumber(port)
+func redisACL(p fields) fact {
+	f := fact{kind: event.Context, account: p.account}
+	f.source, _ = address(p.source)
+	if f.source.IsValid() {
+		f.port, _ = portNumber(p.port)
 	}
-	reason, _ := paramOf(list, native.ParamReason)
-	if string(reason) != "auth" {
-		f.resource, _ = paramOf(list, native.ParamObject)
+	if string(p.reason) != "auth" {
+		f.resource = p.object
 		return f
 	}
-	count, _ := paramOf(list, native.ParamCount)
-	n, ok := number(count[:min(len(count), 18)])
+	n, ok := number(p.count[:min(len(p.count), 18)])
 	if !ok || n < 1 {
 		return f
 	}

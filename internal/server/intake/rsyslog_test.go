@@ -39,8 +39,29 @@ input(type="imuxsock" Socket=%q RateLimit.Interval="0")
 // annotating starts one as rsyslogd does, whose system socket is set up as the snippet asks for.
 func annotating(t *testing.T, rules string) *daemon {
 	t.Helper()
-	return start(t, rules, `module(load="imuxsock" SysSock.Name=%q SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.RateLimit.Interval="0")
-`, "")
+	return start(t, rules, annotatedInput, "")
+}
+
+// annotatedInput is the system socket as the snippet asks for it. What the program probe writes stays here (see ready).
+const annotatedInput = `module(load="imuxsock" SysSock.Name=%q SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.RateLimit.Interval="0")
+template(name="Probe" type="string" string="%%$!uid%%\n")
+if $programname == "probe" then { action(type="omfile" file=%q template="Probe") stop }
+`
+
+// ready waits until the daemon sees who writes: the socket is there a moment before the kernel is told to say it, and what
+// is written in between seems to be of nobody.
+func (d *daemon) ready(t *testing.T) {
+	t.Helper()
+	eventually(t, "rsyslogd sees who writes", func() bool {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unixgram", d.sock)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = conn.Write([]byte("<14>Nov 25 22:00:00 probe: x"))
+		text, _ := os.ReadFile(filepath.Join(d.dir, "probe"))
+		return strings.HasSuffix(string(text), fmt.Sprintf("%d\n", os.Getuid()))
+	})
 }
 
 // start starts one with an input for its socket; it works in dir, where one is given.
@@ -56,7 +77,12 @@ func start(t *testing.T, rules, input, dir string) *daemon {
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	}
 	d := &daemon{dir: dir, sock: filepath.Join(dir, "log")}
-	conf := fmt.Sprintf("global(workDirectory=%q localHostname=\"web\")\n"+input+"%s\n", dir, d.sock, rules)
+	values := []any{dir, d.sock}
+	if input == annotatedInput {
+		values = append(values, filepath.Join(dir, "probe"))
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "probe")))
+	}
+	conf := fmt.Sprintf("global(workDirectory=%q localHostname=\"web\")\n"+input, values...) + rules + "\n"
 	path := filepath.Join(dir, "rsyslog.conf")
 	require.NoError(t, os.WriteFile(path, []byte(conf), 0o600))
 	d.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, "-n", "-f", path, "-i", filepath.Join(dir, "pid"))
@@ -80,6 +106,9 @@ func start(t *testing.T, rules, input, dir string) *daemon {
 		}
 		return err == nil
 	})
+	if input == annotatedInput {
+		d.ready(t)
+	}
 	return d
 }
 

@@ -82,7 +82,11 @@ func TestSnippetOverTLS(t *testing.T) {
 
 			// A server whose certificate is of another authority gets nothing.
 			other, elsewhere := newAuthority(t), newStream()
-			wrong, _ := launch(t, elsewhere, other.overTLS(t))
+			tls := other.overTLS(t)
+			wrong, _ := launch(t, elsewhere, func(o *Options) {
+				tls(o)
+				o.HandshakeTimeout = time.Second // some go without a word
+			})
 			annotating(t, snippet(t, deploy.Snippet{Port: wrong.TLSAddresses()[0].Port(), Protocol: deploy.TLS, Driver: driver, Dir: a.certificate(t, pki.RoleSyslog, "web")})).
 				say(t, "Failed password for root from 203.0.113.66 port 4022 ssh2")
 			eventually(t, "the client refuses", func() bool { return wrong.Stats().RefusedTLS > 0 })
@@ -220,8 +224,7 @@ func TestNothingIsLostNothingIsDoubled(t *testing.T) {
 	conf := snippet(t, deploy.Snippet{Host: "web", Port: port, Protocol: deploy.TLS, Dir: a.certificate(t, pki.RoleSyslog, "web")})
 	all := filepath.Join(dir, "all.log") // what has come as far as the queue
 	conf += fmt.Sprintf("\naction(type=\"omfile\" file=%q flushOnTXEnd=\"on\")\n", all)
-	input := `module(load="imuxsock" SysSock.Name=%q SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.RateLimit.Interval="0")` + "\n"
-	d := start(t, conf, input, dir)
+	d := start(t, conf, annotatedInput, dir)
 	n := 0
 	say := func(count int) {
 		for range count {
@@ -239,15 +242,16 @@ func TestNothingIsLostNothingIsDoubled(t *testing.T) {
 			return err == nil && len(found) > 0
 		})
 		queued := 0
+		defer func() { t.Log("queued", queued, "of", n) }()
 		require.Eventually(t, func() bool {
 			text, err := os.ReadFile(all)
 			queued = strings.Count(string(text), "sshd[4711]: line ")
 			return err == nil && queued >= n
-		}, 30*time.Second, 20*time.Millisecond, "all lines in the queue")
+		}, 60*time.Second, 20*time.Millisecond, "all lines in the queue")
 		require.Equal(t, n, queued)
 		require.NoError(t, d.cmd.Process.Kill())
 		d.stop()
-		d = start(t, conf, input, dir)
+		d = start(t, conf, annotatedInput, dir)
 		say(200)
 		_, stop = launch(t, s, listen)
 		defer func() {

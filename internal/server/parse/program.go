@@ -8,6 +8,7 @@ type message struct {
 	tag, pid []byte
 	sd       []byte // RFC 5424's structured data; see param
 	text     []byte
+	http     *httpRules // how HTTP is to be read
 }
 
 // program is one that writes logs: the service that it is, how its messages are read, and who it runs as.

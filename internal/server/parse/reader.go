@@ -14,6 +14,7 @@ const maxInterned = 8192
 type Reader struct {
 	strings map[string]string
 	clock   clock
+	http    *httpRules
 }
 
 // Reading is what a line says by itself.
@@ -22,6 +23,7 @@ type Reading struct {
 	Header bool // the line has a header of one of the forms that are known
 	joins  bool
 	twin   twin
+	web    webTwin
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
@@ -34,15 +36,18 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.intern, &r.Event)
+	f := parseWhole(&h, p.http, p.intern, &r.Event)
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
+	}
+	if r.web = (webTwin{f.web, max(f.repeated, 1)}); f.web != notWeb {
+		r.joins = true
 	}
 }
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
+	return parseMessage(service, msg, p.http, p.intern)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -64,11 +69,15 @@ func (p *Reader) intern(b []byte) string {
 // is for one goroutine, and the zero value is ready.
 type Joiner struct {
 	twins twins
+	web   webTwins
 }
 
 // Settle changes r's event where it restates what another line said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
-	if r.joins {
+	switch {
+	case r.web.line != notWeb:
+		j.web.settle(&r.Event, r.web)
+	case r.joins:
 		j.twins.settle(&r.Event, r.twin)
 	}
 }

@@ -16,7 +16,7 @@ func ftpFormatsOf(server string) map[string]string {
 // TestRealFTPServers holds what real servers wrote against what their clients know that they did.
 func TestRealFTPServers(t *testing.T) {
 	t.Parallel()
-	for _, s := range scenesOf(t, "ftp", 9, 500) {
+	for _, s := range scenesOf(t, "ftp", 9, 450) {
 		want := tally{guesses: s.guesses, logins: s.logins}
 		switch {
 		case strings.HasSuffix(s.title, ": another protocol") && s.server != "vsftpd":

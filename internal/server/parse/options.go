@@ -1,6 +1,10 @@
 package parse
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
 
 // Options are what logs don't say of themselves. The zero value is for a host without a reverse proxy.
 type Options struct {
@@ -32,3 +36,10 @@ func New(o Options) *Parser { return &Parser{reader: *NewReader(o)} }
 
 // NewReader returns a Reader with options.
 func NewReader(o Options) *Reader { return &Reader{http: newHTTPRules(o.HTTP)} }
+
+// ProvesLogin says whether a successful login shows that its source knows a secret, so that it may speak for the source.
+// Anonymous ones don't; nor does an answer of a web server, which anybody may get by asking for a page that needs no
+// login with a header that looks like one, or a form for something else.
+func ProvesLogin(e event.Event) bool {
+	return e.Kind == event.AuthOK && e.Service != event.HTTP && e.Method != anonymousMethod
+}

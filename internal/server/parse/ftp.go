@@ -36,7 +36,16 @@ func proftpdMessage(m message) fact {
 }
 
 // pureftpdMessage reads what Pure-FTPd writes to syslog; it has no log of its own but that of transfers.
-func pureftpdMessage(m message) fact { return ftpEntry(m, ftplog.Pureftpd) }
+func pureftpdMessage(m message) fact {
+	f := ftpEntry(m, ftplog.Pureftpd)
+	switch {
+	case f.source.IsValid():
+		f.peer = peerAddress
+	case f.kind != "" && f.kind != event.None && len(m.text) > 0 && m.text[0] == '(':
+		f.peer = peerName
+	}
+	return f
+}
 
 func ftpEntry(m message, read func([]byte) (ftplog.Entry, bool)) fact {
 	text, n := trimLeft(m.text), 1

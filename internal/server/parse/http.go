@@ -2,7 +2,6 @@ package parse
 
 import (
 	"bytes"
-	"net/netip"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
@@ -71,10 +70,14 @@ func httpLine(rules *httpRules, b []byte, form logForm) fact {
 	f := httpAccess(rules, &a)
 	switch {
 	case f.kind == event.None:
+		if c := a.Peer[len(a.Peer)-1]; c > '9' || c == '.' { // hardly an address
+			_, ok := address(a.Peer)
+			f.peer = formOf(a.Peer, ok)
+		}
 	case a.Unsure: // a client may have written it to hide a peer, or to name another
 		f.kind, f.attempts, f.web = event.Context, 0, notWeb
 	default:
-		f.source = httpSource(rules, &a)
+		httpSource(rules, &a, &f)
 	}
 	return f
 }
@@ -138,18 +141,17 @@ func httpError(rules *httpRules, e *weblog.Error) fact {
 	return f
 }
 
-// httpSource is who made a request: the peer, or who a proxy says it was.
-func httpSource(rules *httpRules, a *weblog.Access) netip.Addr {
+// httpSource states who made a request: the peer, or who a proxy says it was.
+func httpSource(rules *httpRules, a *weblog.Access, f *fact) {
 	peer, ok := address(a.Peer)
-	if !ok {
-		return netip.Addr{}
+	if f.peer = formOf(a.Peer, ok); !ok {
+		return
 	}
 	if !rules.proxy(peer) {
-		return peer
+		f.source = peer
+		return
 	}
-	field, ok := a.Field(rules.forwardedField)
-	if !ok {
-		return netip.Addr{}
+	if field, ok := a.Field(rules.forwardedField); ok {
+		f.source = rules.forwarded(field)
 	}
-	return rules.forwarded(field)
 }

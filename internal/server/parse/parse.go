@@ -97,8 +97,9 @@ type fact struct {
 	attempts int
 	closed   bool
 	first    firstLine
-	repeated int     // how many times the message stands for
-	named    string  // the method where it is a word of ours, not of the message
+	repeated int    // how many times the message stands for
+	named    string // the method where it is a word of ours, not of the message
+	peer     peerForm
 	web      webLine // which of a web server's two lines of a guess it is
 }
 

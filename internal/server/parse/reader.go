@@ -24,6 +24,7 @@ type Reading struct {
 	joins  bool
 	twin   twin
 	web    webTwin
+	peer   peerForm
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
@@ -40,7 +41,8 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
 	}
-	if r.web = (webTwin{f.web, max(f.repeated, 1)}); f.web != notWeb {
+	r.web, r.peer = webTwin{f.web, max(f.repeated, 1)}, f.peer
+	if f.web != notWeb || f.peer == peerName || f.peer == peerAddress && f.kind != event.None {
 		r.joins = true
 	}
 }
@@ -70,10 +72,12 @@ func (p *Reader) intern(b []byte) string {
 type Joiner struct {
 	twins twins
 	web   webTwins
+	names naming
 }
 
 // Settle changes r's event where it restates what another line said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
+	j.names.settle(&r.Event, r.peer)
 	switch {
 	case r.web.line != notWeb:
 		j.web.settle(&r.Event, r.web)

@@ -77,13 +77,13 @@ func apache(port int, extra string) string {
 func webServers() []server {
 	return []server{
 		{
-			name: "nginx", pkg: "nginx", folder: "http", set: "combined, error_log of level info", port: 2480,
+			name: "nginx", pkg: "nginx-common", folder: "http", set: "combined, error_log of level info", port: 2480,
 			files: map[string]string{"kk/nginx.conf": fmt.Sprintf(nginxConf, 2480, nginxFiles, "access_log /kk/nginx-access.log combined;")},
 			argv:  []string{"/usr/sbin/nginx", "-c", "/kk/nginx.conf"},
 			logs:  []*logFile{{mark: "access", path: "kk/nginx-access.log"}, {mark: "error", path: "kk/nginx-error.log"}}, scenarios: webScenarios(),
 		},
 		{
-			name: "nginx", pkg: "nginx", folder: "http", set: "syslog", port: 2481,
+			name: "nginx", pkg: "nginx-common", folder: "http", set: "syslog", port: 2481,
 			files: map[string]string{"kk/nginx2.conf": fmt.Sprintf(nginxConf, 2481, "error_log syslog:server=unix:/dev/log error;", "access_log syslog:server=unix:/dev/log combined;")},
 			argv:  []string{"/usr/sbin/nginx", "-c", "/kk/nginx2.conf"}, scenarios: webScenarios(),
 		},

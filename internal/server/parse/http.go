@@ -25,12 +25,7 @@ const (
 //
 // The source is the TCP peer, never a header, unless the peer is one of the proxies that the configuration names.
 func httpMessage(m message) fact {
-	text, form := trimLeft(m.text), anyLog
-	if format, ok := m.param(native.ParamFormat); ok {
-		if form = otherLog; bytes.HasSuffix(format, []byte("-access")) {
-			form = accessLog
-		}
-	}
+	text, form := trimLeft(m.text), m.logForm()
 	if inner, n, ok := repeated(text); ok {
 		f := httpLine(m.http, inner, form)
 		f.attempts *= n
@@ -40,27 +35,66 @@ func httpMessage(m message) fact {
 	return httpLine(m.http, text, form)
 }
 
-// logForm is what a line is known to come from. What stands in an error log is never read as a line of an access log: in
-// nginx's it may be a client's text.
+// format is the native format that the message was converted from. Converters state it first.
+func (m message) format() ([]byte, bool) {
+	const first = "[" + native.ElementID + " " + native.ParamFormat + `="`
+	if rest, ok := cut(m.sd, first); ok {
+		format, _, ok := bytes.Cut(rest, []byte{'"'})
+		return format, ok
+	}
+	if len(m.sd) < len(first) {
+		return nil, false
+	}
+	return m.param(native.ParamFormat)
+}
+
+// logForm is what a line is known to come from. What stands in nginx's error log is read as nothing else: it may be a
+// client's text.
 type logForm uint8
 
 const (
 	anyLog logForm = iota
 	accessLog
-	otherLog
+	nginxErrors
+	apacheErrors
+	noLog
 )
+
+func errorsOf(s weblog.Server) logForm {
+	if s == weblog.Apache {
+		return apacheErrors
+	}
+	return nginxErrors
+}
+
+func (m message) logForm() logForm {
+	format, ok := m.format()
+	if !ok {
+		return anyLog
+	}
+	switch string(format) {
+	case "nginx-access", "apache-access":
+		return accessLog
+	case "nginx-error":
+		return nginxErrors
+	case "apache-error":
+		return apacheErrors
+	}
+	return noLog
+}
 
 func httpLine(rules *httpRules, b []byte, form logForm) fact {
 	if len(b) == 0 {
 		return fact{}
 	}
 	if b[0] == '[' || len(b) > 4 && b[4] == '/' {
-		if e, ok := weblog.ReadError(b); ok && form != accessLog {
-			return httpError(rules, &e)
+		e, ok := weblog.ReadError(b)
+		if !ok || form != anyLog && form != errorsOf(e.Server) {
+			return fact{}
 		}
-		return fact{}
+		return httpError(rules, &e)
 	}
-	if form == otherLog {
+	if form != anyLog && form != accessLog {
 		return fact{}
 	}
 	a, ok := weblog.ReadAccess(b)

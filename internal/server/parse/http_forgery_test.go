@@ -83,6 +83,7 @@ func TestErrorLogsAreNoAccessLogs(t *testing.T) {
 	for _, line := range []string{
 		forgedAccess, // the rest of a record whose beginning was in a file before
 		`2026/11/22 18:00:00 [error] 1#1: *1 open() "/x`, forgedAccess, `" failed (2: No such file or directory), client: 203.0.113.66, server: _, request: "GET / HTTP/1.1", host: "h"`,
+		`[Sun Nov 22 18:00:00.000000 2026] [auth_basic:error] [pid 1:tid 1] [client 198.51.100.9:1] AH01618: user root not found: /`,
 	} {
 		for _, one := range append(r.Line([]byte(line), capturedAt), r.Flush()...) {
 			records = append(records, one)
@@ -92,7 +93,7 @@ func TestErrorLogsAreNoAccessLogs(t *testing.T) {
 			}
 		}
 	}
-	if len(records) != 4 {
+	if len(records) != 5 {
 		t.Errorf("%d records", len(records))
 	}
 	joined := f.New()

@@ -89,7 +89,7 @@ func httpLine(rules *httpRules, b []byte, form logForm) fact {
 	}
 	if b[0] == '[' || len(b) > 4 && b[4] == '/' {
 		e, ok := weblog.ReadError(b)
-		if !ok || form != anyLog && form != errorsOf(e.Server) {
+		if !ok || form != anyLog && (form != errorsOf(e.Server) || len(e.Stamp) == 0) { // without a time it is what some program wrote there
 			return fact{}
 		}
 		return httpError(rules, &e)

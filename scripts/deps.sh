@@ -16,7 +16,8 @@ readonly engine_patience=60 # seconds
 demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
   sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux
-  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl)
+  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl
+  nginx=nginx apache2=apache2 vsftpd=vsftpd)
 lint=(shellcheck=shellcheck git=git)
 
 usage() {
@@ -91,6 +92,7 @@ keep_off() {
     case $package in
       openssh-server) systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true ;;
       rsyslog) systemctl --quiet disable rsyslog.service 2>/dev/null || true ;;
+      nginx | apache2 | vsftpd) systemctl --quiet disable "$package.service" 2>/dev/null || true ;;
     esac
   done
 }

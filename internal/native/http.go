@@ -36,10 +36,7 @@ func accessRecord(line []byte, _ time.Time) (Record, bool) {
 		return Record{}, false
 	}
 	r := Record{Text: line}
-	r.Time, ok = weblog.AccessTime(a.Stamp)
-	if !ok {
-		return Record{}, false
-	}
+	r.Time, _ = weblog.AccessTime(a.Stamp)
 	if !a.Unsure {
 		r.add(ParamSource, canonical(a.Peer))
 	}
@@ -63,9 +60,10 @@ func errorRecord(server weblog.Server) func([]byte, time.Time) (Record, bool) {
 			r.Time, _ = weblog.NginxTime(e.Stamp, ref.Location())
 			return r, !r.Time.IsZero()
 		}
-		if r.Time, ok = weblog.ApacheTime(e.Stamp, ref.Location()); !ok {
-			return Record{}, false
+		if len(e.Stamp) == 0 {
+			return Record{}, false // what some program wrote there
 		}
+		r.Time, _ = weblog.ApacheTime(e.Stamp, ref.Location())
 		r.add(ParamSource, canonical(e.Peer))
 		if d, ok := e.Denial(); ok {
 			r.add(ParamSourcePort, string(e.Port))

@@ -71,7 +71,10 @@ func apacheError(b []byte) (e Error, ok bool) {
 		b = rest
 		switch {
 		case bytes.HasPrefix(group, []byte("client ")):
-			e.Peer, e.Port = splitPort(group[len("client "):])
+			e.Peer = group[len("client "):]
+			if bytes.IndexByte(e.Level, ':') >= 0 { // 2.4 and later
+				e.Peer, e.Port = splitPort(e.Peer)
+			}
 			e.Text = b
 			return e, len(e.Level) > 0 // only text follows
 		case bytes.HasPrefix(group, []byte("pid ")):
@@ -95,7 +98,7 @@ func closeGroup(b []byte) (group, rest []byte, ok bool) {
 	return group, bytes.TrimPrefix(rest, []byte{' '}), true
 }
 
-// splitPort splits "203.0.113.66:4022", "2001:db8::1:4022" or, as versions before 2.4 wrote it, "203.0.113.66".
+// splitPort splits "203.0.113.66:4022" or "2001:db8::1:4022".
 func splitPort(b []byte) (peer, port []byte) {
 	i := bytes.LastIndexByte(b, ':')
 	if i < 0 {

@@ -70,7 +70,7 @@ func errorsOf(s weblog.Server) logForm {
 func (m message) logForm() logForm {
 	format, ok := m.format()
 	if !ok {
-		return anyLog
+		format = m.tag // rsyslog's imfile, for instance, can be told a log's
 	}
 	switch string(format) {
 	case "nginx-access", "apache-access":
@@ -80,7 +80,10 @@ func (m message) logForm() logForm {
 	case "apache-error":
 		return apacheErrors
 	}
-	return noLog
+	if ok {
+		return noLog
+	}
+	return anyLog
 }
 
 func httpLine(rules *httpRules, b []byte, form logForm) fact {

@@ -106,6 +106,25 @@ func TestErrorLogsAreNoAccessLogs(t *testing.T) {
 	}
 }
 
+// TestTagsSayWhichLog: a road that reads files line by line can name the log by the tag.
+func TestTagsSayWhichLog(t *testing.T) {
+	t.Parallel()
+	const apacheLine = `[Sun Nov 22 18:00:00.000000 2026] [auth_basic:error] [pid 1:tid 1] [client 203.0.113.66:1] AH01618: user root not found: /`
+	access := strings.ReplaceAll(forgedAccess, "198.51.100.9", "203.0.113.66")
+	for _, c := range []struct {
+		tag, line string
+		want      event.Kind
+	}{
+		{"nginx-access", access, event.AuthFailed}, {"apache-access", access, event.AuthFailed}, {"nginx", access, event.AuthFailed}, {"httpd", access, event.AuthFailed},
+		{"nginx-error", access, event.None}, {"apache-error", access, event.None}, {"nginx-error", apacheLine, event.None}, {"apache-access", apacheLine, event.None},
+		{"apache-error", apacheLine, event.AuthFailed}, {"apache2", apacheLine, event.AuthFailed},
+	} {
+		if e := parse.Line([]byte("2026-11-22T18:00:00Z web "+c.tag+": "+c.line), capturedAt); e.Kind != c.want {
+			t.Errorf("%s: %s is %s, want %s", c.tag, c.line, e.Kind, c.want)
+		}
+	}
+}
+
 // hostileWeb draws what a client may send in a name, a URL or a header, as a server escapes it.
 func hostileWeb(escape *strings.Replacer) *rapid.Generator[string] {
 	piece := rapid.OneOf(

@@ -64,7 +64,7 @@ func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service
 // parseWhole reads a line's message into e, and returns what it states.
 func parseWhole(h *head, http *httpRules, str func([]byte) string, e *event.Event) fact {
 	p := programOf(h.tag)
-	f := fact{kind: event.None}
+	var f fact
 	if p.read != nil && originFits(h.sd, p) {
 		m := h.message()
 		m.http = http

@@ -21,6 +21,7 @@ type Reader struct {
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
+	known  bool
 	joins  bool
 	twin   twin
 	web    webTwin
@@ -30,6 +31,9 @@ type Reading struct {
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
 func (r *Reading) Joins() bool { return r.joins }
 
+// Understood says whether the line has a form that is known of its program, though it may state nothing of interest.
+func (r *Reading) Understood() bool { return r.known }
+
 // Line reads a line, header and message, into r (see [Line]), all of which it sets.
 func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	var h head
@@ -38,6 +42,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		return
 	}
 	f := parseWhole(&h, p.http, p.intern, &r.Event)
+	r.known = f.kind != ""
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
 	}

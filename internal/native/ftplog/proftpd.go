@@ -84,7 +84,7 @@ func proftpdText(b []byte) Entry {
 		return Entry{What: Anonymous, User: name}
 	}
 	// The later of the two is ProFTPD's: each is followed by none of a client's bytes.
-	i, j := bytes.LastIndex(rest, []byte(nobody)), bytes.LastIndex(rest, []byte(failed))
+	i, j := lastIndex(rest, nobody), lastIndex(rest, failed)
 	if i = max(i, j); i >= 0 {
 		return Entry{What: Failed, User: rest[:i]}
 	}
@@ -102,4 +102,16 @@ func proftpdOther(b []byte) Entry {
 		return Entry{What: Probe}
 	}
 	return Entry{What: Other}
+}
+
+// lastIndex is bytes.LastIndex, which is slow where sep stands once or not at all.
+func lastIndex(b []byte, sep string) int {
+	last := -1
+	for {
+		n := bytes.Index(b[last+1:], []byte(sep))
+		if n < 0 {
+			return last
+		}
+		last += 1 + n
+	}
 }

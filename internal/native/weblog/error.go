@@ -91,11 +91,11 @@ func apacheError(b []byte) (e Error, ok bool) {
 
 // closeGroup cuts "[GROUP] " off; a group holds what the server wrote, and an IPv6 address has no brackets there.
 func closeGroup(b []byte) (group, rest []byte, ok bool) {
-	group, rest, ok = bytes.Cut(b[1:], []byte("]"))
-	if !ok || len(rest) > 0 && rest[0] != ' ' {
+	end := bytes.IndexByte(b, ']')
+	if end < 0 || end+1 < len(b) && b[end+1] != ' ' {
 		return nil, nil, false
 	}
-	return group, bytes.TrimPrefix(rest, []byte{' '}), true
+	return b[1:end], b[min(end+2, len(b)):], true
 }
 
 // splitPort splits "203.0.113.66:4022" or "2001:db8::1:4022".

@@ -30,6 +30,7 @@ func BenchmarkWeb(b *testing.B) {
 		"access/vhost":     header + `apache2: www.example.org:443 203.0.113.66 - - [22/Nov/2026:18:00:00 +0000] "GET /index.html HTTP/1.1" 200 1523 "-" ` + agentName,
 		"error/apache":     header + `apache2[7]: [auth_basic:error] [pid 7250:tid 7261] [client 203.0.113.66:33543] AH01617: user alice: authentication failure for "/private/": Password Mismatch`,
 		"error/nginx":      header + `nginx[7]: 2026/11/22 18:00:00 [error] 12#12: *7 user "alice": password mismatch, client: 203.0.113.66, server: _, request: "GET / HTTP/1.1", host: "www.example.org"`,
+		"sshd/syslog":      header + `sshd[7]: Failed password for root from 203.0.113.66 port 40222 ssh2`, // to compare with
 		"vsftpd/syslog":    header + `vsftpd[7]: [root] FAIL LOGIN: Client "::ffff:203.0.113.66"`,
 		"vsftpd/agent":     agent("vsftpd", `Sun Nov 22 18:00:00 2026 [pid 2] [root] FAIL LOGIN: Client "203.0.113.66"`),
 		"proftpd/syslog":   header + `proftpd[7]: web (203.0.113.66[203.0.113.66]) - USER root (Login failed): Incorrect password`,

@@ -28,7 +28,7 @@ const (
 // other line; it is bounded, and where there are too many sources all is forgotten: then a guess whose lines
 // come before and after may count twice.
 type webTwins struct {
-	bySource map[webSource]webOwed
+	bySource map[webSource]*webOwed
 }
 
 // webTwin is what of a line tells its guess's other line.
@@ -53,22 +53,25 @@ func (t *webTwins) settle(e *event.Event, tw webTwin) {
 		return
 	}
 	k := webSource{e.Host, e.Source}
-	o, known := t.bySource[k]
-	if known && e.Time.Sub(o.last) > webTwinLife {
-		o = webOwed{}
+	o := t.bySource[k]
+	switch {
+	case o == nil:
+		if t.bySource == nil || len(t.bySource) >= maxWebTwins {
+			t.bySource = make(map[webSource]*webOwed)
+		}
+		o = &webOwed{}
+		t.bySource[k] = o
+	case e.Time.Sub(o.last) > webTwinLife:
+		*o = webOwed{}
 	}
 	mine, other := &o.access, &o.error
 	if line != webAccess {
-		mine, other = &o.error, &o.access
+		mine, other = other, mine
 	}
 	restated := min(*other, repeated)
 	*other -= restated
 	*mine += repeated - restated
 	o.last = e.Time
-	if !known && len(t.bySource) >= maxWebTwins || t.bySource == nil {
-		t.bySource = make(map[webSource]webOwed)
-	}
-	t.bySource[k] = o
 	if e.Kind != event.AuthFailed {
 		return
 	}

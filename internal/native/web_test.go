@@ -17,13 +17,13 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
-func reader(t testing.TB, name string) (native.Format, native.Reader) {
+func find(t testing.TB, name string) native.Format {
 	t.Helper()
 	f, ok := native.Find(name)
 	if !ok {
 		t.Fatalf("no format %s", name)
 	}
-	return f, f.New()
+	return f
 }
 
 func TestWebAndFTPRecords(t *testing.T) {
@@ -47,11 +47,13 @@ func TestWebAndFTPRecords(t *testing.T) {
 		},
 		{
 			"apache-error", `[Sun Nov 22 19:00:00.123456 2026] [auth_basic:error] [pid 12:tid 13] [client 203.0.113.66:4022] AH01617: user root: authentication failure for "/a": Password Mismatch`,
-			"2026-11-22T18:00:00.123456Z", "12", "", map[string]string{"source": "203.0.113.66", "source_port": "4022", "account": "root", "path": "/a"},
+			"2026-11-22T18:00:00.123456Z", "12", "",
+			map[string]string{"source": "203.0.113.66", "source_port": "4022", "account": "root", "path": "/a"},
 		},
 		{
 			"nginx-error", `2026/11/22 19:00:00 [error] 12#13: *7 user "root": password mismatch, client: 203.0.113.66, server: _, request: "GET / HTTP/1.1", host: "h"`,
-			"2026-11-22T18:00:00Z", "12", "", map[string]string{},
+			"2026-11-22T18:00:00Z", "12", "",
+			map[string]string{},
 		},
 		{
 			"vsftpd", `Sun Nov 22 19:00:00 2026 [pid 2] [root] FAIL LOGIN: Client "::ffff:203.0.113.66"`, "2026-11-22T18:00:00Z", "2", `[root] FAIL LOGIN: Client "::ffff:203.0.113.66"`,
@@ -59,7 +61,8 @@ func TestWebAndFTPRecords(t *testing.T) {
 		},
 		{
 			"proftpd", `2026-11-22 19:00:00,123 web proftpd[7] web (203.0.113.66[203.0.113.66]): USER root (Login failed): Incorrect password`, "2026-11-22T18:00:00.123Z", "7",
-			`web (203.0.113.66[203.0.113.66]): USER root (Login failed): Incorrect password`, map[string]string{"source": "203.0.113.66", "account": "root"},
+			`web (203.0.113.66[203.0.113.66]): USER root (Login failed): Incorrect password`,
+			map[string]string{"source": "203.0.113.66", "account": "root"},
 		},
 		{
 			"pure-ftpd", `203.0.113.20 - alice [22/Nov/2026:18:00:00 -0000] "PUT /home/alice/x" 200 12`, "2026-11-22T18:00:00Z", "", "",
@@ -68,7 +71,7 @@ func TestWebAndFTPRecords(t *testing.T) {
 		{"nginx-access", "nothing known", "", "", "", map[string]string{}},
 		{"vsftpd", "Sun Nov 32 19:00:00 2026 [pid 2] x", "", "", "", map[string]string{}},
 	} {
-		_, r := reader(t, c.format)
+		r := find(t, c.format).New()
 		records := append(r.Line([]byte(c.line), ref), r.Flush()...)
 		if len(records) != 1 {
 			t.Errorf("%s: %d records of %s", c.format, len(records), c.line)
@@ -99,7 +102,7 @@ func TestWebAndFTPRecords(t *testing.T) {
 // TestRecordsOfManyLinesAreBounded holds nginx's error log, in which a record may span lines.
 func TestRecordsOfManyLinesAreBounded(t *testing.T) {
 	t.Parallel()
-	_, r := reader(t, "nginx-error")
+	r := find(t, "nginx-error").New()
 	r.Line([]byte(`2026/11/22 18:00:00 [error] 1#1: *1 open() "/x`), time.Time{})
 	for range 10000 {
 		r.Line(bytes.Repeat([]byte{'a'}, 100), time.Time{})
@@ -167,7 +170,8 @@ func BenchmarkWebRecords(b *testing.B) {
 		"vsftpd":       `Sun Nov 22 18:00:00 2026 [pid 2] [root] FAIL LOGIN: Client "203.0.113.66"`,
 	} {
 		b.Run(name, func(b *testing.B) {
-			f, r := reader(b, name)
+			f := find(b, name)
+			r := f.New()
 			b.ReportAllocs()
 			for b.Loop() {
 				for _, one := range r.Line([]byte(line), time.Time{}) {

@@ -215,8 +215,6 @@ func origin(target []byte) []byte {
 
 // Path is a target's path, without the query.
 func Path(target []byte) []byte {
-	if i := bytes.IndexByte(target, '?'); i >= 0 {
-		return target[:i]
-	}
-	return target
+	path, _, _ := bytes.Cut(target, []byte{'?'})
+	return path
 }

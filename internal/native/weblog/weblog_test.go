@@ -25,7 +25,10 @@ func TestAccess(t *testing.T) {
 		{line: `203.0.113.66 - - [22/Nov/2026:18:00:00 +0000] "GET / HTTP/1.1\" 200 5`, bad: true},
 		{line: `203.0.113.66 - - 22/Nov/2026:18:00:00 "GET / HTTP/1.1" 200 5`, bad: true},
 		{line: `203.0.113.66 - [22/Nov/2026:18:00:00 +0000] "GET / HTTP/1.1" 200 5`, bad: true},
-		{line: `203.0.113.66`, bad: true}, {line: ``, bad: true}, {line: `"`, bad: true}, {line: `] "`, bad: true},
+		{line: `203.0.113.66`, bad: true},
+		{line: ``, bad: true},
+		{line: `"`, bad: true},
+		{line: `] "`, bad: true},
 	} {
 		a, ok := weblog.ReadAccess([]byte(c.line))
 		if ok == c.bad {

@@ -1,6 +1,7 @@
 package parse_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -153,10 +154,6 @@ func (s *scene) read(t *testing.T, lines [][]byte) tally {
 func (s *scene) expect(t *testing.T, road string, got, want tally, lines [][]byte) {
 	t.Helper()
 	if got != want {
-		text := ""
-		for _, l := range lines {
-			text += string(l) + "\n"
-		}
-		t.Errorf("%s, %s: read %+v, made %+v:\n%s", s.title, road, got, want, text)
+		t.Errorf("%s, %s: read %+v, made %+v:\n%s", s.title, road, got, want, bytes.Join(lines, []byte("\n")))
 	}
 }

@@ -115,9 +115,16 @@ func TestTagsSayWhichLog(t *testing.T) {
 		tag, line string
 		want      event.Kind
 	}{
-		{"nginx-access", access, event.AuthFailed}, {"apache-access", access, event.AuthFailed}, {"nginx", access, event.AuthFailed}, {"httpd", access, event.AuthFailed},
-		{"nginx-error", access, event.None}, {"apache-error", access, event.None}, {"nginx-error", apacheLine, event.None}, {"apache-access", apacheLine, event.None},
-		{"apache-error", apacheLine, event.AuthFailed}, {"apache2", apacheLine, event.AuthFailed},
+		{"nginx-access", access, event.AuthFailed},
+		{"apache-access", access, event.AuthFailed},
+		{"nginx", access, event.AuthFailed},
+		{"httpd", access, event.AuthFailed},
+		{"nginx-error", access, event.None},
+		{"apache-error", access, event.None},
+		{"nginx-error", apacheLine, event.None},
+		{"apache-access", apacheLine, event.None},
+		{"apache-error", apacheLine, event.AuthFailed},
+		{"apache2", apacheLine, event.AuthFailed},
 	} {
 		if e := parse.Line([]byte("2026-11-22T18:00:00Z web "+c.tag+": "+c.line), capturedAt); e.Kind != c.want {
 			t.Errorf("%s: %s is %s, want %s", c.tag, c.line, e.Kind, c.want)

@@ -37,39 +37,43 @@ func shippedLogin(method, raw []byte, status int) event.Kind {
 		return ""
 	}
 	name, folder := path[i+1:], path[:i]
-	folder = folder[bytes.LastIndexByte(folder, '/')+1:]
-	refused := status == 401 || status == 403
-	again, moved := status == 200, status == 302 || status == 303
-	switch string(name) {
-	case "wp-login.php":
-	case "login":
-		switch string(folder) {
-		case "user", "admin":
-		default:
-			again, moved = false, false
-		}
-	case "sign_in":
-		again = again || status == 422
-	case "xmlrpc.php", "login.php", "signin", "logon", "authenticate", "j_security_check", "j_spring_security_check", "auth", "session", "sessions",
-		"token", "logincheck":
-		again, moved = false, false
-	case "index.php":
-		if string(folder) != "administrator" && string(folder) != "phpmyadmin" {
-			return ""
-		}
-		again, moved = false, false
-	default:
+	form, ok := shippedForm(name, folder[bytes.LastIndexByte(folder, '/')+1:])
+	if !ok {
 		return ""
 	}
 	switch {
-	case refused || again:
+	case status == 401 || status == 403, status == 200 && form.again, status == 422 && form.unprocessable:
 		return event.AuthFailed
-	case moved:
+	case (status == 302 || status == 303) && form.again:
 		return event.AuthOK
 	case status == 404:
 		return "" // there is no such form
 	}
 	return event.Context
+}
+
+// loginForm says how a form answers beside 401 and 403.
+type loginForm struct {
+	again         bool // 200 shows it again after a failure, and a success moves on
+	unprocessable bool // 422 does so too
+}
+
+// shippedForm finds a form by the last two parts of its path.
+func shippedForm(name, folder []byte) (f loginForm, ok bool) {
+	switch string(name) {
+	case "wp-login.php":
+		return loginForm{again: true}, true
+	case "login":
+		return loginForm{again: string(folder) == "user" || string(folder) == "admin"}, true
+	case "sign_in":
+		return loginForm{again: true, unprocessable: true}, true
+	case "xmlrpc.php", "login.php", "signin", "logon", "authenticate", "j_security_check", "j_spring_security_check", "auth", "session", "sessions",
+		"token", "logincheck":
+		return loginForm{}, true
+	case "index.php":
+		return loginForm{}, string(folder) == "administrator" || string(folder) == "phpmyadmin"
+	}
+	return loginForm{}, false
 }
 
 // normalPath appends a path to dst as servers understand it: percent-decoded once, with slashes merged and dots

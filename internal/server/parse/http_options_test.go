@@ -125,7 +125,10 @@ func TestLoginForms(t *testing.T) {
 	own := parse.New(parse.Options{HTTP: parse.HTTPOptions{
 		Logins: []parse.HTTPLogin{
 			{Path: "/shop/login.do", Methods: []string{"POST", "PUT"}, Failed: []int{200, 401}, OK: []int{302}},
-			{Path: "/sso/*"}, {Path: "*/anmelden"}, {Path: "*form*", Failed: []int{418}}, {Path: "/wp-login.php", Failed: []int{403}},
+			{Path: "/sso/*"},
+			{Path: "*/anmelden"},
+			{Path: "*form*", Failed: []int{418}},
+			{Path: "/wp-login.php", Failed: []int{403}},
 		},
 	}})
 	none := parse.New(parse.Options{HTTP: parse.HTTPOptions{NoShippedLogins: true}})

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // a form of passwords that both web servers read
+	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -33,28 +33,28 @@ type program struct {
 // start runs a server on loopback until the test is over. config gets the folder and the port.
 func start(t *testing.T, config func(dir string, port int) string, argv func(config string) []string) *program {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kokkuri-parse-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	p := &program{t: t, dir: dir, port: freePort(t)}
 	for _, sub := range []string{"www/private", "empty"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_ = os.Chmod(dir, 0o755) //nolint:gosec // servers read it under accounts of their own
+	for _, d := range []string{filepath.Dir(dir), dir} { // servers read it under accounts of their own
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p.write("www/index.html", "hello")
 	p.write("www/private/index.html", "secret")
 	p.write("www/wp-login.php", "form")
-	sum := sha1.Sum([]byte("correct horse")) //nolint:gosec // see above
+	sum := sha1.Sum([]byte("correct horse"))
 	p.write("htpasswd", "alice:{SHA}"+base64.StdEncoding.EncodeToString(sum[:])+"\n")
 	path := p.write("config", config(dir, p.port))
 	args := argv(path)
 	ctx, stop := context.WithCancel(context.Background())
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // servers of the distribution
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -80,7 +80,7 @@ func (p *program) address() string { return fmt.Sprintf("127.0.0.1:%d", p.port) 
 func (p *program) write(name, text string) string {
 	p.t.Helper()
 	path := filepath.Join(p.dir, name)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // servers read it under accounts of their own
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		p.t.Fatal(err)
 	}
 	return path
@@ -133,11 +133,8 @@ func (p *program) ask(source, request string, headers ...string) {
 	p.t.Helper()
 	conn := p.from(source)
 	defer conn.Close() //nolint:errcheck // the answer was read
-	text := request + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
-	for _, h := range headers {
-		text += h + "\r\n"
-	}
-	if _, err := io.WriteString(conn, text+"\r\n"); err != nil {
+	text := append([]string{request + " HTTP/1.1", "Host: localhost", "Connection: close", "Content-Length: 0"}, headers...)
+	if _, err := io.WriteString(conn, strings.Join(text, "\r\n")+"\r\n\r\n"); err != nil {
 		p.t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, conn)
@@ -230,7 +227,7 @@ func (p *program) attackWeb() map[string]said {
 	p.ask("127.0.0.7", "GET /", "X-Forwarded-For: 198.51.100.9", `User-Agent: 198.51.100.9 - root [22/Nov/2026:18:00:00 +0000] "GET / HTTP/1.1" 401 1`)
 	p.ask("127.0.0.8", "GET /private/", credentials("x\n198.51.100.9 - root [22/Nov/2026", "x"), "X-Forwarded-For: 198.51.100.9")
 	url := "http://" + p.address() + "/private/"
-	if out, err := exec.Command("curl", "-s", "-o", "/dev/null", "--interface", "127.0.0.9", "-u", "admin:admin", url).CombinedOutput(); err != nil { //nolint:gosec // our own arguments
+	if out, err := exec.Command("curl", "-s", "-o", "/dev/null", "--interface", "127.0.0.9", "-u", "admin:admin", url).CombinedOutput(); err != nil {
 		p.t.Errorf("curl: %v: %s", err, out)
 	}
 	return map[string]said{

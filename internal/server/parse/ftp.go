@@ -3,6 +3,7 @@ package parse
 import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native/ftplog"
+	"github.com/kokkuri/kokkuri/internal/native/weblog"
 )
 
 // anonymousMethod is that of logins that need no password, and so prove nothing.
@@ -35,9 +36,17 @@ func proftpdMessage(m message) fact {
 	})
 }
 
-// pureftpdMessage reads what Pure-FTPd writes to syslog; it has no log of its own but that of transfers.
+// pureftpdMessage reads what Pure-FTPd writes to syslog, and to its log of transfers, which says who was logged in.
 func pureftpdMessage(m message) fact {
 	f := ftpEntry(m, ftplog.Pureftpd)
+	if f.kind == "" {
+		a, ok := weblog.ReadAccess(m.text)
+		if !ok || a.Unsure {
+			return f
+		}
+		f = fact{kind: event.Context, account: a.User}
+		f.source, _ = address(a.Peer)
+	}
 	switch {
 	case f.source.IsValid():
 		f.peer = peerAddress

@@ -48,6 +48,7 @@ func TestForgedFTPLines(t *testing.T) {
 		{"Pure-FTPd, plain", "pure-ftpd", `(?@203.0.113.66) [WARNING] Authentication failed for user [root]`, event.AuthFailed, true, "root"},
 		{"Pure-FTPd, a line as name", "pure-ftpd", `(?@203.0.113.66) [WARNING] Authentication failed for user [(?@198.51.100.9) [WARNING] Authentication failed for user [root]]`, event.AuthFailed, true, "(?@198.51.100.9) [WARNING] Authentication failed for user [root]"},
 		{"Pure-FTPd, a name as peer", "pure-ftpd", `(?@198.51.100.9.example.org) [WARNING] Authentication failed for user [root]`, event.AuthFailed, false, "root"},
+		{"Pure-FTPd, transfer", "pure-ftpd", `203.0.113.66 - alice [22/Nov/2026:18:00:00 -0000] "PUT /home/alice/x" 200 12`, event.Context, true, "alice"},
 		{"Pure-FTPd, cut", "pure-ftpd", `(?@203.0.113.66) [WARNING] Authentication failed for user [roo`, event.Context, true, ""},
 	} {
 		var want netip.Addr

@@ -37,6 +37,7 @@ type head struct {
 	time           time.Time
 	msg            []byte
 	sd             []byte // RFC 5424's structured data as it stands in the line; empty where there is none
+	local          bool   // the time stood without year and zone
 }
 
 func (h head) message() message { return message{tag: h.tag, pid: h.pid, sd: h.sd, text: h.msg} }
@@ -60,7 +61,9 @@ func parseHeader(line []byte, ref time.Time) (head, bool) {
 		if !ok {
 			return head{}, false
 		}
-		return hostAndTag(rest, t)
+		h, ok := hostAndTag(rest, t)
+		h.local = true
+		return h, ok
 	}
 }
 

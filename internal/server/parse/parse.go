@@ -13,32 +13,59 @@ import (
 const maxInterned = 8192
 
 // Parser reads the lines of a stream in their order, like [Line]. Beyond that it knows of the few guesses that sshd
-// states in two lines, of which either may be missing, and counts them once (see twins), and it reuses the
+// states in two lines, of which either may be missing, and counts them once (see twins); of the guesses that name no
+// address where an earlier line of the process did (see connections); and it reuses the
 // strings that recur (hosts, accounts), so that the common lines cost no allocation. It is for one
 // goroutine; the zero value is ready. What it remembers spans a few lines and is bounded; begun in
 // the middle of a stream it may at worst count one guess of a connection twice.
 type Parser struct {
-	strings map[string]string
-	twins   twins
+	patterns    *Patterns
+	strings     map[string]string
+	twins       twins
+	connections connections
+	stats       Stats
 }
+
+// Options of a Parser.
+type Options struct {
+	// Patterns read the messages of programs that have no reader of their own; nil: there are none.
+	Patterns *Patterns
+}
+
+// New makes a Parser.
+func New(o Options) *Parser { return &Parser{patterns: o.Patterns} }
 
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
+	e, _ := p.Read(line, ref)
+	return e
+}
+
+// Read reads the next line like [Parser.Line], and tells what its event does not say.
+func (p *Parser) Read(line []byte, ref time.Time) (event.Event, Note) {
 	h, ok := parseHeader(line, ref)
 	if !ok {
-		return event.Event{Kind: event.None}
+		return event.Event{Kind: event.None}, Note{}
 	}
-	e, f := parseWhole(h, p.intern)
+	e, f, n := parseWhole(h, p.intern, p.patterns)
 	if f.first != notFirst || e.Method == promptMethod {
 		p.twins.settle(&e, string(h.pid), f.first, max(f.repeated, 1))
 	}
-	return e
+	if f.part != noPart {
+		p.connections.settle(&e, h.pid, f)
+	}
+	n.NoAddress = lacksAddress(e)
+	p.stats.add(n)
+	return e, n
 }
 
 // Message reads one message without a header (see [Message]).
 func (p *Parser) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
+	return parseMessage(service, msg, p.intern, p.patterns)
 }
+
+// Stats are what was read until now and does not show in events.
+func (p *Parser) Stats() Stats { return p.stats.clone() }
 
 func (p *Parser) intern(b []byte) string {
 	if len(b) == 0 {
@@ -66,33 +93,53 @@ func Line(line []byte, ref time.Time) event.Event {
 	if !ok {
 		return event.Event{Kind: event.None}
 	}
-	e, _ := parseWhole(h, plain)
+	e, _, _ := parseWhole(h, plain, nil)
 	return e
 }
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, plain)
+	return parseMessage(service, msg, plain, nil)
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
-func parseWhole(h head, str func([]byte) string) (event.Event, fact) {
+// parseWhole reads a message with its header. What was not written by the program that its tag names states nothing.
+func parseWhole(h head, str func([]byte) string, patterns *Patterns) (event.Event, fact, Note) {
 	p := programOf(h.tag)
-	f := fact{kind: event.None}
-	if p.read != nil && originFits(h.sd, p) {
+	if p.read == nil {
+		p = programOfPAM(h.msg)
+	}
+	if p.read == nil {
+		p = patterns.programOf(h.tag)
+	}
+	f, n := fact{kind: event.None}, Note{Service: p.service, Local: h.local}
+	if p.read != nil {
 		f = p.read(h.message())
+		w := writerOf(h.sd)
+		n.Vouched = w.known
+		n.Unknown = f.kind == "" || f.kind == event.None
+		if !w.fits(p, f) {
+			n.Forged, f = f.states(), fact{kind: event.None}
+		}
 	}
 	e := f.event(p.service, str)
 	e.Host = str(h.host)
 	e.Time = h.time
-	return e, f
+	n.Service = e.Service
+	return e, f, n
 }
 
-func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
+func parseMessage(service event.Service, msg []byte, str func([]byte) string, patterns *Patterns) event.Event {
+	p := programOfService(service)
+	if p.read == nil || patterns.serves(service) {
+		if f, ok := patterns.message(service, msg); ok {
+			return f.event(service, str)
+		}
+	}
 	f := fact{kind: event.None}
-	if p := programOfService(service); p.read != nil {
+	if p.read != nil {
 		f = p.read(message{text: msg})
 	}
 	return f.event(service, str)
@@ -100,16 +147,30 @@ func parseMessage(service event.Service, msg []byte, str func([]byte) string) ev
 
 // fact is what a message states; its slices point into the message.
 type fact struct {
+	service  event.Service // where it isn't the program's: PAM and dovecot speak for several
 	kind     event.Kind
 	source   netip.Addr // invalid where the message names none, or not for sure
 	port     uint16
 	account  []byte
 	method   []byte
+	means    string // the method where the message does not name it
 	resource []byte
 	attempts int
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
+	part     part
+	fails    int // guesses of the connection that ends with it; of part lastOfConnection
+}
+
+// states says whether the fact is more than context: what someone would forge.
+func (f fact) states() bool {
+	switch f.kind {
+	case event.AuthFailed, event.AuthOK, event.Probe:
+		return true
+	case event.Context, event.None:
+	}
+	return f.first != notFirst
 }
 
 // maxAccount bounds what is kept of an account and of a resource.
@@ -121,9 +182,16 @@ func (f fact) event(s event.Service, str func([]byte) string) event.Event {
 	if kind == "" {
 		kind = event.None
 	}
+	if f.service != "" {
+		s = f.service
+	}
+	method := f.means
+	if method == "" {
+		method = methodName(f.method, str)
+	}
 	return event.Event{
 		Service: s, Kind: kind, Source: f.source, SourcePort: f.port, Account: str(f.account[:min(len(f.account), maxAccount)]),
-		Method: methodName(f.method, str), Resource: str(f.resource[:min(len(f.resource), maxAccount)]), Attempts: f.attempts, Closed: f.closed,
+		Method: method, Resource: str(f.resource[:min(len(f.resource), maxAccount)]), Attempts: f.attempts, Closed: f.closed,
 	}
 }
 

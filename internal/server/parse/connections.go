@@ -43,13 +43,25 @@ type connection struct {
 	last    time.Time
 }
 
-// settle changes e, read from a line of the process pid, by what is known of the connection.
-func (c *connections) settle(e *event.Event, pid []byte, f fact) {
-	n, ok := pidNumber(pid)
+// inner is what of a line tells its place in a connection.
+type inner struct {
+	part  part
+	fails int
+	pid   uint32
+}
+
+// innerOf is empty where the line names no process.
+func innerOf(h *head, f *fact) inner {
+	pid, ok := pidNumber(h.pid)
 	if !ok {
-		return
+		return inner{}
 	}
-	k := process{e.Service, e.Host, n}
+	return inner{f.part, f.fails, pid}
+}
+
+// settle changes e, which says itself what f says of its place, by what is known of the connection.
+func (c *connections) settle(e *event.Event, f inner) {
+	k := process{e.Service, e.Host, f.pid}
 	conn := c.byProcess[k]
 	if conn != nil && e.Time.Sub(conn.last) > connectionLife {
 		delete(c.byProcess, k)
@@ -57,11 +69,11 @@ func (c *connections) settle(e *event.Event, pid []byte, f fact) {
 	}
 	if f.part == firstOfConnection {
 		conn = c.begin(k)
-		conn.peer, conn.begun = peer{f.source, f.port}, true
+		conn.peer, conn.begun = peer{e.Source, e.SourcePort}, true
 	}
-	if conn == nil && f.part == guessInside && f.source.IsValid() {
+	if conn == nil && f.part == guessInside && e.Source.IsValid() {
 		conn = c.begin(k) // of a program that has no first line
-		conn.peer = peer{f.source, f.port}
+		conn.peer = peer{e.Source, e.SourcePort}
 	}
 	if conn == nil {
 		return
@@ -75,7 +87,7 @@ func (c *connections) settle(e *event.Event, pid []byte, f fact) {
 		conn.counted += e.Attempts
 	case loginInside:
 		if conn.addr.IsValid() {
-			e.Kind = event.AuthOK
+			e.Kind, e.Method = event.AuthOK, "password"
 		}
 	case lastOfConnection:
 		if more := f.fails - conn.counted; conn.begun && more > 0 {

@@ -24,7 +24,7 @@ type Note struct {
 }
 
 // lacksAddress says whether an event would count against its source, had it one.
-func lacksAddress(e event.Event) bool {
+func lacksAddress(e *event.Event) bool {
 	if e.Source.IsValid() {
 		return false
 	}

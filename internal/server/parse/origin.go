@@ -30,7 +30,7 @@ func writerOf(sd []byte) writer {
 // fits says whether the writer can be the program that the message's tag names: anybody may call himself sshd.
 // Where the road tells nothing of the writer, it fits. Of another user's process of the program itself (sshd runs
 // as the user once he is in) what only surrounds an attempt is believed.
-func (w writer) fits(p program, f fact) bool {
+func (w writer) fits(p program, f *fact) bool {
 	if !w.known {
 		return true
 	}

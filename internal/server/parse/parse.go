@@ -9,31 +9,28 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// maxInterned bounds the strings that a Parser keeps for reuse.
-const maxInterned = 8192
-
 // Parser reads the lines of a stream in their order, like [Line]. Beyond that it knows of the few guesses that sshd
 // states in two lines, of which either may be missing, and counts them once (see twins); of the guesses that name no
 // address where an earlier line of the process did (see connections); and it reuses the
 // strings that recur (hosts, accounts), so that the common lines cost no allocation. It is for one
 // goroutine; the zero value is ready. What it remembers spans a few lines and is bounded; begun in
 // the middle of a stream it may at worst count one guess of a connection twice.
+//
+// It is a [Reader] and a [Joiner], which who reads many lines at once uses apart.
 type Parser struct {
-	patterns    *Patterns
-	strings     map[string]string
-	twins       twins
-	connections connections
-	stats       Stats
+	reader Reader
+	joiner Joiner
+	stats  Stats
 }
 
-// Options of a Parser.
+// Options of a Parser, and of a Reader.
 type Options struct {
 	// Patterns read the messages of programs that have no reader of their own; nil: there are none.
 	Patterns *Patterns
 }
 
 // New makes a Parser.
-func New(o Options) *Parser { return &Parser{patterns: o.Patterns} }
+func New(o Options) *Parser { return &Parser{reader: *NewReader(o)} }
 
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
@@ -43,43 +40,22 @@ func (p *Parser) Line(line []byte, ref time.Time) event.Event {
 
 // Read reads the next line like [Parser.Line], and tells what its event does not say.
 func (p *Parser) Read(line []byte, ref time.Time) (event.Event, Note) {
-	h, ok := parseHeader(line, ref)
-	if !ok {
-		return event.Event{Kind: event.None}, Note{}
+	var r Reading
+	p.reader.Line(line, ref, &r)
+	if r.joins {
+		p.joiner.Settle(&r)
 	}
-	e, f, n := parseWhole(h, p.intern, p.patterns)
-	if f.first != notFirst || e.Method == promptMethod {
-		p.twins.settle(&e, string(h.pid), f.first, max(f.repeated, 1))
-	}
-	if f.part != noPart {
-		p.connections.settle(&e, h.pid, f)
-	}
-	n.NoAddress = lacksAddress(e)
+	n := r.Note()
 	p.stats.add(n)
-	return e, n
-}
-
-// Message reads one message without a header (see [Message]).
-func (p *Parser) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern, p.patterns)
+	return r.Event, n
 }
 
 // Stats are what was read until now and does not show in events.
 func (p *Parser) Stats() Stats { return p.stats.clone() }
 
-func (p *Parser) intern(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	if s, ok := p.strings[string(b)]; ok {
-		return s
-	}
-	if p.strings == nil || len(p.strings) >= maxInterned {
-		p.strings = make(map[string]string)
-	}
-	s := string(b)
-	p.strings[s] = s
-	return s
+// Message reads one message without a header (see [Message]).
+func (p *Parser) Message(service event.Service, msg []byte) event.Event {
+	return p.reader.Message(service, msg)
 }
 
 func plain(b []byte) string { return string(b) }
@@ -89,12 +65,14 @@ func plain(b []byte) string { return string(b) }
 // has kind none; one without a header moreover has no time. The event keeps nothing of line's
 // memory. To count guesses read a stream's lines by a [Parser].
 func Line(line []byte, ref time.Time) event.Event {
-	h, ok := parseHeader(line, ref)
-	if !ok {
+	var h head
+	var c clock
+	if !c.header(line, ref, &h) {
 		return event.Event{Kind: event.None}
 	}
-	e, _, _ := parseWhole(h, plain, nil)
-	return e
+	var r Reading
+	parseWhole(&h, plain, nil, &r)
+	return r.Event
 }
 
 // Message reads a message that came without a header as one of the service's.
@@ -105,8 +83,9 @@ func Message(service event.Service, msg []byte) event.Event {
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
-// parseWhole reads a message with its header. What was not written by the program that its tag names states nothing.
-func parseWhole(h head, str func([]byte) string, patterns *Patterns) (event.Event, fact, Note) {
+// parseWhole reads a line's message into r, and returns what it states. What was not written by the program that its
+// tag names states nothing.
+func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading) fact {
 	p := programOf(h.tag)
 	if p.read == nil {
 		p = programOfPAM(h.msg)
@@ -114,40 +93,36 @@ func parseWhole(h head, str func([]byte) string, patterns *Patterns) (event.Even
 	if p.read == nil {
 		p = patterns.programOf(h.tag)
 	}
-	f, n := fact{kind: event.None}, Note{Service: p.service, Local: h.local}
+	f := fact{kind: event.None}
+	r.note = Note{Local: h.local}
 	if p.read != nil {
 		f = p.read(h.message())
+		r.note.Unknown = f.kind == "" || f.kind == event.None
 		w := writerOf(h.sd)
-		n.Vouched = w.known
-		n.Unknown = f.kind == "" || f.kind == event.None
-		if !w.fits(p, f) {
-			n.Forged, f = f.states(), fact{kind: event.None}
+		r.note.Vouched = w.known
+		if !w.fits(p, &f) {
+			r.note.Forged, f = f.states(), fact{kind: event.None}
 		}
 	}
-	e := f.event(p.service, str)
-	e.Host = str(h.host)
-	e.Time = h.time
-	n.Service = e.Service
-	return e, f, n
+	f.event(p.service, str, &r.Event)
+	r.Event.Host = str(h.host)
+	r.Event.Time = h.time
+	return f
 }
 
 func parseMessage(service event.Service, msg []byte, str func([]byte) string, patterns *Patterns) event.Event {
-	p := programOfService(service)
-	if p.read == nil || patterns.serves(service) {
-		if f, ok := patterns.message(service, msg); ok {
-			return f.event(service, str)
-		}
-	}
-	f := fact{kind: event.None}
-	if p.read != nil {
+	var e event.Event
+	f, ok := patterns.message(service, msg)
+	if p := programOfService(service); !ok && p.read != nil {
 		f = p.read(message{text: msg})
 	}
-	return f.event(service, str)
+	f.event(service, str, &e)
+	return e
 }
 
 // fact is what a message states; its slices point into the message.
 type fact struct {
-	service  event.Service // where it isn't the program's: PAM and dovecot speak for several
+	service  event.Service // where it isn't the program's: PAM and Dovecot speak for several
 	kind     event.Kind
 	source   netip.Addr // invalid where the message names none, or not for sure
 	port     uint16
@@ -164,7 +139,7 @@ type fact struct {
 }
 
 // states says whether the fact is more than context: what someone would forge.
-func (f fact) states() bool {
+func (f *fact) states() bool {
 	switch f.kind {
 	case event.AuthFailed, event.AuthOK, event.Probe:
 		return true
@@ -176,22 +151,24 @@ func (f fact) states() bool {
 // maxAccount bounds what is kept of an account and of a resource.
 const maxAccount = 512
 
-// event is the fact as an event of a service, without host and time.
-func (f fact) event(s event.Service, str func([]byte) string) event.Event {
-	kind := f.kind
-	if kind == "" {
-		kind = event.None
+// event makes e the fact, as an event of a service, without host and time.
+func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
+	*e = event.Event{Service: s, Kind: f.kind, Source: f.source, SourcePort: f.port, Attempts: f.attempts, Closed: f.closed}
+	if f.kind == "" {
+		e.Kind = event.None
 	}
 	if f.service != "" {
-		s = f.service
+		e.Service = f.service
 	}
-	method := f.means
-	if method == "" {
-		method = methodName(f.method, str)
+	e.Method = f.means
+	if len(f.account) > 0 {
+		e.Account = str(f.account[:min(len(f.account), maxAccount)])
 	}
-	return event.Event{
-		Service: s, Kind: kind, Source: f.source, SourcePort: f.port, Account: str(f.account[:min(len(f.account), maxAccount)]),
-		Method: method, Resource: str(f.resource[:min(len(f.resource), maxAccount)]), Attempts: f.attempts, Closed: f.closed,
+	if len(f.method) > 0 {
+		e.Method = methodName(f.method, str)
+	}
+	if len(f.resource) > 0 {
+		e.Resource = str(f.resource[:min(len(f.resource), maxAccount)])
 	}
 }
 

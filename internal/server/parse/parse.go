@@ -88,10 +88,10 @@ func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service
 func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading) fact {
 	p := programOf(h.tag)
 	if p.read == nil {
-		p = programOfPAM(h.msg)
+		p = patterns.programOf(h.tag)
 	}
 	if p.read == nil {
-		p = patterns.programOf(h.tag)
+		p = programOfPAM(h.msg)
 	}
 	f := fact{kind: event.None}
 	r.note = Note{Local: h.local}

@@ -71,7 +71,7 @@ service auth {
   }
 }
 `, imapPort, pop3Port)
-	if err := c.shell("mkdir -p /var/spool/postfix/private"); err != nil {
+	if err := c.shell("mkdir -p /var/spool/postfix/private; chown postfix /var/spool/postfix/private"); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(c.root, "etc/dovecot/dovecot.conf"), []byte(config), 0o644); err != nil {

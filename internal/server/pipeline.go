@@ -46,8 +46,9 @@ type batches interface {
 
 // pipelineState is the State of a checkpoint.
 type pipelineState struct {
-	Detector []byte      `json:"detector"`
-	Roads    []roadState `json:"roads"`
+	Detector []byte       `json:"detector"`
+	Roads    []roadState  `json:"roads"`
+	Clocks   []clockState `json:"clocks,omitempty"`
 }
 
 // pipeline reads the stream of lines: parse, detect, decide.
@@ -69,6 +70,8 @@ type pipeline struct {
 	mu       sync.Mutex // over all below
 	parser   *parse.Parser
 	detector *detect.Detector
+	clocks   clocks
+	origins  origins
 	second   map[string]time.Time // host and road that last brought what another brings already
 	seq      uint64               // of the last batch that was evaluated
 	saved    uint64               // of the last checkpoint
@@ -140,8 +143,9 @@ func (p *pipeline) load(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parser, p.detector, p.seq, p.saved = &parse.Parser{}, d, seq, seq
+	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{}), d, seq, seq
 	p.roads.restore(s.Roads)
+	p.clocks.restore(s.Clocks)
 	p.second = map[string]time.Time{}
 	p.decider.SetLogins(logins)
 	return nil
@@ -151,10 +155,14 @@ func (p *pipeline) load(ctx context.Context) error {
 func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var last latest
 	for i, line := range b.Lines {
-		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line); err != nil {
+		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line, &last); err != nil {
 			return err
 		}
+	}
+	for i, stated := range last {
+		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
 	}
 	p.seq = seq
 	if p.seq-p.saved >= checkpointBatches {
@@ -163,14 +171,16 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	return nil
 }
 
-func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
+func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte, last *latest) error {
 	p.counters.add("lines", string(b.Road))
-	e := p.parser.Line(line, b.Received)
+	e, n := p.parser.Read(line, b.Received)
+	last.add(n.Local, e.Time)
+	p.note(b, e, n)
 	if e.Kind == event.None {
 		return nil
 	}
 	e.Host = b.Host
-	e.Time = plausible(e.Time, b.Received)
+	e.Time = p.clocks.correct(clockKey{b.Host, b.Road, n.Local}, e.Time, b.Received)
 	switch {
 	case b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin):
 		p.counters.add("events_untrusted", b.Host)
@@ -202,6 +212,37 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		}
 	}
 	return nil
+}
+
+// note counts what of a line does not show in its event.
+func (p *pipeline) note(b event.Batch, e event.Event, n parse.Note) {
+	p.origins.note(b.Host, b.Road, e, n, b.Received)
+	switch {
+	case n.Forged:
+		p.counters.add("lines_forged", b.Host+" "+string(n.Service))
+	case n.NoAddress:
+		p.counters.add("events_without_address", b.Host+" "+string(n.Service))
+	}
+}
+
+// lineFindings are what doctor says of the lines that came: by whom they may have been written, what in them counts for
+// nothing, and whose clock is off.
+func (p *pipeline) lineFindings() []event.Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.origins.findings(p.now())
+	for _, c := range p.clocks.off() {
+		by := "behind"
+		if c.Offset > 0 {
+			by = "ahead"
+		}
+		text, mend := fmt.Sprintf("the times in its lines by road %s are %s %s: they are mended", c.Road, c.Offset.Abs(), by), "set its clock: timedatectl set-ntp true"
+		if c.Local {
+			mend = "where its clock is right it is in another zone: let its syslog write times with a zone (rsyslog: RSYSLOG_SyslogProtocol23Format)"
+		}
+		out = append(out, event.Finding{Level: "warning", Subject: "host " + c.Host, Text: text, Mend: mend})
+	}
+	return out
 }
 
 // trusted reports whether an operator vouched for the network that a UDP line came from.
@@ -324,7 +365,7 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("snapshot detector: %w", err)
 	}
-	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot()})
+	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot(), Clocks: p.clocks.snapshot()})
 	if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}

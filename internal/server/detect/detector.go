@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,8 @@ type Detector struct {
 	opts     Options
 	rules    []*ruleState
 	table    table
-	groups   map[groupKey]*group
+	subjects map[subjectKey]*subject
+	shapes   map[shape]*shape
 	byID     map[string]*group // open ones by their offence
 	perClass [classes]int      // groups that count
 	counting int               // their sum
@@ -97,7 +99,7 @@ func New(o Options) *Detector {
 	setDefault(&o.MaxOpen, DefaultMaxOpen)
 	setDefault(&o.MaxLogins, DefaultMaxLogins)
 	d := &Detector{opts: o, hash: hashKey{rand.Uint64(), rand.Uint64()}} //nolint:gosec // only against values that are chosen to meet
-	d.groups, d.byID, d.clocks = map[groupKey]*group{}, map[string]*group{}, newClocks()
+	d.subjects, d.shapes, d.byID, d.clocks = map[subjectKey]*subject{}, map[shape]*shape{}, map[string]*group{}, newClocks()
 	d.logins, d.friends = newLogins(o.MaxLogins), newFriends(o.MaxLogins)
 	d.setRules(o.Rules)
 	return d
@@ -127,6 +129,7 @@ func (d *Detector) setRules(r Rules) {
 	kept := map[*ruleState]bool{}
 	for _, rule := range r.Rules {
 		s := newRuleState(rule)
+		s.shape = d.shape(rule)
 		if old, ok := former[rule.Name]; ok && old.sig == s.sig {
 			s.count = old.count
 			*old = *s // groups point to it
@@ -139,12 +142,23 @@ func (d *Detector) setRules(r Rules) {
 		}
 		d.rules = append(d.rules, s)
 	}
-	for key, g := range d.groups {
-		if !kept[key.rule] {
-			d.drop(g)
+	for _, s := range d.subjects {
+		for _, at := range slices.Clone(s.groups) {
+			if !kept[at.rule] {
+				d.drop(at.group)
+			}
 		}
 	}
 	d.table = newTable(d.rules)
+}
+
+// shape returns the one shape of rules that group alike.
+func (d *Detector) shape(r Rule) *shape {
+	s := shapeOf(r)
+	if _, ok := d.shapes[s]; !ok {
+		d.shapes[s] = &s
+	}
+	return d.shapes[s]
 }
 
 // Observe takes the event read from the line raw at pos and returns the offences that it completes: at most one of each
@@ -172,20 +186,22 @@ func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []even
 		d.stats.Late++
 	}
 	var fired []event.Offence
-	for _, r := range rules {
-		if !d.concerns(r, &e) {
-			continue
+	for _, a := range rules {
+		key, ok := a.shape.keyOf(&e)
+		of := d.subjects[key]
+		for _, r := range a.rules {
+			switch {
+			case r.guarded() && !d.concerns(r, &e):
+			case !ok:
+				d.stats.NoGroup++
+			default:
+				fired = d.add(fired, r, &of, key, &o)
+				d.tidy(&r.count[0])
+			}
 		}
-		key, ok := keyOf(r, &e)
-		if !ok {
-			d.stats.NoGroup++
-			continue
-		}
-		fired = d.add(fired, key, &o)
-		d.tidy(r)
 	}
-	d.sweep = (d.sweep + 1) % len(d.rules)
-	d.tidy(d.rules[d.sweep])
+	d.sweep = (d.sweep + 1) % (len(d.rules) * classes)
+	d.tidy(&d.rules[d.sweep/classes].count[d.sweep%classes])
 	return fired
 }
 
@@ -196,15 +212,20 @@ type occurrence struct {
 	pos   event.Position
 	nanos int64
 	clock *hostClock
+	size  uint32
 	whole *detail // made when the first rule wants it
 }
 
 func (o *occurrence) detail() *detail {
 	if o.whole == nil {
 		o.whole = newDetail(o.event, o.raw)
+		o.size = o.whole.size()
 	}
 	return o.whole
 }
+
+// guarded says whether it takes more than an event's service and kind to concern the rule.
+func (s *ruleState) guarded() bool { return s.If != nil || s.SourceIn != "" }
 
 // concerns says whether an event is one of those that the rule is about.
 func (d *Detector) concerns(r *ruleState, e *event.Event) bool {
@@ -225,17 +246,18 @@ func (d *Detector) replayed(pos event.Position) bool {
 	return d.seen && !d.last.Before(pos) && d.last.Sequence-pos.Sequence <= replayReach
 }
 
-// add counts an event for a rule's group.
-func (d *Detector) add(fired []event.Offence, key groupKey, o *occurrence) []event.Offence {
-	r := key.rule
-	g := d.groups[key]
-	if g != nil && g.offence != "" {
-		if o.nanos < g.openUntil {
-			d.stats.Absorbed++
-			return d.contribute(fired, g, o)
+// add counts an event for a rule's group of a subject.
+func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key subjectKey, o *occurrence) []event.Offence {
+	var g *group
+	if at := (*of).slot(r); at != nil {
+		if g = at.group; at.openUntil != 0 {
+			if o.nanos < at.openUntil {
+				d.stats.Absorbed++
+				return d.contribute(fired, g, o)
+			}
+			d.drop(g)
+			g = nil
 		}
-		d.drop(g)
-		g = nil
 	}
 	if r.Then != "" && !r.counts(o.event.Kind) {
 		return d.complete(fired, g, o)
@@ -246,18 +268,19 @@ func (d *Detector) add(fired []event.Offence, key groupKey, o *occurrence) []eve
 		return fired
 	}
 	if g == nil {
-		g = &group{key: key, clock: o.clock}
-		if !r.byHost {
+		g = &group{rule: r, clock: o.clock, last: o.nanos}
+		if !r.shape.byHost {
 			g.clock = d.clocks.all
 		}
-		d.groups[key] = g
+		d.join(of, key, g)
 		d.enlist(g)
+	} else {
+		d.bytes -= g.bytes()
 	}
 	d.stats.Counted++
-	d.bytes -= g.bytes
 	at := g.insert(o.entry(value))
-	d.bytes += g.bytes
-	d.touch(g)
+	d.bytes += g.bytes()
+	d.weigh(g)
 	from, to, sum := g.window(at)
 	if sum < r.Count || r.Then != "" {
 		d.bound()
@@ -268,9 +291,10 @@ func (d *Detector) add(fired []event.Offence, key groupKey, o *occurrence) []eve
 
 // entry is the event as one of a group.
 func (o *occurrence) entry(value uint64) entry {
+	whole := o.detail()
 	return entry{
 		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index), //nolint:gosec // a batch has some thousand lines
-		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: o.detail(), //nolint:gosec // bounded
+		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size, //nolint:gosec // bounded
 	}
 }
 
@@ -279,17 +303,17 @@ func (d *Detector) complete(fired []event.Offence, g *group, o *occurrence) []ev
 	if g == nil {
 		return fired
 	}
-	within := int64(g.key.rule.Within)
+	within := int64(g.rule.Within)
 	from, sum := len(g.entries), 0
 	for from > 0 && o.nanos-g.entries[from-1].nanos <= within {
 		from--
-		if g.key.rule.mode == distinct {
+		if g.rule.mode == distinct {
 			sum++
 		} else {
 			sum += int(g.entries[from].attempts)
 		}
 	}
-	if sum < g.key.rule.Count {
+	if sum < g.rule.Count {
 		return fired
 	}
 	return d.fire(fired, g, append(g.entries[from:], o.entry(0)), sum, o)
@@ -299,8 +323,8 @@ func (d *Detector) complete(fired []event.Offence, g *group, o *occurrence) []ev
 func (d *Detector) fire(fired []event.Offence, g *group, window []entry, sum int, o *occurrence) []event.Offence {
 	main := d.offence(g, window, sum, o)
 	fired = append(fired, main)
-	until := window[len(window)-1].nanos + int64(g.key.rule.For[0])
-	if g.key.rule.Contributors > 0 {
+	until := window[len(window)-1].nanos + int64(g.rule.For[0])
+	if g.rule.Contributors > 0 {
 		for i := range window {
 			fired = d.contributor(fired, g, &window[i], o)
 		}
@@ -312,12 +336,12 @@ func (d *Detector) fire(fired []event.Offence, g *group, window []entry, sum int
 // opened turns a group that counts into one whose offence is open.
 func (d *Detector) opened(g *group, id string, until int64) {
 	d.delist(g)
-	d.bytes -= g.bytes
-	if g.key.rule.Contributors == 0 {
-		g.entries = nil
+	d.bytes -= g.bytes()
+	if g.rule.Contributors == 0 {
+		g.entries, g.held = nil, 0
 	}
-	g.bytes = 0
 	g.offence, g.openUntil = id, until
+	g.of.slot(g.rule).openUntil = max(until, 1)
 	d.open.push(g)
 	d.byID[id] = g
 	for d.open.n > d.opts.MaxOpen {
@@ -361,7 +385,11 @@ func (d *Detector) Close(offenceID string) bool {
 func (d *Detector) CloseGroup(rule string, by Group) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	g := d.groups[groupKey{d.rule(rule), by.Source, by.Host, by.Account}]
+	r := d.rule(rule)
+	if r == nil {
+		return false
+	}
+	g := d.subjects[subjectKey{r.shape, by.Source, by.Host, by.Account}].group(r)
 	if g == nil || g.offence == "" {
 		return false
 	}
@@ -392,7 +420,7 @@ func (d *Detector) Open() []OpenOffence {
 	defer d.mu.Unlock()
 	var out []OpenOffence
 	for g := d.open.oldest(); g != nil; g = g.newer {
-		out = append(out, OpenOffence{g.offence, g.key.rule.Name, Group{g.key.source, g.key.host, g.key.account}, timeOf(g.openUntil)})
+		out = append(out, OpenOffence{g.offence, g.rule.Name, Group{g.of.key.source, g.of.key.host, g.of.key.account}, timeOf(g.openUntil)})
 	}
 	return out
 }

@@ -9,23 +9,58 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// groupKey names a group; what its rule doesn't group by is zero.
-type groupKey struct {
-	rule    *ruleState
+// subjectKey names whom or what a rule's group is about; what the rule doesn't group by is zero.
+type subjectKey struct {
+	shape   *shape
 	source  netip.Prefix
 	host    string
 	account string
 }
 
+// subject has the groups of all rules that group alike: one search finds them all.
+type subject struct {
+	groups []slot
+	key    subjectKey
+}
+
+// slot is a group with what most events want to know of it.
+type slot struct {
+	rule      *ruleState
+	group     *group
+	openUntil int64 // 0 while the group counts
+}
+
+// slot returns a rule's; nil where there is none.
+func (s *subject) slot(r *ruleState) *slot {
+	if s == nil {
+		return nil
+	}
+	for i := range s.groups {
+		if s.groups[i].rule == r {
+			return &s.groups[i]
+		}
+	}
+	return nil
+}
+
+func (s *subject) group(r *ruleState) *group {
+	if at := s.slot(r); at != nil {
+		return at.group
+	}
+	return nil
+}
+
 // group counts the events of one group, or is marked as one whose offence is open.
 type group struct {
-	key          groupKey
+	rule         *ruleState
+	of           *subject
 	clock        *hostClock
 	entries      []entry // by time, then by position
-	bytes        int64   // that the group takes, about
+	held         int64   // bytes of what its entries keep whole, about
 	offence      string  // id of the open offence; empty while the group counts
 	openUntil    int64
 	last         int64 // time of the latest event
+	listed       int64 // what that was when the group came to the end of its list
 	class        int8
 	older, newer *group
 }
@@ -37,6 +72,7 @@ type entry struct {
 	seq      uint64
 	index    int32 // with seq the place of the earliest
 	attempts int32
+	size     uint32  // of what is kept whole, about; 0 where it is not
 	value    uint64  // what they have in common; with distinct the value's hash
 	whole    *detail // nil where only the count is kept
 }
@@ -60,7 +96,7 @@ type detail struct {
 
 // About how many bytes a group takes: with its place in the map and in a list, for each entry, and for each event that is kept whole.
 const (
-	groupBytes  = 320
+	groupBytes  = 280
 	entryBytes  = 56
 	detailBytes = 160
 )
@@ -72,8 +108,8 @@ func newDetail(e *event.Event, raw []byte) *detail {
 	return &detail{e.Source, e.SourcePort, e.Kind, e.Service, e.Host, e.Account, e.Method, e.Resource, string(raw)}
 }
 
-func (t *detail) size() int64 {
-	return int64(detailBytes + len(t.line) + len(t.account) + len(t.resource))
+func (t *detail) size() uint32 {
+	return uint32(detailBytes + len(t.line) + len(t.account) + len(t.resource))
 }
 
 func (en *entry) event() event.Event {
@@ -103,7 +139,7 @@ func (k hashKey) value(r *ruleState, e *event.Event, nanos int64) (v uint64, ok 
 	text := ""
 	switch r.Distinct {
 	case BySource:
-		p := sourceOf(r, e)
+		p := r.shape.sourceOf(e)
 		if !p.IsValid() {
 			return 0, false
 		}
@@ -121,11 +157,12 @@ func (k hashKey) value(r *ruleState, e *event.Event, nanos int64) (v uint64, ok 
 	return siphash.Hash(k[0], k[1], []byte(text)) | 1, text != ""
 }
 
-func sourceOf(r *ruleState, e *event.Event) netip.Prefix {
+// sourceOf is an event's source as the shape's rules tell sources apart.
+func (s *shape) sourceOf(e *event.Event) netip.Prefix {
 	a := event.Canonical(e.Source)
-	bits := r.IPv4Prefix
+	bits := s.ipv4
 	if a.Is6() {
-		bits = r.IPv6Prefix
+		bits = s.ipv6
 	}
 	p, err := a.Prefix(bits)
 	if err != nil {
@@ -134,20 +171,20 @@ func sourceOf(r *ruleState, e *event.Event) netip.Prefix {
 	return p
 }
 
-// keyOf returns the group that an event belongs to; false where the event lacks a field of it.
-func keyOf(r *ruleState, e *event.Event) (groupKey, bool) {
-	k := groupKey{rule: r}
-	if r.bySource {
-		if k.source = sourceOf(r, e); !k.source.IsValid() {
+// keyOf returns the subject that an event is about; false where the event lacks a field of it.
+func (s *shape) keyOf(e *event.Event) (subjectKey, bool) {
+	k := subjectKey{shape: s}
+	if s.bySource {
+		if k.source = s.sourceOf(e); !k.source.IsValid() {
 			return k, false
 		}
 	}
-	if r.byHost {
+	if s.byHost {
 		if k.host = e.Host; k.host == "" {
 			return k, false
 		}
 	}
-	if r.byAccount {
+	if s.byAccount {
 		if k.account = e.Account; k.account == "" {
 			return k, false
 		}
@@ -158,7 +195,7 @@ func keyOf(r *ruleState, e *event.Event) (groupKey, bool) {
 // insert puts an event in its place, drops those that are too old to meet it or a late one, and returns
 // the place.
 func (g *group) insert(en entry) int {
-	r := g.key.rule
+	r := g.rule
 	g.last = max(g.last, en.nanos)
 	oldest := en.nanos - int64(r.Within) - int64(lateness)
 	keep := 0
@@ -166,10 +203,11 @@ func (g *group) insert(en entry) int {
 		keep++
 	}
 	if keep > 0 {
-		g.entries = slices.Delete(g.entries, 0, keep)
+		g.forget(keep)
 	}
 	if r.mode != exact {
 		if i := slices.IndexFunc(g.entries, func(x entry) bool { return x.value == en.value }); i >= 0 {
+			g.unhold(&g.entries[i])
 			en = g.entries[i].with(en)
 			g.entries = slices.Delete(g.entries, i, i+1)
 		}
@@ -181,7 +219,7 @@ func (g *group) insert(en entry) int {
 		most = 2*buckets + 8
 	}
 	if len(g.entries) > most {
-		g.entries = slices.Delete(g.entries, 0, 1)
+		g.forget(1)
 	}
 	at := len(g.entries)
 	for at > 0 && after(&g.entries[at-1], &en) {
@@ -191,13 +229,31 @@ func (g *group) insert(en entry) int {
 		g.entries = make([]entry, 0, 1) // most groups never get another
 	}
 	g.entries = slices.Insert(g.entries, at, en)
-	if r.mode != distinct && len(g.entries) > maxProof {
+	g.held += int64(en.size)
+	if r.Contributors == 0 && len(g.entries) > maxProof {
 		for i := len(g.entries) - maxProof - 1; i >= 0 && g.entries[i].whole != nil; i-- {
-			g.entries[i].whole = nil
+			g.unhold(&g.entries[i])
+			g.entries[i].whole, g.entries[i].size = nil, 0
 		}
 	}
-	g.measure()
 	return at
+}
+
+// forget drops the first n entries.
+func (g *group) forget(n int) {
+	for i := range n {
+		g.unhold(&g.entries[i])
+	}
+	g.entries = slices.Delete(g.entries, 0, n)
+}
+
+func (g *group) unhold(en *entry) {
+	g.held -= int64(en.size)
+}
+
+// bytes is about what the group takes.
+func (g *group) bytes() int64 {
+	return groupBytes + int64(len(g.of.key.account)+len(g.of.key.host)) + int64(cap(g.entries))*entryBytes + g.held
 }
 
 // with is two entries of the same value as one. The latest event stands for both.
@@ -205,7 +261,7 @@ func (en entry) with(other entry) entry {
 	out := en
 	out.attempts = int32(min(int64(en.attempts)+int64(other.attempts), maxAttempts))
 	if other.nanos >= en.nanos {
-		out.nanos, out.whole = other.nanos, other.whole
+		out.nanos, out.whole, out.size = other.nanos, other.whole, other.size
 	}
 	if other.first < en.first {
 		out.first, out.seq, out.index = other.first, other.seq, other.index
@@ -220,19 +276,10 @@ func after(a, b *entry) bool {
 	return b.position().Before(a.position())
 }
 
-func (g *group) measure() {
-	g.bytes = groupBytes + int64(len(g.key.account)+len(g.key.host)) + int64(cap(g.entries))*entryBytes
-	for i := range g.entries {
-		if w := g.entries[i].whole; w != nil {
-			g.bytes += w.size()
-		}
-	}
-}
-
 // weight puts a group into a class: 0 holds one event, 1 up to 3, 2 up to 7, 3 more.
 func (g *group) weight() int8 {
 	n := len(g.entries)
-	if g.key.rule.mode == bucketed {
+	if g.rule.mode == bucketed {
 		n = 0
 		for i := range g.entries {
 			n += int(g.entries[i].attempts)
@@ -252,8 +299,8 @@ func (g *group) weight() int8 {
 // window returns the entries [from, to) around the one at the place that lie within the time of each other
 // and count most; the earliest of such.
 func (g *group) window(at int) (from, to, sum int) {
-	within := int64(g.key.rule.Within)
-	if g.key.rule.mode != exact {
+	within := int64(g.rule.Within)
+	if g.rule.mode != exact {
 		return g.merged(at, within)
 	}
 	first := at
@@ -286,7 +333,7 @@ func (g *group) merged(at int, within int64) (from, to, sum int) {
 	for to < len(g.entries) && g.entries[to].nanos-now <= int64(lateness) {
 		to++
 	}
-	if g.key.rule.mode == distinct {
+	if g.rule.mode == distinct {
 		return from, to, to - from
 	}
 	for i := from; i < to; i++ {

@@ -16,6 +16,7 @@ func (l *lru) push(g *group) {
 		l.head = g
 	}
 	l.tail = g
+	g.listed = g.last
 	l.n++
 }
 

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
@@ -59,16 +60,24 @@ func (c *clocks) of(host string) *hostClock {
 
 // obsolete says whether no event can meet the group's any more.
 func (g *group) obsolete() bool {
-	return g.last+int64(g.key.rule.Within+lateness) < g.clock.now
+	return g.last+int64(g.rule.Within+lateness) < g.clock.now
 }
 
-// tidy drops a few groups of a rule that are obsolete.
-func (d *Detector) tidy(r *ruleState) {
-	for c := range r.count {
-		if g := r.count[c].oldest(); g != nil && g.obsolete() {
-			d.drop(g)
-		}
+// tidy drops a group of a list that is obsolete, if the first is.
+func (d *Detector) tidy(l *lru) {
+	if g := l.oldest(); g != nil && !l.renew(g) && g.obsolete() {
+		d.drop(g)
 	}
+}
+
+// renew puts a group that had events since it came to the end of the list there again, so that no event has to.
+func (l *lru) renew(g *group) bool {
+	if g.last <= g.listed {
+		return false
+	}
+	l.remove(g)
+	l.push(g)
+	return true
 }
 
 // bound gives groups up that are too many. What holds one event goes first, so that a flood of sources that do one
@@ -85,6 +94,9 @@ func (d *Detector) bound() {
 		d.drop(g)
 	}
 }
+
+// most is how many groups that had events since are passed over when one is given up.
+const most = 8
 
 // victim is the group to give up next: of the lightest class that may lose one, of the rule that has most of it, the oldest.
 func (d *Detector) victim() *group {
@@ -103,40 +115,63 @@ func (d *Detector) victim() *group {
 			from = l
 		}
 	}
-	return from.oldest()
+	g := from.oldest()
+	for range most {
+		if !from.renew(g) {
+			break
+		}
+		g = from.oldest()
+	}
+	return g
 }
 
 func (d *Detector) enlist(g *group) {
 	g.class = g.weight()
-	g.key.rule.count[g.class].push(g)
+	g.rule.count[g.class].push(g)
 	d.perClass[g.class]++
 	d.counting++
 }
 
 func (d *Detector) delist(g *group) {
-	g.key.rule.count[g.class].remove(g)
+	g.rule.count[g.class].remove(g)
 	d.perClass[g.class]--
 	d.counting--
 }
 
-// touch makes a group the latest of its class.
-func (d *Detector) touch(g *group) {
-	if class := g.weight(); class == g.class && g.key.rule.count[class].tail == g {
-		return
+// weigh puts a group that grew or shrank into its class.
+func (d *Detector) weigh(g *group) {
+	if g.weight() != g.class {
+		d.delist(g)
+		d.enlist(g)
 	}
-	d.delist(g)
-	d.enlist(g)
+}
+
+// join adds a group to its subject, which is made where it isn't there, or not any more.
+func (d *Detector) join(of **subject, key subjectKey, g *group) {
+	if *of == nil || len((*of).groups) == 0 {
+		*of = &subject{key: key}
+		d.subjects[key] = *of
+	}
+	g.of = *of
+	at := slot{rule: g.rule, group: g}
+	if g.offence != "" {
+		at.openUntil = max(g.openUntil, 1)
+	}
+	g.of.groups = append(g.of.groups, at)
 }
 
 func (d *Detector) drop(g *group) {
-	delete(d.groups, g.key)
+	i := slices.IndexFunc(g.of.groups, func(at slot) bool { return at.group == g })
+	if g.of.groups = slices.Delete(g.of.groups, i, i+1); len(g.of.groups) == 0 {
+		delete(d.subjects, g.of.key)
+	}
 	if g.offence != "" {
 		d.open.remove(g)
 		delete(d.byID, g.offence)
 		return
 	}
 	d.delist(g)
-	d.bytes -= g.bytes
+	d.bytes -= g.bytes()
 }
 
 // friends remembers the sources that logged in anywhere, an IPv6 one by its /64. Two generations: when the newer is full the

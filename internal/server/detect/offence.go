@@ -12,12 +12,12 @@ import (
 
 // offence makes a group's offence out of the entries that fired it.
 func (d *Detector) offence(g *group, window []entry, sum int, by *occurrence) event.Offence {
-	r := g.key.rule
+	r := g.rule
 	first, last := &window[0], &window[len(window)-1]
 	earliest, begin := first.position(), first.first
 	o := event.Offence{
-		ID: offenceID(g.key, g.key.source, first.position()), Rule: r.Name, Service: by.event.Service, Host: g.key.host, Source: g.key.source,
-		Account: g.key.account, Count: sum, Last: timeOf(last.nanos), Line: by.pos,
+		ID: offenceID(r, g.of.key, g.of.key.source, first.position()), Rule: r.Name, Service: by.event.Service, Host: g.of.key.host, Source: g.of.key.source,
+		Account: g.of.key.account, Count: sum, Last: timeOf(last.nanos), Line: by.pos,
 	}
 	for i := range window {
 		en := &window[i]
@@ -47,38 +47,37 @@ func (d *Detector) sentence(r *ruleState, o *event.Offence, earliest event.Posit
 
 // contribute notes what a source adds to an offence that is open.
 func (d *Detector) contribute(fired []event.Offence, g *group, o *occurrence) []event.Offence {
-	if g.key.rule.Contributors == 0 {
+	if g.rule.Contributors == 0 {
 		return fired
 	}
-	value, ok := d.hash.value(g.key.rule, o.event, o.nanos)
+	value, ok := d.hash.value(g.rule, o.event, o.nanos)
 	if !ok {
 		return fired
 	}
 	at := g.insert(o.entry(value))
-	g.bytes = 0
 	return d.contributor(fired, g, &g.entries[at], o)
 }
 
 // contributor makes a source that took part an offender, once, unless it failed too seldom or is known to have logged in.
 func (d *Detector) contributor(fired []event.Offence, g *group, en *entry, by *occurrence) []event.Offence {
-	r := g.key.rule
+	r := g.rule
 	if en.whole == nil || int(en.attempts) < r.Contributors || en.attempts == maxAttempts || d.friends.has(en.whole.source) {
 		return fired
 	}
 	e := en.event()
 	o := event.Offence{
-		Rule: r.Name, Service: e.Service, Host: g.key.host, Source: sourceOf(r, &e), Account: g.key.account,
+		Rule: r.Name, Service: e.Service, Host: g.of.key.host, Source: r.shape.sourceOf(&e), Account: g.of.key.account,
 		Count: int(en.attempts), First: timeOf(en.first), Last: timeOf(en.nanos), Line: by.pos, Contributor: true,
 		Proof: []event.Proof{{Event: e, Position: en.position(), Line: en.whole.line}},
 	}
-	o.ID = offenceID(g.key, o.Source, en.position())
+	o.ID = offenceID(r, g.of.key, o.Source, en.position())
 	d.sentence(r, &o, en.position())
 	en.attempts = maxAttempts // told
 	return append(fired, o)
 }
 
 // offenceID is the same for the same first event of the same group under the same rule.
-func offenceID(k groupKey, source netip.Prefix, first event.Position) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %s %q %q %s", k.rule.Name, source, k.host, k.account, first))
+func offenceID(r *ruleState, k subjectKey, source netip.Prefix, first event.Position) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %s %q %q %s", r.Name, source, k.host, k.account, first))
 	return hex.EncodeToString(sum[:8])
 }

@@ -42,23 +42,24 @@ func (r *reader) restore(d *Detector) {
 		d.clocks.of(host).now = now
 	}
 	if len(d.rules) > 0 {
-		d.sweep = int(r.uint() % uint64(len(d.rules)))
+		d.sweep = int(r.uint() % uint64(len(d.rules)*classes))
 	} else {
 		r.uint()
 	}
 	for range r.count() {
 		if g := r.group(d, same); g != nil && len(g.entries) > 0 {
-			d.groups[g.key] = g
-			g.measure()
+			d.restored(g)
+			listed := g.listed
 			d.enlist(g)
-			d.bytes += g.bytes
+			g.listed = listed
+			d.bytes += g.bytes()
 		}
 	}
 	for range r.count() {
 		g, offence, until := r.group(d, same), r.text(), r.int()
 		if r.err == nil && g != nil && offence != "" && d.byID[offence] == nil {
 			g.offence, g.openUntil = offence, until
-			d.groups[g.key] = g
+			d.restored(g)
 			d.open.push(g)
 			d.byID[offence] = g
 		}
@@ -77,7 +78,8 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 		r.fail("a rule is missing")
 		return nil
 	}
-	g := &group{key: groupKey{same[n], r.prefix(), r.name(), r.name()}, last: r.int()}
+	key := subjectKey{nil, r.prefix(), r.name(), r.name()}
+	g := &group{rule: same[n], last: r.int(), listed: r.int()}
 	for range r.count() {
 		en := entry{nanos: r.int()}
 		en.first = en.nanos - r.int()
@@ -85,14 +87,31 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 		en.attempts, en.value, en.whole = r.small(), r.uint(), r.detail()
 		g.entries = append(g.entries, en)
 	}
-	if r.err != nil || g.key.rule == nil || d.groups[g.key] != nil || g.key.rule.Distinct != "" && slices.ContainsFunc(g.entries, func(en entry) bool { return en.whole == nil }) {
+	if r.err != nil || g.rule == nil {
+		return nil
+	}
+	key.shape = g.rule.shape
+	g.of = &subject{key: key}
+	if d.subjects[key].group(g.rule) != nil || g.rule.Contributors > 0 && slices.ContainsFunc(g.entries, func(en entry) bool { return en.whole == nil }) {
 		return nil
 	}
 	g.clock = d.clocks.all
-	if g.key.rule.byHost {
-		g.clock = d.clocks.of(g.key.host)
+	if g.rule.shape.byHost {
+		g.clock = d.clocks.of(key.host)
 	}
 	return g
+}
+
+// restored puts a group back that was read.
+func (d *Detector) restored(g *group) {
+	for i := range g.entries {
+		if w := g.entries[i].whole; w != nil {
+			g.entries[i].size = w.size()
+			g.held += int64(w.size())
+		}
+	}
+	of := d.subjects[g.of.key]
+	d.join(&of, g.of.key, g)
 }
 
 func (r *reader) friends(f *friends) {

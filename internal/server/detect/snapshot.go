@@ -49,7 +49,7 @@ func (d *Detector) Snapshot() ([]byte, error) {
 	}
 	w.uint(uint64(d.open.n))
 	for g := d.open.oldest(); g != nil; g = g.newer {
-		w.uint(numbers[g.key.rule])
+		w.uint(numbers[g.rule])
 		w.group(g)
 		w.text(g.offence)
 		w.int(g.openUntil)
@@ -78,7 +78,7 @@ func (d *Detector) Restore(snapshot []byte) error {
 	if r.err != nil {
 		return r.err
 	}
-	d.rules, d.table, d.groups, d.byID, d.open = fresh.rules, fresh.table, fresh.groups, fresh.byID, fresh.open
+	d.rules, d.table, d.subjects, d.shapes, d.byID, d.open = fresh.rules, fresh.table, fresh.subjects, fresh.shapes, fresh.byID, fresh.open
 	d.perClass, d.counting, d.bytes, d.clocks, d.hash = fresh.perClass, fresh.counting, fresh.bytes, fresh.clocks, fresh.hash
 	d.sweep = fresh.sweep
 	d.logins, d.friends, d.last, d.seen, d.stats = fresh.logins, fresh.friends, fresh.last, fresh.seen, fresh.stats
@@ -145,10 +145,11 @@ func (w *writer) clocks(c *clocks) {
 }
 
 func (w *writer) group(g *group) {
-	w.prefix(g.key.source)
-	w.name(g.key.host)
-	w.name(g.key.account)
+	w.prefix(g.of.key.source)
+	w.name(g.of.key.host)
+	w.name(g.of.key.account)
 	w.int(g.last)
+	w.int(g.listed)
 	w.uint(uint64(len(g.entries)))
 	for i := range g.entries {
 		en := &g.entries[i]

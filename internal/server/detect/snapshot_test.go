@@ -252,18 +252,3 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkSnapshot(b *testing.B) {
-	d := detect.New(detect.Options{Rules: twoRules()})
-	for i := range 10_000 {
-		source := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String()
-		d.Observe(event.Position{Sequence: uint64(i + 1)}, guess(source, strconv.Itoa(i), float64(i)/1000), bytes.Repeat([]byte("x"), 110))
-	}
-	for b.Loop() {
-		s, err := d.Snapshot()
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(len(s)), "bytes")
-	}
-}

@@ -28,18 +28,16 @@ const (
 type ruleState struct {
 	Rule
 
-	mode      mode
-	sig       string
-	width     int64 // of a bucket, in nanoseconds
-	bySource  bool
-	byHost    bool
-	byAccount bool
-	onList    func(netip.Addr) bool // nil where the rule has no list
-	count     [classes]lru          // groups that count, by class and last event
+	mode   mode
+	sig    string
+	width  int64 // of a bucket, in nanoseconds
+	shape  *shape
+	onList func(netip.Addr) bool // nil where the rule has no list
+	count  [classes]lru          // groups that count, by class and last event
 }
 
 func newRuleState(r Rule) *ruleState {
-	s := &ruleState{Rule: r, bySource: r.Groups(BySource), byHost: r.Groups(ByHost), byAccount: r.Groups(ByAccount)}
+	s := &ruleState{Rule: r}
 	switch {
 	case r.Distinct != "":
 		s.mode = distinct
@@ -83,25 +81,50 @@ func kindNumber(k event.Kind) int {
 // numbered is how many kinds there are that rules may name.
 const numbered = 4
 
+// shape is by what rules group.
+type shape struct {
+	bySource, byHost, byAccount bool
+	ipv4, ipv6                  int
+}
+
+func shapeOf(r Rule) shape {
+	return shape{r.Groups(BySource), r.Groups(ByHost), r.Groups(ByAccount), r.IPv4Prefix, r.IPv6Prefix}
+}
+
+// alike are rules of one shape.
+type alike struct {
+	shape *shape
+	rules []*ruleState
+}
+
 // table says which rules an event concerns, by service and kind.
 type table struct {
-	services map[event.Service]*[numbered][]*ruleState
-	others   [numbered][]*ruleState // of a service that no rule names
+	services map[event.Service]*[numbered][]alike
+	others   [numbered][]alike // of a service that no rule names
 }
 
 func newTable(rules []*ruleState) table {
-	t := table{services: map[event.Service]*[numbered][]*ruleState{}}
+	t := table{services: map[event.Service]*[numbered][]alike{}}
 	for _, r := range rules {
 		for _, s := range r.Services {
-			t.services[s] = &[numbered][]*ruleState{}
+			t.services[s] = &[numbered][]alike{}
 		}
 	}
-	add := func(to *[numbered][]*ruleState, r *ruleState) {
+	put := func(to []alike, r *ruleState) []alike {
+		for i := range to {
+			if to[i].shape == r.shape {
+				to[i].rules = append(to[i].rules, r)
+				return to
+			}
+		}
+		return append(to, alike{r.shape, []*ruleState{r}})
+	}
+	add := func(to *[numbered][]alike, r *ruleState) {
 		for _, k := range r.Kinds {
-			to[kindNumber(k)] = append(to[kindNumber(k)], r)
+			to[kindNumber(k)] = put(to[kindNumber(k)], r)
 		}
 		if r.Then != "" {
-			to[kindNumber(r.Then)] = append(to[kindNumber(r.Then)], r)
+			to[kindNumber(r.Then)] = put(to[kindNumber(r.Then)], r)
 		}
 	}
 	for _, r := range rules {
@@ -117,7 +140,7 @@ func newTable(rules []*ruleState) table {
 	return t
 }
 
-func (t *table) rules(e *event.Event) []*ruleState {
+func (t *table) rules(e *event.Event) []alike {
 	n := kindNumber(e.Kind)
 	if n < 0 {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/api"
@@ -72,9 +73,10 @@ type pipeline struct {
 	detector *detect.Detector
 	clocks   clocks
 	origins  origins
-	second   map[string]time.Time // host and road that last brought what another brings already
-	seq      uint64               // of the last batch that was evaluated
-	saved    uint64               // of the last checkpoint
+	second   map[string]time.Time            // host and road that last brought what another brings already
+	seq      uint64                          // of the last batch that was evaluated
+	current  atomic.Pointer[detect.Detector] // detector, for who must not wait for mu
+	saved    uint64                          // of the last checkpoint
 }
 
 // run reads until ctx ends. What can't be stored is read again from the last checkpoint.
@@ -143,7 +145,8 @@ func (p *pipeline) load(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{}), d, seq, seq
+	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{Patterns: p.rules.Patterns}), d, seq, seq
+	p.current.Store(d)
 	p.roads.restore(s.Roads)
 	p.clocks.restore(s.Clocks)
 	p.second = map[string]time.Time{}
@@ -282,7 +285,7 @@ func (p *pipeline) reopen(ctx context.Context, minAge time.Duration) error {
 		return nil
 	}
 	for _, open := range p.detector.Open() {
-		if _, live := p.decider.Board().Get(decide.RedirectID(open.ID)); live {
+		if p.decider.Board().OfOffence(open.ID) || !open.Group.Source.IsValid() {
 			continue
 		}
 		o, err := p.offence(ctx, open.ID)
@@ -381,7 +384,7 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 func (p *pipeline) ended(r event.Redirect) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.detector != nil && r.OffenceID != "" {
+	if p.detector != nil && r.OffenceID != "" && !p.decider.Board().OfOffence(r.OffenceID) {
 		p.detector.Close(r.OffenceID)
 	}
 }
@@ -406,12 +409,11 @@ func (p *pipeline) roadsByHost() map[string][]string {
 
 // spare are the source's open connections to a service whose login succeeded.
 func (p *pipeline) spare(host string, s event.Service, source netip.Prefix) []netip.AddrPort {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.detector == nil {
+	d := p.current.Load() // without the lock, which is held while the decider's workers are waited for
+	if d == nil {
 		return nil
 	}
-	return p.detector.Logins(host, s, source)
+	return d.Logins(host, s, source)
 }
 
 func pause(ctx context.Context, d time.Duration) {

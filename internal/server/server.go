@@ -172,7 +172,7 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 	s.decider = decide.New(decide.Options{
 		Store: s.store, Leaser: s.nodes, Notifier: s, Hosts: s.hosts, Allow: s.allow, Logins: decide.NewLogins(loginSources, loginMemory),
 		Breaker: breaker, Live: live, Paused: paused, DryRun: c.DryRun,
-		ExemptFor: time.Duration(c.ExemptDays) * 24 * time.Hour, Protected: s.protected, Ended: s.pipeline.ended, Log: s.part("decide"),
+		ExemptFor: time.Duration(c.ExemptDays) * 24 * time.Hour, Protected: s.protected, Ended: s.pipeline.ended, Spare: s.pipeline.spare, Log: s.part("decide"),
 	})
 	s.pipeline.decider = s.decider
 	return nil

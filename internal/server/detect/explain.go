@@ -76,7 +76,7 @@ func explain(ctx context.Context, r io.Reader, to explainer, opts ExplainOptions
 	var sum ExplainSummary
 	lines := &lineReader{r: bufio.NewReaderSize(r, maxExplainLine)}
 	detector := New(Options{Rules: opts.Rules})
-	var parser parse.Parser
+	parser := parse.New(parse.Options{Patterns: opts.Rules.Patterns})
 	for {
 		if sum.Lines%1024 == 0 && ctx.Err() != nil {
 			return sum, fmt.Errorf("explain: %w", context.Cause(ctx))

@@ -38,8 +38,7 @@ func postfixMessage(msg message) fact {
 func postfixWarning(b []byte) fact {
 	p, rest, ok := postfixClient(b)
 	if !ok {
-		return first(b, entry{"SASL ", sshContextOnly}, entry{"hostname ", sshContextOnly}, entry{"non-SMTP command from ", postfixAbout},
-			entry{"Connection ", sshContextOnly})
+		return first(b, entry{"non-SMTP command from ", postfixAbout}, entry{"", sshContextOnly})
 	}
 	f := fact{kind: event.Context, source: p.addr, port: p.port}
 	rest, ok = cut(rest, ": SASL ")
@@ -127,14 +126,16 @@ func postfixAfter(b []byte) fact {
 }
 
 // postfixQueued reads "QUEUEID: client=NAME[A], sasl_method=M, sasl_username=X", which is how smtpd states a login, once there is
-// mail, and "NOQUEUE: reject: COMMAND from NAME[A]: …".
+// mail, and "NOQUEUE: reject: COMMAND from NAME[A]: …"; 3.10 puts an id before other messages too.
 func postfixQueued(b []byte) fact {
 	id, rest, ok := bytes.Cut(b, []byte(": "))
 	if !ok || len(id) > 32 || bytes.IndexByte(id, ' ') >= 0 {
 		return fact{}
 	}
-	if reject, ok := cut(rest, "reject: "); ok {
-		return postfixAfter(reject)
+	for _, prefix := range [...]string{"reject: ", "lost connection after ", "timeout after ", "too many errors after "} {
+		if command, ok := cut(rest, prefix); ok {
+			return postfixAfter(command)
+		}
 	}
 	client, ok := cut(rest, "client=")
 	if !ok {

@@ -32,6 +32,9 @@ type Options struct {
 // New makes a Parser.
 func New(o Options) *Parser { return &Parser{reader: *NewReader(o)} }
 
+// SetPatterns lets the Parser read by other patterns from the next line on.
+func (p *Parser) SetPatterns(patterns *Patterns) { p.reader.patterns = patterns }
+
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
 	e, _ := p.Read(line, ref)

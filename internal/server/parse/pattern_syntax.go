@@ -179,7 +179,7 @@ func (p *patternParser) field() (element, *patternFault) {
 
 // bracket reads ( … )? and (a|b).
 func (p *patternParser) bracket() (element, *patternFault) {
-	if end := strings.IndexByte(p.rest, ')'); end > 0 && !strings.HasPrefix(p.rest[end+1:], "?") {
+	if end := closing(p.rest); end > 0 && !strings.HasPrefix(p.rest[end+1:], "?") {
 		inside := p.rest[1:end]
 		choices := strings.Split(inside, "|")
 		if len(choices) < 2 || strings.ContainsAny(inside, `<(\`) || slices.Contains(choices, "") {
@@ -199,6 +199,19 @@ func (p *patternParser) bracket() (element, *patternFault) {
 	}
 	p.rest = rest
 	return element{form: optional, inner: inner}, nil
+}
+
+// closing is where the first ) stands that is not for itself; -1 where none does.
+func closing(s string) int {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case ')':
+			return i
+		}
+	}
+	return -1
 }
 
 // checkPattern holds what makes a pattern decide who did it.

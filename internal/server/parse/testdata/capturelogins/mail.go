@@ -299,7 +299,11 @@ func (s *session) smtp(port int, method, user string, n int, right bool) {
 		}
 	}
 	if right {
-		if line, err := c.auth(method, user, password); err == nil && strings.HasPrefix(line, "235") {
+		line, err := c.auth(method, user, password)
+		switch {
+		case err == nil && !strings.HasPrefix(line, "235"):
+			s.guesses++ // trixie's saslauthd refuses this one too
+		case err == nil:
 			s.logins++
 			// Only with a sender's address does postfix say who it is.
 			c.send("MAIL FROM:<alice@web.example>")

@@ -1,14 +1,47 @@
 package parse_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
+
+// TestMessagesOfLogins reads messages of every version and build by their tags.
+func TestMessagesOfLogins(t *testing.T) {
+	t.Parallel()
+	count := 0
+	for i, line := range textLines(t, "testdata/lines/logins.txt") {
+		if line == "" || strings.HasPrefix(line, "# ") {
+			continue
+		}
+		left, right, ok := strings.Cut(line, " => ")
+		tag, msg, ok2 := strings.Cut(left, ": ")
+		service, right, ok3 := strings.Cut(right, " ")
+		if !ok || !ok2 || !ok3 {
+			t.Fatalf("line %d has another form", i+1)
+		}
+		count++
+		t.Run(fmt.Sprintf("line %d", i+1), func(t *testing.T) {
+			t.Parallel()
+			w := want(t, right)
+			w.Service, w.Host, w.Time = event.Service(strings.Trim(service, "-")), "web", at("2026-11-22T18:00:00Z")
+			got := parse.Line([]byte("2026-11-22T18:00:00+00:00 web "+tag+"[1]: "+msg), time.Time{})
+			if diff := cmp.Diff(w, got, sameAddr); diff != "" {
+				t.Errorf("%s\n(-want +got):\n%s", msg, diff)
+			}
+		})
+	}
+	if count < 100 {
+		t.Errorf("only %d cases read", count)
+	}
+}
 
 // TestRealLogins holds what real dropbear, login(1), Dovecot and Postfix wrote against what their client knows that it did.
 func TestRealLogins(t *testing.T) {

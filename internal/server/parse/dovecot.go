@@ -82,14 +82,14 @@ func dovecotAttempts(f *fact, what []byte) {
 // whatever X contains.
 func dovecotFields(b []byte) fact {
 	var f fact
-	i := bytes.LastIndex(b, []byte(", rip="))
+	i := lastIndex(b, ", rip=")
 	if i < 0 {
 		return f
 	}
 	rip, _, _ := bytes.Cut(b[i+len(", rip="):], []byte(","))
 	f.source, _ = address(rip)
 	b = b[:i]
-	if j := bytes.LastIndex(b, []byte(", method=")); j >= 0 && len(b)-j <= len(", method=")+maxMethod {
+	if j := lastIndex(b, ", method="); j >= 0 && len(b)-j <= len(", method=")+maxMethod {
 		b, f.method = b[:j], b[j+len(", method="):]
 	}
 	f.account, _ = cutEnd(b, ">")

@@ -99,7 +99,7 @@ func dropbearBlank(b []byte) fact {
 func dropbearKey(b []byte) fact {
 	b, ok := cut(b, "'")
 	i := bytes.IndexByte(b, '\'')
-	j := bytes.LastIndex(b, []byte(" from "))
+	j := lastIndex(b, " from ")
 	if !ok || i < 0 || j < i {
 		return fact{}
 	}
@@ -113,7 +113,7 @@ func dropbearKey(b []byte) fact {
 // dropbearNamed is a message about an attempt that ends with " from A:P", or doesn't.
 func dropbearNamed(b []byte) fact {
 	f := fact{kind: event.Context}
-	if i := bytes.LastIndex(b, []byte(" from ")); i >= 0 {
+	if i := lastIndex(b, " from "); i >= 0 {
 		if p, ok := peerWithColon(b[i+len(" from "):]); ok {
 			f.source, f.port = p.addr, p.port
 		}
@@ -125,7 +125,7 @@ func dropbearNamed(b []byte) fact {
 // at the end of the connection.
 func dropbearRejected(b []byte) fact {
 	user, ok := cutEnd(b, ", rejected")
-	i := bytes.LastIndex(user, []byte("' has "))
+	i := lastIndex(user, "' has ")
 	if !ok || i < 0 {
 		return fact{}
 	}

@@ -68,7 +68,7 @@ func shadowFailed(b []byte) fact {
 		return fact{}
 	}
 	rest, ok = cut(rest, " FOR '")
-	i := bytes.LastIndex(rest, []byte("', "))
+	i := lastIndex(rest, "', ")
 	if !ok || i < 0 {
 		return fact{}
 	}
@@ -78,7 +78,7 @@ func shadowFailed(b []byte) fact {
 // shadowInvalid reads "X' on 'TTY'[ from 'A']" of a login that was built without PAM. Here the name stands first, but
 // the host ends the message.
 func shadowInvalid(b []byte) fact {
-	i := bytes.LastIndex(b, []byte("' on '"))
+	i := lastIndex(b, "' on '")
 	if i < 0 {
 		return fact{}
 	}
@@ -175,7 +175,7 @@ func utilPlace(b []byte) (host, user, reason []byte, ok bool) {
 	b, ok = cut(b, "FROM ")
 	host, rest := word(b)
 	rest, ok2 := cut(rest, "FOR ")
-	i := bytes.LastIndex(rest, []byte(", "))
+	i := lastIndex(rest, ", ")
 	if !ok || !ok2 || i < 0 {
 		return nil, nil, nil, false
 	}

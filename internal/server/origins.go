@@ -34,8 +34,8 @@ type origin struct {
 type origins struct{ by map[originKey]*origin }
 
 func (o *origins) note(host string, road event.Road, e event.Event, n parse.Note, now time.Time) {
-	states := e.Kind != event.None && e.Kind != event.Context
-	if !n.Forged && !n.NoAddress && (n.Vouched || !states) {
+	states, vouched := e.Kind != event.None && e.Kind != event.Context, n.Vouched && !open(road)
+	if !n.Forged && !n.NoAddress && (vouched || !states) {
 		return
 	}
 	k := originKey{host, road, n.Service}
@@ -59,10 +59,16 @@ func (o *origins) note(host string, road event.Road, e event.Event, n parse.Note
 		at.noAddress++
 		at.lastNoAddress = now
 	}
-	if !n.Vouched {
+	if states && !vouched {
 		at.unvouched++
 		at.lastUnvouched = now
 	}
+}
+
+// open says whether any program of a host can speak on a road as if it were the host's syslog daemon: without a key that
+// only root can read, who wrote a line is what the line says.
+func open(road event.Road) bool {
+	return road == event.RoadSyslogTCP || road == event.RoadSyslogUDP
 }
 
 // findings say what of a host's lines counts for nothing, and what anybody on it could have written.
@@ -92,7 +98,7 @@ func (o *origins) findings(now time.Time) []event.Finding {
 		if recent(at.lastUnvouched, now) && !unvouched[road] {
 			unvouched[road] = true
 			warn(k.host, fmt.Sprintf("the road %s does not say who wrote a line: any user of the host can write one in another program's name", k.road),
-				"take the journal instead of files, or rsyslog with the lines of: kokkuri rsyslog-config "+k.host)
+				"take the journal instead of files, or rsyslog over TLS with the lines of: kokkuri rsyslog-config "+k.host)
 		}
 	}
 	return out

@@ -33,8 +33,8 @@ type origin struct {
 // origins are kept for doctor. They are bounded; what is beyond is in the counters. They aren't safe for concurrent use.
 type origins struct{ by map[originKey]*origin }
 
-func (o *origins) note(host string, road event.Road, e event.Event, n parse.Note, now time.Time) {
-	states, vouched := e.Kind != event.None && e.Kind != event.Context, n.Vouched && !open(road)
+func (o *origins) note(host string, road event.Road, kind event.Kind, n parse.Note, now time.Time) {
+	states, vouched := kind != event.None && kind != event.Context, n.Vouched && !open(road)
 	if !n.Forged && !n.NoAddress && (vouched || !states) {
 		return
 	}

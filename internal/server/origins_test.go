@@ -59,14 +59,13 @@ func TestLinesThatCountForNothing(t *testing.T) {
 func TestRoadsThatProveNothing(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	guess := event.Event{Service: event.SSH, Kind: event.AuthFailed, Attempts: 1}
 	for road, warned := range map[event.Road]bool{event.RoadAgent: false, event.RoadSyslogTCP: true, event.RoadSyslogUDP: true} {
 		var o origins
-		o.note("web", road, guess, parse.Note{Service: event.SSH, Vouched: true}, now)
+		o.note("web", road, event.AuthFailed, parse.Note{Service: event.SSH, Vouched: true}, now)
 		require.Equal(t, warned, len(o.findings(now)) == 1, road)
-		o.note("web", road, event.Event{Service: event.SSH, Kind: event.Context}, parse.Note{Service: event.SSH}, now)
+		o.note("web", road, event.Context, parse.Note{Service: event.SSH}, now)
 		require.Equal(t, warned, len(o.findings(now)) == 1, "context proves nothing against anybody")
-		o.note("web", road, guess, parse.Note{Service: event.SSH}, now)
+		o.note("web", road, event.AuthFailed, parse.Note{Service: event.SSH}, now)
 		require.Len(t, o.findings(now), 1, road)
 	}
 }
@@ -84,7 +83,7 @@ func TestOriginsAreBounded(t *testing.T) {
 	var o origins
 	now := time.Now()
 	for i := range maxOrigins + 10 {
-		o.note(fmt.Sprint("host", i), event.RoadFile, event.Event{Kind: event.None}, parse.Note{Service: event.SSH, Forged: true}, now)
+		o.note(fmt.Sprint("host", i), event.RoadFile, event.None, parse.Note{Service: event.SSH, Forged: true}, now)
 	}
 	require.Len(t, o.by, maxOrigins)
 	require.Len(t, o.findings(now), maxOrigins)

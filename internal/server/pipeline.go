@@ -71,6 +71,7 @@ type pipeline struct {
 	mu       sync.Mutex // over all below
 	parser   *parse.Parser
 	detector *detect.Detector
+	tally    tally
 	clocks   clocks
 	origins  origins
 	second   map[string]time.Time            // host and road that last brought what another brings already
@@ -158,6 +159,8 @@ func (p *pipeline) load(ctx context.Context) error {
 func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.tally.flush(p.counters)
+	p.tally.add("lines", string(b.Road), int64(len(b.Lines)))
 	var last latest
 	for i, line := range b.Lines {
 		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line, &last); err != nil {
@@ -175,10 +178,11 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 }
 
 func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte, last *latest) error {
-	p.counters.add("lines", string(b.Road))
 	e, n := p.parser.Read(line, b.Received)
 	last.add(n.Local, e.Time)
-	p.note(b, e, n)
+	if n.Forged || e.Kind != event.None {
+		p.note(&b, e.Kind, n)
+	}
 	if e.Kind == event.None {
 		return nil
 	}
@@ -193,20 +197,33 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		p.counters.add("events_second_road", b.Host+" "+string(b.Road))
 		return nil
 	}
-	p.counters.add("events", string(e.Kind))
-	p.tail.publish(api.Watched{Event: &e})
-	at := p.now()
+	p.tally.add("events", string(e.Kind), 1)
+	if e.Attempts > 0 {
+		p.tally.add("guesses", string(e.Service), int64(e.Attempts))
+	}
+	if p.tail.watched() {
+		seen := e
+		p.tail.publish(api.Watched{Event: &seen})
+	}
 	offences := p.detector.Observe(pos, e, line)
-	p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
+	if e.Kind == event.AuthFailed || e.Kind == event.AuthOK {
+		p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
+	}
+	if len(offences) == 0 {
+		return nil
+	}
+	at := p.now() // reading a line and detecting take microseconds
 	for _, o := range offences {
 		// Read again after a crash: the offence is stored, and its redirect has ended already.
-		over, err := p.over(ctx, o.ID)
-		if err != nil {
-			return err
-		}
-		if over {
-			p.detector.Close(o.ID)
-			continue
+		if o.Action == event.ActionRedirect {
+			over, err := p.over(ctx, o.ID)
+			if err != nil {
+				return err
+			}
+			if over {
+				p.detector.Close(o.ID)
+				continue
+			}
 		}
 		o.ReceivedAt, o.EventAt, o.FiredAt = b.Received, at, p.now()
 		p.counters.add("offences", o.Rule)
@@ -218,8 +235,8 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 }
 
 // note counts what of a line does not show in its event.
-func (p *pipeline) note(b event.Batch, e event.Event, n parse.Note) {
-	p.origins.note(b.Host, b.Road, e, n, b.Received)
+func (p *pipeline) note(b *event.Batch, k event.Kind, n parse.Note) {
+	p.origins.note(b.Host, b.Road, k, n, b.Received)
 	switch {
 	case n.Forged:
 		p.counters.add("lines_forged", b.Host+" "+string(n.Service))

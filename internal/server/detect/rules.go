@@ -53,6 +53,17 @@ type Rule struct {
 	For []time.Duration
 }
 
+// Want reports whether a rule looks at events of a kind about a service.
+func (r Rules) Want(s event.Service, k event.Kind) bool {
+	for i := range r.Rules {
+		rule := &r.Rules[i]
+		if (rule.Services == nil || slices.Contains(rule.Services, s)) && (slices.Contains(rule.Kinds, k) || rule.Then == k) {
+			return true
+		}
+	}
+	return false
+}
+
 // Field is what a rule groups events by, or counts the different values of.
 type Field string
 

@@ -26,6 +26,8 @@ type Rule struct {
 	File  string // that it was read from
 	Line  int    // in the file
 
+	sourceIn place // of the key
+
 	Services []event.Service // nil: any
 	Kinds    []event.Kind
 	If       *Condition // nil: none
@@ -106,6 +108,14 @@ type Example struct {
 	Lines    []string
 	Lists    map[string][]string // what is on which list
 	Offences map[string]int      // by rule; 0 for a rule that is absent
+
+	key string // in the file
+}
+
+// place is where a key is in its file.
+type place struct {
+	line int
+	key  string
 }
 
 // Bounds of a rule set.

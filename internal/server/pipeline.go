@@ -56,7 +56,8 @@ type pipelineState struct {
 type pipeline struct {
 	stream    batches
 	store     checkpoints
-	rules     detect.Rules
+	rules     detect.Rules // changes under mu
+	onList    func(list string, source netip.Addr) bool
 	newLogins func(ctx context.Context) (*decide.Logins, error)
 	over      func(ctx context.Context, offence string) (bool, error) // its redirect has ended
 	offence   func(ctx context.Context, id string) (event.Offence, error)
@@ -68,16 +69,17 @@ type pipeline struct {
 	now       func() time.Time
 	log       *slog.Logger
 
-	mu       sync.Mutex // over all below
-	parser   *parse.Parser
-	detector *detect.Detector
-	tally    tally
-	clocks   clocks
-	origins  origins
-	second   map[string]time.Time            // host and road that last brought what another brings already
-	seq      uint64                          // of the last batch that was evaluated
-	current  atomic.Pointer[detect.Detector] // detector, for who must not wait for mu
-	saved    uint64                          // of the last checkpoint
+	mu        sync.Mutex // over all below
+	parser    *parse.Parser
+	detector  *detect.Detector
+	tally     tally
+	clocks    clocks
+	origins   origins
+	second    map[string]time.Time            // host and road that last brought what another brings already
+	seq       uint64                          // of the last batch that was evaluated
+	current   atomic.Pointer[detect.Detector] // detector, for who must not wait for mu
+	saved     uint64                          // of the last checkpoint
+	restUntil time.Time                       // no other is made by the clock before
 }
 
 // run reads until ctx ends. What can't be stored is read again from the last checkpoint.
@@ -117,7 +119,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load checkpoint: %w", err)
 	}
-	d := detect.New(detect.Options{Rules: p.rules})
+	d := p.newDetector()
 	var s pipelineState
 	if len(state) > 0 {
 		err := json.Unmarshal(state, &s)
@@ -127,7 +129,7 @@ func (p *pipeline) load(ctx context.Context) error {
 		if err != nil { // to detect nothing any more would be worse than to forget the last minutes
 			p.log.ErrorContext(ctx, "the checkpoint is damaged: windows begin anew", "error", err)
 			p.counters.add("checkpoints", "damaged")
-			d, s = detect.New(detect.Options{Rules: p.rules}), pipelineState{}
+			d, s = p.newDetector(), pipelineState{}
 		}
 	}
 	// What ended after the checkpoint was made must not stay open.
@@ -146,6 +148,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	d.SetRules(p.rules) // they may have changed meanwhile
 	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{Patterns: p.rules.Patterns}), d, seq, seq
 	p.current.Store(d)
 	p.roads.restore(s.Roads)
@@ -153,6 +156,30 @@ func (p *pipeline) load(ctx context.Context) error {
 	p.second = map[string]time.Time{}
 	p.decider.SetLogins(logins)
 	return nil
+}
+
+func (p *pipeline) newDetector() *detect.Detector {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return detect.New(detect.Options{Rules: p.rules, OnList: p.onList})
+}
+
+// useRules exchanges the rules. The open offences of those in reopened end, so that what they do now reaches sources that
+// offended before.
+func (p *pipeline) useRules(rules detect.Rules, reopened []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules = rules
+	if p.detector == nil {
+		return
+	}
+	p.detector.SetRules(rules)
+	p.parser.SetPatterns(rules.Patterns)
+	for _, o := range p.detector.Open() {
+		if slices.Contains(reopened, o.Rule) && !p.decider.Board().OfOffence(o.ID) {
+			p.detector.Close(o.ID)
+		}
+	}
 }
 
 // batch evaluates one batch of lines.
@@ -167,11 +194,9 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 			return err
 		}
 	}
-	for i, stated := range last {
-		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
-	}
+	p.learn(&b, &last)
 	p.seq = seq
-	if p.seq-p.saved >= checkpointBatches {
+	if p.seq-p.saved >= checkpointBatches && !p.now().Before(p.restUntil) {
 		return p.saveLocked(ctx)
 	}
 	return nil
@@ -232,6 +257,16 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		}
 	}
 	return nil
+}
+
+// learn holds the latest times that a batch's lines state against when they came; what can't be trusted teaches nothing.
+func (p *pipeline) learn(b *event.Batch, last *latest) {
+	if b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin) {
+		return
+	}
+	for i, stated := range last {
+		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
+	}
 }
 
 // note counts what of a line does not show in its event.
@@ -342,7 +377,8 @@ func (p *pipeline) drops() map[string]int64 {
 	}
 	st := p.detector.Stats()
 	return map[string]int64{
-		"groups_evicted": int64(st.Evicted), "open_evicted": int64(st.EvictedOpen), "logins_evicted": int64(st.EvictedLogins) + p.decider.Logins().Evicted(),
+		"groups_evicted": int64(st.Evicted), "heavy_groups_evicted": int64(st.EvictedHeavy), "events_late": int64(st.Late),
+		"conditions_unanswered": int64(st.Conditions), "open_evicted": int64(st.EvictedOpen), "logins_evicted": int64(st.EvictedLogins) + p.decider.Logins().Evicted(),
 		"without_group": int64(st.NoGroup), "replayed": int64(st.Replayed),
 	}
 }
@@ -360,11 +396,24 @@ func (p *pipeline) saveRegularly(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			if p.rests() {
+				continue
+			}
 			if err := p.save(ctx); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// restsFor is how long the pipeline goes on after a checkpoint, in times that it took: so those of a great memory take no
+// more than a twentieth of the time.
+const restsFor = 19
+
+func (p *pipeline) rests() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now().Before(p.restUntil)
 }
 
 func (p *pipeline) save(ctx context.Context) error {
@@ -378,6 +427,8 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 	if p.seq == p.saved {
 		return nil
 	}
+	begin := p.now()
+	defer func() { p.restUntil = p.now().Add(restsFor * p.now().Sub(begin)) }()
 	if err := p.decider.Flush(); err != nil {
 		return fmt.Errorf("store offences: %w", err)
 	}

@@ -154,13 +154,13 @@ func (r Rules) check() []error {
 	var faults []error
 	for _, rule := range r.Rules {
 		if rule.SourceIn != "" && !slices.ContainsFunc(r.Lists, func(l List) bool { return l.Name == rule.SourceIn }) {
-			faults = append(faults, &RuleError{File: rule.File, Line: rule.Line, Key: "source_in of rule " + rule.Name, Found: fmt.Sprintf("%q", rule.SourceIn), Allowed: "names of lists (key lists)"})
+			faults = append(faults, &RuleError{File: rule.File, Line: rule.sourceIn.line, Key: rule.sourceIn.key, Found: fmt.Sprintf("%q", rule.SourceIn), Allowed: "names of lists (key lists)"})
 		}
 	}
 	for _, e := range r.Examples {
 		for rule := range e.Offences {
 			if known, ok := r.Find(rule); !ok || known.File != e.File {
-				faults = append(faults, &RuleError{File: e.File, Line: e.Line, Key: fmt.Sprintf("offences of example %q", e.Name), Found: fmt.Sprintf("%q", rule), Allowed: "names of rules in this file"})
+				faults = append(faults, &RuleError{File: e.File, Line: e.Line, Key: e.key + ".offences", Found: fmt.Sprintf("%q", rule), Allowed: "names of rules in this file"})
 			}
 		}
 	}

@@ -80,8 +80,9 @@ func (l *lru) renew(g *group) bool {
 	return true
 }
 
-// bound gives groups up that are too many. What holds one event goes first, so that a flood of sources that do one
-// thing each can't push out those that do more; yet these keep a quarter of the room, so that none can take all of it.
+// bound gives groups up that are too many. Every class has a right to a quarter of the room, and of those that have more
+// the lightest loses first: so a flood of sources that do one thing each can't push out those that do more, and those
+// that do more can't take the room of those that begin.
 func (d *Detector) bound() {
 	for d.counting > d.opts.MaxGroups || d.bytes > d.opts.MaxBytes && d.counting > 1 {
 		g := d.victim()
@@ -98,15 +99,17 @@ func (d *Detector) bound() {
 // most is how many groups that had events since are passed over when one is given up.
 const most = 8
 
-// victim is the group to give up next: of the lightest class that may lose one, of the rule that has most of it, the oldest.
+// victim is the group to give up next: of the lightest class that has more than its share, of the rule that has most of it, the
+// oldest.
 func (d *Detector) victim() *group {
 	class := 0
-	if d.perClass[0] <= d.counting/4 {
-		for c := 1; c < classes; c++ {
-			if d.perClass[c] > 0 {
-				class = c
-				break
-			}
+	for c := range classes {
+		if d.perClass[c] > d.counting/classes {
+			class = c
+			break
+		}
+		if d.perClass[c] > d.perClass[class] {
+			class = c
 		}
 	}
 	var from *lru

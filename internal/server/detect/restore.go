@@ -60,7 +60,9 @@ func (r *reader) restore(d *Detector) {
 		if r.err == nil && g != nil && offence != "" && d.byID[offence] == nil {
 			g.offence, g.openUntil = offence, until
 			d.restored(g)
+			listed := g.listed
 			d.open.push(g)
+			g.listed = listed
 			d.byID[offence] = g
 		}
 	}

@@ -28,6 +28,8 @@ type Rule struct {
 	File  string // that it was read from
 	Line  int    // in the file
 
+	sourceIn place // of the key
+
 	Services []event.Service // nil: any
 	Kinds    []event.Kind
 	If       *Condition // nil: none
@@ -53,15 +55,17 @@ type Rule struct {
 	For []time.Duration
 }
 
-// Want reports whether a rule looks at events of a kind about a service.
-func (r Rules) Want(s event.Service, k event.Kind) bool {
-	for i := range r.Rules {
-		rule := &r.Rules[i]
-		if (rule.Services == nil || slices.Contains(rule.Services, s)) && (slices.Contains(rule.Kinds, k) || rule.Then == k) {
-			return true
-		}
+// Want says whether a rule looks at events of a kind about a service. What it returns is made once for many questions.
+func (r Rules) Want() func(event.Service, event.Kind) bool {
+	var states []*ruleState
+	for _, rule := range r.Rules {
+		states = append(states, newRuleState(rule))
 	}
-	return false
+	t := newTable(states)
+	return func(s event.Service, k event.Kind) bool {
+		e := event.Event{Service: s, Kind: k}
+		return len(t.rules(&e)) > 0
+	}
 }
 
 // Field is what a rule groups events by, or counts the different values of.
@@ -119,6 +123,14 @@ type Example struct {
 	Lines    []string
 	Lists    map[string][]string // what is on which list
 	Offences map[string]int      // by rule; 0 for a rule that is absent
+
+	key string // in the file
+}
+
+// place is where a key is in its file.
+type place struct {
+	line int
+	key  string
 }
 
 // Bounds of a rule set.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -65,7 +66,7 @@ const shippedSet = "shipped"
 
 func (d *decoder) rule(n ast.Node, key string) Rule {
 	r := Rule{File: d.file, Line: n.GetToken().Position.Line, IPv4Prefix: 32, IPv6Prefix: 64, Severity: event.SeverityMedium, Scope: event.ScopeService}
-	d.mapping(n, key, []field{
+	where := d.mapping(n, key, []field{
 		{"name", true, func(n ast.Node, key string) { r.Name = d.name(n, key) }},
 		{"about", false, func(n ast.Node, key string) { r.About = d.text(n, key) }},
 		{"service", true, func(n ast.Node, key string) { r.Services = d.serviceOf(n, key) }},
@@ -96,39 +97,48 @@ func (d *decoder) rule(n ast.Node, key string) Rule {
 	if r.Kinds == nil {
 		r.Kinds = []event.Kind{event.AuthFailed}
 	}
-	d.together(n, key, r)
+	r.sourceIn = place{key: key + ".source_in"}
+	if at, ok := where["source_in"]; ok {
+		r.sourceIn.line = at.GetToken().Position.Line
+	}
+	d.together(key, r, func(name string) ast.Node {
+		if at, ok := where[name]; ok {
+			return at
+		}
+		return n
+	})
 	return r
 }
 
 // together checks what the keys of a rule say of each other.
-func (d *decoder) together(n ast.Node, key string, r Rule) {
+func (d *decoder) together(key string, r Rule, at func(name string) ast.Node) {
 	if r.Distinct != "" {
 		if r.Groups(r.Distinct) {
-			d.fail(n, key+".distinct", fmt.Sprintf("%q, which group_by has too", r.Distinct), "a field that group_by does not have")
+			d.fail(at("distinct"), key+".distinct", fmt.Sprintf("%q, which group_by has too", r.Distinct), "a field that group_by does not have")
 		}
 		if r.Count < 2 || r.Count > maxDistinct {
-			d.fail(n, key+".count", strconv.Itoa(r.Count)+" with distinct", fmt.Sprintf("a whole number from 2 to %d", maxDistinct))
+			d.fail(at("count"), key+".count", strconv.Itoa(r.Count)+" with distinct", fmt.Sprintf("a whole number from 2 to %d", maxDistinct))
 		}
 	}
 	if r.Distinct == "" && slices.Contains(r.Kinds, event.Context) {
-		d.fail(n, key+".kinds", "context without distinct", "context, which restates events, only where different values are counted (distinct)")
+		d.fail(at("kinds"), key+".kinds", "context without distinct", "context, which restates events, only where different values are counted (distinct)")
 	}
 	if r.Then != "" && slices.Contains(r.Kinds, r.Then) {
-		d.fail(n, key+".then", fmt.Sprintf("%q, which kinds has too", r.Then), "a kind that kinds does not have")
+		d.fail(at("then"), key+".then", fmt.Sprintf("%q, which kinds has too", r.Then), "a kind that kinds does not have")
 	}
 	if r.Contributors > 0 && (r.Distinct != BySource || r.Then != "") {
-		d.fail(n, key+".contributors", "contributors without distinct: source", "a rule with distinct: source, and without then")
+		d.fail(at("contributors"), key+".contributors", "contributors without distinct: source", "a rule with distinct: source, and without then")
 	}
 	if r.Action == event.ActionAlert || r.Action == "" || len(r.GroupBy) == 0 {
 		return
 	}
 	switch r.CanRedirect() { //nolint:errorlint // it returns these and no others
 	case errNoSource:
-		d.fail(n, key+".action", string(r.Action)+" without source in group_by", "alert, group_by with source, or contributors")
+		d.fail(at("action"), key+".action", string(r.Action)+" without source in group_by", "alert, group_by with source, or contributors")
 	case errNoHost:
-		d.fail(n, key+".action", string(r.Action)+" without host in group_by", "alert, group_by with source and host, or scope: fleet")
+		d.fail(at("action"), key+".action", string(r.Action)+" without host in group_by", "alert, group_by with source and host, or scope: fleet")
 	case errWide:
-		d.fail(n, key+".action", fmt.Sprintf("%s of sources by ipv4_prefix %d and ipv6_prefix %d", r.Action, r.IPv4Prefix, r.IPv6Prefix), "alert, or ipv4_prefix 32 and ipv6_prefix 64 or 128")
+		d.fail(at("action"), key+".action", fmt.Sprintf("%s of sources by ipv4_prefix %d and ipv6_prefix %d", r.Action, r.IPv4Prefix, r.IPv6Prefix), "alert, or ipv4_prefix 32 and ipv6_prefix 64 or 128")
 	}
 }
 
@@ -148,6 +158,15 @@ func (d *decoder) serviceOf(n ast.Node, key string) []event.Service {
 // anyService stands for all of them.
 const anyService event.Service = "any"
 
+// shortened is the beginning of a text that is too long for an error.
+func shortened(text string) string {
+	const most = 60
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
 func (d *decoder) condition(n ast.Node, key string) *Condition {
 	text := d.text(n, key)
 	if text == "" {
@@ -156,7 +175,7 @@ func (d *decoder) condition(n ast.Node, key string) *Condition {
 	}
 	c, err := NewCondition(text)
 	if err != nil {
-		d.fail(n, key, strconv.Quote(text)+": "+err.Error(), conditionAllowed)
+		d.fail(n, key, strconv.Quote(shortened(text))+": "+err.Error(), conditionAllowed)
 		return nil
 	}
 	return c
@@ -175,8 +194,9 @@ func (d *decoder) steps(n ast.Node, key string) []time.Duration {
 	var out []time.Duration
 	for i, item := range s.Values {
 		at := fmt.Sprintf("%s[%d]", key, i)
+		faults := len(d.faults)
 		step := d.duration(item, at)
-		if i > 0 && step < out[i-1] {
+		if i > 0 && step < out[i-1] && len(d.faults) == faults {
 			d.fail(item, at, describe(item)+" after a longer time", "times that do not get shorter")
 		}
 		out = append(out, step)
@@ -208,13 +228,13 @@ func (d *decoder) list(n ast.Node, key string) List {
 		{"optional", false, func(n ast.Node, key string) { l.Optional = d.flag(n, key) }},
 	})
 	if (l.File == "") == (l.URL == "") {
-		d.fail(n, key, "a list with both or neither of file and url", "either file or url")
+		d.fail(n, key, "both or neither of file and url", "either of them")
 	}
 	return l
 }
 
 func (d *decoder) example(n ast.Node, key string) Example {
-	e := Example{File: d.file, Line: n.GetToken().Position.Line}
+	e := Example{File: d.file, Line: n.GetToken().Position.Line, key: key}
 	d.mapping(n, key, []field{
 		{"name", true, func(n ast.Node, key string) { e.Name = d.text(n, key) }},
 		{"lines", true, func(n ast.Node, key string) { e.Lines = d.texts(n, key) }},

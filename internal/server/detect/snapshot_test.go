@@ -76,7 +76,7 @@ func TestRestartForgetsNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		opts := detect.Options{
-			Rules: twoRules(), MaxGroups: rapid.SampledFrom([]int{0, 2, 3}).Draw(t, "groups"),
+			Rules: sorts()[rapid.SampledFrom([]string{"two", "rich"}).Draw(t, "rules")], MaxGroups: rapid.SampledFrom([]int{0, 2, 3}).Draw(t, "groups"),
 			MaxOpen: rapid.SampledFrom([]int{0, 1}).Draw(t, "open"), MaxLogins: rapid.SampledFrom([]int{0, 2}).Draw(t, "logins"),
 			MaxBytes: rapid.SampledFrom([]int64{0, 2000}).Draw(t, "bytes"),
 		}

@@ -81,13 +81,13 @@ type field struct {
 	read     func(n ast.Node, key string)
 }
 
-// mapping reads each key once and reports unknown and missing ones.
-func (d *decoder) mapping(n ast.Node, key string, fields []field) {
+// mapping reads each key once, reports unknown and missing ones, and returns where each is.
+func (d *decoder) mapping(n ast.Node, key string, fields []field) map[string]ast.Node {
 	values, ok := d.values(n, key)
 	if !ok {
-		return
+		return nil
 	}
-	seen := map[string]bool{}
+	seen := map[string]ast.Node{}
 	keys := make([]string, len(fields))
 	for i, f := range fields {
 		keys[i] = f.key
@@ -99,18 +99,19 @@ func (d *decoder) mapping(n ast.Node, key string, fields []field) {
 		switch {
 		case i < 0:
 			d.fail(v.Key, path, "an unknown key", strings.Join(keys, ", "))
-		case seen[name]:
+		case seen[name] != nil:
 			d.fail(v.Key, path, "the key a second time", "each key once")
 		default:
-			seen[name] = true
+			seen[name] = v.Key
 			fields[i].read(v.Value, path)
 		}
 	}
 	for _, f := range fields {
-		if f.required && !seen[f.key] {
+		if f.required && seen[f.key] == nil {
 			d.fail(n, join(key, f.key), "nothing", "the key is required")
 		}
 	}
+	return seen
 }
 
 func join(key, name string) string {

@@ -91,12 +91,12 @@ func shadowInvalid(b []byte) fact {
 
 // shadowLoggedIn reads "X' logged in on 'TTY'[ from 'A']".
 func shadowLoggedIn(b []byte) fact {
-	i := bytes.Index(b, []byte("' logged in"))
-	if i < 0 {
+	user, place, ok := bytes.Cut(b, []byte("' logged in"))
+	if !ok {
 		return fact{}
 	}
-	host, _, ok := shadowPlace(b[i+len("' logged in"):])
-	return loginDone(host, b[:i], ok)
+	host, _, ok := shadowPlace(place)
+	return loginDone(host, user, ok)
 }
 
 func loginDone(host, user []byte, ok bool) fact {

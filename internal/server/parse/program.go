@@ -81,6 +81,8 @@ func programOfService(s event.Service) program {
 		return programOf([]byte("postfix/smtpd"))
 	case event.IMAP:
 		return programOf([]byte("dovecot"))
+	case event.PAM:
+		return program{service: event.PAM, read: pamMessage}
 	}
 	return program{}
 }

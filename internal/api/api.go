@@ -237,4 +237,5 @@ type Backend interface {
 	Views
 	Operator
 	AllowList
+	Rules
 }

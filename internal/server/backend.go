@@ -52,7 +52,7 @@ func (b backend) Hosts(ctx context.Context) ([]api.Host, error) {
 		out = append(out, api.Host{
 			Name: h.Name, Enrolled: h.Enrolled, Connected: time.Since(h.LastSeen) < hostTimeout, EnrolledAt: enrolledAt[h.Name], LastSeen: h.LastSeen,
 			Version: h.Status.Version, Aliases: h.Aliases, Addresses: orEmpty(h.addresses()), Services: orEmpty(h.Status.Services),
-			Roads: roads[h.Name], Redirects: live[h.Name], Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.lineFindings(h.Name))),
+			Roads: roads[h.Name], Redirects: live[h.Name], Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.senderFindings(h.Name))),
 		})
 	}
 	return out, nil
@@ -249,8 +249,11 @@ func (b backend) AddRedirects(ctx context.Context, a api.AddRedirect) ([]event.R
 
 // Release implements api.Operator.
 func (b backend) Release(ctx context.Context, s api.Selector) ([]event.Redirect, error) {
+	named, _ := b.s.decider.Board().Get(s.ID)
 	return b.release(ctx, func(r event.Redirect) bool {
-		return r.ID == s.ID && s.ID != "" || s.Source.IsValid() && s.Source.Overlaps(r.Source)
+		// What one offence caused ends together.
+		together := named.OffenceID != "" && r.OffenceID == named.OffenceID
+		return r.ID == s.ID && s.ID != "" || together || s.Source.IsValid() && s.Source.Overlaps(r.Source)
 	}, "by hand")
 }
 

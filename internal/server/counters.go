@@ -50,13 +50,6 @@ func (c *counters) snapshot() map[string]map[string]int64 {
 	return out
 }
 
-// get returns one count.
-func (c *counters) get(name, label string) int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.values[name][label]
-}
-
 // tally collects the counts of a batch of lines, so that counters are locked once for it. It is for one goroutine.
 type tally []counted
 

@@ -75,7 +75,7 @@ func (s *Server) findings() []event.Finding {
 		if s.decider.Tripped(h.Name) {
 			out = append(out, event.Finding{Level: "error", Subject: "host " + h.Name, Text: "the breaker stopped redirecting: too many sources offended within an hour", Mend: "see kokkuri offences ls; kokkuri resume closes it"})
 		}
-		for _, f := range slices.Concat(h.Status.Findings, s.lineFindings(h.Name)) {
+		for _, f := range slices.Concat(h.Status.Findings, s.senderFindings(h.Name)) {
 			f.Subject = "host " + h.Name + ": " + f.Subject
 			out = append(out, f)
 		}
@@ -84,6 +84,9 @@ func (s *Server) findings() []event.Finding {
 	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
 		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
 	}
+	out = append(out, s.pipeline.lineFindings()...)
+	out = append(out, s.rules.findings()...)
+	out = append(out, detectFindings(s.pipeline.drops())...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")
 		warn("host "+host, "events come by a second road ("+road+") and are not evaluated", "send each log by one road, or choose one with server.hosts[].road")
@@ -94,8 +97,8 @@ func (s *Server) findings() []event.Finding {
 // renewSyslogBefore is how long before its end a certificate that is renewed by hand is warned of.
 const renewSyslogBefore = 30 * 24 * time.Hour
 
-// lineFindings are what the server has to say of the lines of a host.
-func (s *Server) lineFindings(host string) []event.Finding {
+// senderFindings are what the server has to say of the lines of a host.
+func (s *Server) senderFindings(host string) []event.Finding {
 	var out []event.Finding
 	if n := s.intake.QuarantinedOf(host); n > 0 {
 		out = append(out, event.Finding{
@@ -103,17 +106,22 @@ func (s *Server) lineFindings(host string) []event.Finding {
 			Mend: "give it the name it calls itself by as an alias under server.hosts; if it forwards for others, name it under server.syslog.relays",
 		})
 	}
-	if n := s.counters.get("events_forged", host); n > 0 {
-		out = append(out, event.Finding{
-			Level: "warning", Subject: "forged lines", Text: fmt.Sprintf("%d lines pretend to be of a service that did not write them: who did is not who the service runs as", n),
-			Mend: "see who may run programs there; such lines count for nothing",
-		})
+	return out
+}
+
+// detectFindings say where the detector had to forget.
+func detectFindings(drops map[string]int64) []event.Finding {
+	var out []event.Finding
+	if n := drops["groups_evicted"]; n > 0 {
+		text := fmt.Sprintf("more sources came than are remembered at once: %d were forgotten before their windows were over", n)
+		level := "warning"
+		if heavy := drops["heavy_groups_evicted"]; heavy > 0 {
+			level, text = "error", text+fmt.Sprintf(", %d of them with several failures: some may have attacked unnoticed", heavy)
+		}
+		out = append(out, event.Finding{Level: level, Subject: "detector", Text: text, Mend: "see kokkuri offences ls for a flood; shorten the windows of rules (within), or disable some"})
 	}
-	for _, road := range s.pipeline.unproven(host) {
-		out = append(out, event.Finding{
-			Level: "warning", Subject: "road " + road, Text: "its lines don't say who wrote them: whoever can run a program there can forge a log-in",
-			Mend: "use the snippet of kokkuri rsyslog-config " + host + " with SysSock.Annotate and SysSock.ParseTrusted",
-		})
+	if n := drops["conditions_unanswered"]; n > 0 {
+		out = append(out, event.Finding{Level: "warning", Subject: "detector", Text: fmt.Sprintf("%d times a rule's condition could not be answered, and so did not hold", n), Mend: "kokkuri rules ls; simplify the conditions (if)"})
 	}
 	return out
 }

@@ -41,6 +41,7 @@ type head struct {
 	time           time.Time
 	msg            []byte
 	sd             []byte // RFC 5424's structured data as it stands in the line; empty where there is none
+	local          bool   // the time stands without year and zone
 }
 
 func (h *head) message() message { return message{tag: h.tag, pid: h.pid, sd: h.sd, text: h.msg} }
@@ -64,6 +65,7 @@ func (c *clock) header(line []byte, ref time.Time, h *head) bool {
 	case len(b) > 8 && b[3] == ' ' && b[8] == '-':
 		h.time, b, ok = fullTime(b, ref)
 	default:
+		h.local = true
 		h.time, b, ok = c.bsd(b, ref)
 	}
 	return ok && hostAndTag(b, h)
@@ -178,23 +180,11 @@ func skipStructuredData(b []byte) ([]byte, bool) {
 		return nil, false
 	}
 	for len(b) > 0 && b[0] == '[' {
-		quoted := false
-		i := 1
-	element:
-		for ; i < len(b); i++ {
-			switch c := b[i]; {
-			case quoted && c == '\\':
-				i++
-			case c == '"':
-				quoted = !quoted
-			case c == ']' && !quoted:
-				break element
-			}
-		}
-		if i >= len(b) {
+		end := elementEnd(b)
+		if end < 0 {
 			return nil, false
 		}
-		b = b[i+1:]
+		b = b[end+1:]
 	}
 	return b, true
 }

@@ -26,18 +26,40 @@ func params(sd []byte, id string) []byte {
 
 // elementEnd is where the ] stands that ends the element at the beginning of sd.
 func elementEnd(sd []byte) int {
-	quoted := false
-	for i := 1; i < len(sd); i++ {
-		switch c := sd[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case c == ']' && !quoted:
-			return i
+	for i := 1; i < len(sd); {
+		end, quote := bytes.IndexByte(sd[i:], ']'), bytes.IndexByte(sd[i:], '"')
+		switch {
+		case end < 0:
+			return -1
+		case quote < 0 || end < quote:
+			return i + end
 		}
+		i += quote + 1
+		closing := endOfValue(sd[i:])
+		if closing < 0 {
+			return -1
+		}
+		i += closing + 1
 	}
 	return -1
+}
+
+// endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along. It is -1 where there
+// is none.
+func endOfValue(b []byte) int {
+	i := bytes.IndexByte(b, '"')
+	if i < 0 || bytes.IndexByte(b[:i], '\\') < 0 {
+		return i
+	}
+	for i = 0; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	if i >= len(b) {
+		return -1
+	}
+	return i
 }
 
 // param is the value of a parameter that Kokkuri's agent, or a template of ours for rsyslog, wrote. It allocates only
@@ -100,34 +122,18 @@ func fieldsOf(sd []byte) fields {
 			break
 		}
 		key, rest := list[:i], list[i+2:]
-		end := bytes.IndexByte(rest, '"')
+		end := endOfValue(rest)
 		if end < 0 {
 			break
 		}
 		value := rest[:end]
 		if bytes.IndexByte(value, '\\') >= 0 {
-			var ok bool
-			if value, ok = paramOf(list, string(key)); !ok {
-				break
-			}
-			end = endOfValue(rest)
+			value = unescapeParam(value)
 		}
 		f.set(key, value)
 		list = rest[end+1:]
 	}
 	return f
-}
-
-// endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along.
-func endOfValue(b []byte) int {
-	i := 0
-	for i < len(b) && b[i] != '"' {
-		if b[i] == '\\' {
-			i++
-		}
-		i++
-	}
-	return min(i, len(b)-1)
 }
 
 // set keeps a parameter where it is the first of its name.

@@ -107,7 +107,7 @@ func TestRecordsOfPostgres(t *testing.T) {
 			"2026-11-22 18:00:00.123 UTC [4711] x", "2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y@shop FATAL:  password authentication failed for user \"x",
 			"\t2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y\"",
 		}, []native.Record{
-			{Time: at, Text: []byte("2026-11-22 18:00:00.123 UTC [4711] x"), Params: params("format", "postgres-stderr")},
+			{Text: []byte("2026-11-22 18:00:00.123 UTC [4711] x"), Params: params("format", "postgres-stderr")},
 			{Time: at, Text: []byte("FATAL:  password authentication failed for user \"x\n2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y\""),
 				Params: params("format", "postgres-stderr", "reason", "unsure")},
 		}},

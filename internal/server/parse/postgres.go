@@ -49,10 +49,14 @@ func postgresMessage(msg message) fact {
 func postgresLater(text, serial []byte) fact {
 	i := native.PostgresSeverity(text)
 	if i < 0 {
-		return fact{}
+		text, _ = cut(text, "#011")
+		return postgresDetail(bytes.TrimLeft(text, "\t"))
 	}
 	f, _ := postgresPart(text[i:], laterChunk)
-	if f.join != joinFailed {
+	switch {
+	case f.kind == event.Context && f.join == noJoin:
+		return fact{kind: event.Context}
+	case f.join != joinFailed:
 		return fact{}
 	}
 	f.source, f.port, f.serial = netip.Addr{}, 0, serial

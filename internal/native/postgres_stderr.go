@@ -136,7 +136,7 @@ func (r *postgresStderr) begin(line []byte, timed bool, ref time.Time) {
 // userOf reads the name of a failed login.
 func userOf(text []byte) []byte {
 	_, name, _ := bytes.Cut(text, []byte("user \""))
-	if i := bytes.IndexByte(name, '"'); i >= 0 {
+	if i := bytes.LastIndexByte(name, '"'); i >= 0 { // it may have quotes in it
 		return name[:i]
 	}
 	return name

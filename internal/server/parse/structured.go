@@ -26,20 +26,31 @@ func params(sd []byte, id string) []byte {
 
 // elementEnd is where the ] stands that ends the element at the beginning of sd.
 func elementEnd(sd []byte) int {
-	for i := 1; i < len(sd); {
-		end, quote := bytes.IndexByte(sd[i:], ']'), bytes.IndexByte(sd[i:], '"')
-		switch {
-		case end < 0:
-			return -1
-		case quote < 0 || end < quote:
-			return i + end
+	for i := 1; i < len(sd); i++ {
+		// Names have neither quotes nor brackets in them, so one of the two is next.
+		n := bytes.IndexByte(sd[i:], '"')
+		end := sd[i:]
+		if n >= 0 {
+			end = sd[i : i+n]
 		}
-		i += quote + 1
-		closing := endOfValue(sd[i:])
-		if closing < 0 {
+		if e := bytes.IndexByte(end, ']'); e >= 0 {
+			return i + e
+		}
+		if n < 0 {
 			return -1
 		}
-		i += closing + 1
+		i += n + 1
+		for { // to the quote that ends the value
+			n := bytes.IndexByte(sd[i:], '"')
+			if n < 0 {
+				return -1
+			}
+			i += n
+			if slashes := trailingBackslashes(sd[i-n : i]); slashes%2 == 0 {
+				break
+			}
+			i++
+		}
 	}
 	return -1
 }
@@ -60,6 +71,15 @@ func endOfValue(b []byte) int {
 		return -1
 	}
 	return i
+}
+
+// trailingBackslashes counts the backslashes that end b.
+func trailingBackslashes(b []byte) int {
+	n := 0
+	for n < len(b) && b[len(b)-1-n] == '\\' {
+		n++
+	}
+	return n
 }
 
 // param is the value of a parameter that Kokkuri's agent, or a template of ours for rsyslog, wrote. It allocates only

@@ -265,6 +265,7 @@ func postgresHBA(b []byte) fact {
 	if i < 0 || !postgresEncryption(b[i+3:]) {
 		return fact{}
 	}
+	b = b[:i]
 	const host, user, database = `host "`, `", user "`, `", database "`
 	if bytes.Count(b, []byte(host)) != 1 || bytes.Count(b, []byte(user)) != 1 {
 		return f
@@ -272,7 +273,6 @@ func postgresHBA(b []byte) fact {
 	_, rest, _ := bytes.Cut(b, []byte(host))
 	h, rest, _ := bytes.Cut(rest, []byte(user))
 	f.source, _ = address(h)
-	rest = rest[:len(rest)-len(b[i:])]
 	f.account = rest
 	if name, name2, ok := bytes.Cut(rest, []byte(database)); ok {
 		f.account, f.resource = name, name2

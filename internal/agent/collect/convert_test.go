@@ -127,7 +127,7 @@ func converterLosesNothing(t *rapid.T, format native.Format, state string) {
 		if v != nil {
 			v.kept.close()
 		}
-		ctx, cancel = context.WithCancel(context.Background())
+		ctx, cancel = context.WithCancel(context.Background()) //nolint:fatcontext // a new life
 		v = newConverter(format, "", state, o, &problems)
 		v.idle = time.NewTimer(time.Hour)
 		fate = live

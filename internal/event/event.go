@@ -21,11 +21,12 @@ const (
 	Telnet   Service = "telnet" // and other logins at a terminal
 	SMTP     Service = "smtp"
 	IMAP     Service = "imap" // and POP3
+	PAM      Service = "pam"  // programs that say nothing themselves of the logins which they ask PAM about
 )
 
 // Services are those that Kokkuri knows by name.
 func Services() []Service {
-	return []Service{SSH, MySQL, Redis, Postgres, FTP, HTTP, Telnet, SMTP, IMAP}
+	return []Service{SSH, MySQL, Redis, Postgres, FTP, HTTP, Telnet, SMTP, IMAP, PAM}
 }
 
 // Kind says what an event states.

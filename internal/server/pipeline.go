@@ -47,8 +47,9 @@ type batches interface {
 
 // pipelineState is the State of a checkpoint.
 type pipelineState struct {
-	Detector []byte      `json:"detector"`
-	Roads    []roadState `json:"roads"`
+	Detector []byte       `json:"detector"`
+	Roads    []roadState  `json:"roads"`
+	Clocks   []clockState `json:"clocks,omitempty"`
 }
 
 // pipeline reads the stream of lines: parse, detect, decide.
@@ -72,6 +73,8 @@ type pipeline struct {
 	parser    *parse.Parser
 	detector  *detect.Detector
 	tally     tally
+	clocks    clocks
+	origins   origins
 	second    map[string]time.Time            // host and road that last brought what another brings already
 	seq       uint64                          // of the last batch that was evaluated
 	current   atomic.Pointer[detect.Detector] // detector, for who must not wait for mu
@@ -146,9 +149,10 @@ func (p *pipeline) load(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.SetRules(p.rules) // they may have changed meanwhile
-	p.parser, p.detector, p.seq, p.saved = &parse.Parser{}, d, seq, seq
+	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{Patterns: p.rules.Patterns}), d, seq, seq
 	p.current.Store(d)
 	p.roads.restore(s.Roads)
+	p.clocks.restore(s.Clocks)
 	p.second = map[string]time.Time{}
 	p.decider.SetLogins(logins)
 	return nil
@@ -170,6 +174,7 @@ func (p *pipeline) useRules(rules detect.Rules, reopened []string) {
 		return
 	}
 	p.detector.SetRules(rules)
+	p.parser = parse.New(parse.Options{Patterns: rules.Patterns})
 	for _, o := range p.detector.Open() {
 		if slices.Contains(reopened, o.Rule) && !p.decider.Board().OfOffence(o.ID) {
 			p.detector.Close(o.ID)
@@ -183,10 +188,14 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	defer p.mu.Unlock()
 	defer p.tally.flush(p.counters)
 	p.tally.add("lines", string(b.Road), int64(len(b.Lines)))
+	var last latest
 	for i, line := range b.Lines {
-		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line); err != nil {
+		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line, &last); err != nil {
 			return err
 		}
+	}
+	for i, stated := range last {
+		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
 	}
 	p.seq = seq
 	if p.seq-p.saved >= checkpointBatches && !p.now().Before(p.restUntil) {
@@ -195,13 +204,17 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	return nil
 }
 
-func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
-	e := p.parser.Line(line, b.Received)
+func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte, last *latest) error {
+	e, n := p.parser.Read(line, b.Received)
+	last.add(n.Local, e.Time)
+	if n.Forged || e.Kind != event.None {
+		p.note(&b, e.Kind, n)
+	}
 	if e.Kind == event.None {
 		return nil
 	}
 	e.Host = b.Host
-	e.Time = plausible(e.Time, b.Received)
+	e.Time = p.clocks.correct(clockKey{b.Host, b.Road, n.Local}, e.Time, b.Received)
 	switch {
 	case b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin):
 		p.counters.add("events_untrusted", b.Host)
@@ -246,6 +259,37 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		}
 	}
 	return nil
+}
+
+// note counts what of a line does not show in its event.
+func (p *pipeline) note(b *event.Batch, k event.Kind, n parse.Note) {
+	p.origins.note(b.Host, b.Road, k, n, b.Received)
+	switch {
+	case n.Forged:
+		p.counters.add("lines_forged", b.Host+" "+string(n.Service))
+	case n.NoAddress:
+		p.counters.add("events_without_address", b.Host+" "+string(n.Service))
+	}
+}
+
+// lineFindings are what doctor says of the lines that came: by whom they may have been written, what in them counts for
+// nothing, and whose clock is off.
+func (p *pipeline) lineFindings() []event.Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.origins.findings(p.now())
+	for _, c := range p.clocks.off() {
+		by := "behind"
+		if c.Offset > 0 {
+			by = "ahead"
+		}
+		text, mend := fmt.Sprintf("the times in its lines by road %s are %s %s: they are mended", c.Road, c.Offset.Abs(), by), "set its clock: timedatectl set-ntp true"
+		if c.Local {
+			mend = "where its clock is right it is in another zone: let its syslog write times with a zone (rsyslog: RSYSLOG_SyslogProtocol23Format)"
+		}
+		out = append(out, event.Finding{Level: "warning", Subject: "host " + c.Host, Text: text, Mend: mend})
+	}
+	return out
 }
 
 // trusted reports whether an operator vouched for the network that a UDP line came from.
@@ -384,7 +428,7 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("snapshot detector: %w", err)
 	}
-	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot()})
+	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot(), Clocks: p.clocks.snapshot()})
 	if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}

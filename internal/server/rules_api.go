@@ -124,12 +124,14 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 	out := api.RulePreview{Rule: name, Offences: []api.PreviewOffence{}}
 	d := detect.New(detect.Options{Rules: detect.Rules{Rules: []detect.Rule{rule}, Lists: file.Lists}, OnList: b.s.lists.Contains})
 	past := &pipeline{trustUDP: b.s.pipeline.trustUDP, roads: &roads{fixed: b.s.pipeline.roads.fixed, current: map[roadKey]road{}}}
-	var parser parse.Parser
+	parser := parse.New(parse.Options{Patterns: file.Patterns})
 	err := b.s.conn.ReadBatches(ctx, func(ctx context.Context, seq uint64, batch event.Batch) error {
+		var last latest
 		for i, line := range batch.Lines {
 			out.Lines++
-			e := parser.Line(line, batch.Received)
-			if e.Kind == event.None || !past.counts(&e, batch) {
+			e, n := parser.Read(line, batch.Received)
+			last.add(n.Local, e.Time)
+			if e.Kind == event.None || !past.counts(&e, n.Local, batch) {
 				continue
 			}
 			out.Events++
@@ -142,6 +144,9 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 			for _, o := range d.Observe(event.Position{Sequence: seq, Index: i}, e, line) {
 				b.previewed(&out, o, line)
 			}
+		}
+		for i, stated := range last {
+			past.clocks.learn(clockKey{batch.Host, batch.Road, i == 1}, stated, batch.Received)
 		}
 		return ctx.Err() //nolint:wrapcheck // it ends reading
 	})
@@ -168,7 +173,7 @@ func (b backend) previewed(out *api.RulePreview, o event.Offence, line []byte) {
 
 // counts says whether an event of a batch is one that is evaluated, and gives it its host and a plausible time. It is what line does of
 // an event, without the counting.
-func (p *pipeline) counts(e *event.Event, b event.Batch) bool {
-	e.Host, e.Time = b.Host, plausible(e.Time, b.Received)
+func (p *pipeline) counts(e *event.Event, local bool, b event.Batch) bool {
+	e.Host, e.Time = b.Host, p.clocks.correct(clockKey{b.Host, b.Road, local}, e.Time, b.Received)
 	return (b.Road != event.RoadSyslogUDP || p.trusted(b.Origin)) && p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received)
 }

@@ -65,7 +65,7 @@ func (r Rules) RunExamples() TestReport {
 	for _, e := range r.Examples {
 		got := map[string]int{}
 		d := New(Options{Rules: r.of(e.File), OnList: e.onList})
-		var p parse.Parser
+		p := parse.New(parse.Options{Patterns: r.Patterns})
 		for i, line := range e.Lines {
 			for _, o := range d.Observe(event.Position{Sequence: uint64(i) + 1}, p.Line([]byte(line), ref), []byte(line)) {
 				got[o.Rule]++

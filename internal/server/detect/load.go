@@ -109,9 +109,15 @@ func readBounded(path string) ([]byte, error) {
 // parseAll reads several files as one set.
 func parseAll(files []namedFile, services []event.Service) (Rules, error) {
 	slices.SortFunc(files, func(a, b namedFile) int { return strings.Compare(a.name, b.name) })
-	known := slices.Concat(event.Services(), services)
 	var all Rules
-	var faults []error
+	patterns, defined, faults := patternsOf(files)
+	all.Patterns = patterns
+	known := slices.Concat(event.Services(), services)
+	for _, s := range defined {
+		if !slices.Contains(known, s) {
+			known = append(known, s)
+		}
+	}
 	include := false
 	where := map[string]string{}
 	for _, f := range files {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
 // Rules is a rule set.
@@ -16,6 +17,7 @@ type Rules struct {
 	Rules    []Rule
 	Lists    []List
 	Examples []Example
+	Patterns *parse.Patterns // of software that has no parser of its own; nil: none
 }
 
 // Rule makes a source, or an account, an offence: Count events of Kinds about one of Services, alike in all

@@ -46,6 +46,7 @@ func (d *decoder) rules(n ast.Node) Rules {
 				out.Rules = append(out.Rules, r)
 			}
 		}},
+		{"parsers", false, func(ast.Node, string) {}}, // patternsOf reads them
 		{"lists", false, func(n ast.Node, key string) {
 			for i, item := range d.sequence(n, key) {
 				out.Lists = append(out.Lists, d.list(item, fmt.Sprintf("%s[%d]", key, i)))
@@ -237,6 +238,7 @@ func (d *decoder) example(n ast.Node, key string) Example {
 	d.mapping(n, key, []field{
 		{"name", true, func(n ast.Node, key string) { e.Name = d.text(n, key) }},
 		{"lines", true, func(n ast.Node, key string) { e.Lines = d.texts(n, key) }},
+		{"parsers", false, func(ast.Node, string) {}}, // patternsOf reads them
 		{"lists", false, func(n ast.Node, key string) {
 			e.Lists = map[string][]string{}
 			values, _ := d.values(n, key)

@@ -78,7 +78,7 @@ func (r *run) all(ctx context.Context) (Summary, error) {
 		})
 	})
 	for range r.opts.Workers {
-		w := worker{service: r.opts.Service, json: r.json, wanted: r.wanted}
+		w := worker{reader: *parse.NewReader(parse.Options{Patterns: r.opts.Rules.Patterns}), service: r.opts.Service, json: r.json, wanted: r.wanted}
 		parts.Go(func() {
 			for b := range work {
 				w.block(b)

@@ -10,7 +10,8 @@ import (
 )
 
 // Parser reads the lines of a stream in their order, like [Line]. Beyond that it knows of the few guesses that sshd
-// states in two lines, of which either may be missing, and counts them once (see twins), and it reuses the
+// states in two lines, of which either may be missing, and counts them once (see twins); of the guesses that name no
+// address where an earlier line of the process did (see connections); and it reuses the
 // strings that recur (hosts, accounts), so that the common lines cost no allocation. It is for one
 // goroutine; the zero value is ready. What it remembers spans a few lines and is bounded; begun in
 // the middle of a stream it may at worst count one guess of a connection twice.
@@ -19,17 +20,41 @@ import (
 type Parser struct {
 	reader Reader
 	joiner Joiner
+	stats  Stats
 }
+
+// Options of a Parser, and of a Reader.
+type Options struct {
+	// Patterns read the messages of programs that have no reader of their own; nil: there are none.
+	Patterns *Patterns
+}
+
+// New makes a Parser.
+func New(o Options) *Parser { return &Parser{reader: *NewReader(o)} }
+
+// SetPatterns lets the Parser read by other patterns from the next line on.
+func (p *Parser) SetPatterns(patterns *Patterns) { p.reader.patterns = patterns }
 
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
+	e, _ := p.Read(line, ref)
+	return e
+}
+
+// Read reads the next line like [Parser.Line], and tells what its event does not say.
+func (p *Parser) Read(line []byte, ref time.Time) (event.Event, Note) {
 	var r Reading
 	p.reader.Line(line, ref, &r)
 	if r.joins {
 		p.joiner.Settle(&r)
 	}
-	return r.Event
+	n := r.Note()
+	p.stats.add(n)
+	return r.Event, n
 }
+
+// Stats are what was read until now and does not show in events.
+func (p *Parser) Stats() Stats { return p.stats.clone() }
 
 // Message reads one message without a header (see [Message]).
 func (p *Parser) Message(service event.Service, msg []byte) event.Event {
@@ -48,54 +73,82 @@ func Line(line []byte, ref time.Time) event.Event {
 	if !c.header(line, ref, &h) {
 		return event.Event{Kind: event.None}
 	}
-	var e event.Event
-	parseWhole(&h, plain, &e)
-	return e
+	var r Reading
+	parseWhole(&h, plain, nil, &r)
+	return r.Event
 }
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, plain)
+	return parseMessage(service, msg, plain, nil)
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
-// parseWhole reads a line's message into e, and returns what it states.
-func parseWhole(h *head, str func([]byte) string, e *event.Event) fact {
+// parseWhole reads a line's message into r, and returns what it states. What was not written by the program that its
+// tag names states nothing.
+func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading) fact {
 	p := programOf(h.tag)
-	f := fact{kind: event.None}
-	if p.read != nil && originFits(h.sd, p) {
-		f = p.read(h.message())
+	if p.read == nil {
+		p = patterns.programOf(h.tag)
 	}
-	f.event(p.service, str, e)
-	e.Host = str(h.host)
-	e.Time = h.time
+	if p.read == nil {
+		p = programOfPAM(h.msg)
+	}
+	f := fact{kind: event.None}
+	r.note = Note{Local: h.local}
+	if p.read != nil {
+		f = p.read(h.message())
+		r.note.Unknown = f.kind == "" || f.kind == event.None
+		w := writerOf(h.sd)
+		r.note.Vouched = w.known
+		if !w.fits(p, &f) {
+			r.note.Forged, f = f.states(), fact{kind: event.None}
+		}
+	}
+	f.event(p.service, str, &r.Event)
+	r.Event.Host = str(h.host)
+	r.Event.Time = h.time
 	return f
 }
 
-func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
-	f := fact{kind: event.None}
-	if p := programOfService(service); p.read != nil {
+func parseMessage(service event.Service, msg []byte, str func([]byte) string, patterns *Patterns) event.Event {
+	var e event.Event
+	f, ok := patterns.message(service, msg)
+	if p := programOfService(service); !ok && p.read != nil {
 		f = p.read(message{text: msg})
 	}
-	var e event.Event
 	f.event(service, str, &e)
 	return e
 }
 
 // fact is what a message states; its slices point into the message.
 type fact struct {
+	service  event.Service // where it isn't the program's: PAM and Dovecot speak for several
 	kind     event.Kind
 	source   netip.Addr // invalid where the message names none, or not for sure
 	port     uint16
 	account  []byte
 	method   []byte
+	means    string // the method where the message does not name it
 	resource []byte
 	attempts int
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
+	part     part
+	fails    int // guesses of the connection that ends with it; of part lastOfConnection
+}
+
+// states says whether the fact is more than context: what someone would forge.
+func (f *fact) states() bool {
+	switch f.kind {
+	case event.AuthFailed, event.AuthOK, event.Probe:
+		return true
+	case event.Context, event.None:
+	}
+	return f.first != notFirst
 }
 
 // maxAccount bounds what is kept of an account and of a resource.
@@ -107,6 +160,10 @@ func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
 	if f.kind == "" {
 		e.Kind = event.None
 	}
+	if f.service != "" {
+		e.Service = f.service
+	}
+	e.Method = f.means
 	if len(f.account) > 0 {
 		e.Account = str(f.account[:min(len(f.account), maxAccount)])
 	}

@@ -12,16 +12,29 @@ const maxInterned = 8192
 // Reader reads lines each by itself, in any order: several may read the parts of one stream at the same time. What
 // they read is settled by one [Joiner], in the stream's order. A Reader is for one goroutine; the zero value is ready.
 type Reader struct {
-	strings map[string]string
-	clock   clock
+	patterns *Patterns
+	strings  map[string]string
+	clock    clock
 }
+
+// NewReader makes a Reader.
+func NewReader(o Options) *Reader { return &Reader{patterns: o.Patterns} }
 
 // Reading is what a line says by itself.
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
+	note   Note
 	joins  bool
 	twin   twin
+	inner  inner
+}
+
+// Note tells what the reading's event does not say. Where the reading joins, it is true once it is settled.
+func (r *Reading) Note() Note {
+	n := r.note
+	n.Service, n.NoAddress = r.Event.Service, lacksAddress(&r.Event)
+	return n
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
@@ -34,15 +47,22 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.intern, &r.Event)
-	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
+	f := parseWhole(&h, p.intern, p.patterns, r)
+	switch r.joins = true; {
+	case f.first != notFirst || r.Event.Method == promptMethod:
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
+		r.inner = inner{}
+	case f.part != noPart:
+		r.inner = innerOf(&h, &f)
+		r.joins = r.inner.part != noPart
+	default:
+		r.joins = false
 	}
 }
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
+	return parseMessage(service, msg, p.intern, p.patterns)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -63,12 +83,17 @@ func (p *Reader) intern(b []byte) string {
 // Joiner settles readings whose meaning depends on other lines of their stream. It takes them in the stream's order; it
 // is for one goroutine, and the zero value is ready.
 type Joiner struct {
-	twins twins
+	twins       twins
+	connections connections
 }
 
-// Settle changes r's event where it restates what another line said. Readings that don't join need not come.
+// Settle changes r's event where it restates what another line said, or lacks what another said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
-	if r.joins {
+	switch {
+	case !r.joins:
+	case r.inner.part != noPart:
+		j.connections.settle(&r.Event, r.inner)
+	default:
 		j.twins.settle(&r.Event, r.twin)
 	}
 }

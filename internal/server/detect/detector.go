@@ -281,7 +281,7 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key su
 	at := g.insert(o.entry(value))
 	d.bytes += g.bytes()
 	d.weigh(g)
-	from, to, sum := g.window(at)
+	from, to, sum := g.window(at, o.nanos)
 	if sum < r.Count || r.Then != "" {
 		d.bound()
 		return fired

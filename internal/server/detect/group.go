@@ -296,12 +296,12 @@ func (g *group) weight() int8 {
 	return classes - 1
 }
 
-// window returns the entries [from, to) around the one at the place that lie within the time of each other
-// and count most; the earliest of such.
-func (g *group) window(at int) (from, to, sum int) {
+// window returns the entries [from, to) around the one at the place, which an event at the time now went to, that lie within
+// the time of each other and count most; the earliest of such.
+func (g *group) window(at int, now int64) (from, to, sum int) {
 	within := int64(g.rule.Within)
 	if g.rule.mode != exact {
-		return g.merged(at, within)
+		return g.merged(at, now)
 	}
 	first := at
 	for first > 0 && g.entries[at].nanos-g.entries[first-1].nanos <= within {
@@ -321,16 +321,15 @@ func (g *group) window(at int) (from, to, sum int) {
 	return from, to, sum
 }
 
-// merged is the window of entries that stand for several events: those whose latest event is within the time before the
-// one at the place, or later by no more than events may be late. So it counts what the exact window would, and
-// what is a bucket, or the bounded lateness, beyond it.
-func (g *group) merged(at int, within int64) (from, to, sum int) {
-	now := g.entries[at].nanos
-	from, to = at, at+1
-	for from > 0 && now-g.entries[from-1].nanos <= within {
+// merged is the window of entries that stand for several events: those whose latest event is within the time before now, or later
+// by no more than events may be late. So it counts what the exact window would, and what is a bucket, or the bounded
+// lateness, beyond it.
+func (g *group) merged(at int, now int64) (from, to, sum int) {
+	within := int64(g.rule.Within)
+	for from = at; from > 0 && now-g.entries[from-1].nanos <= within; {
 		from--
 	}
-	for to < len(g.entries) && g.entries[to].nanos-now <= int64(lateness) {
+	for to = at + 1; to < len(g.entries) && g.entries[to].nanos-now <= int64(lateness); {
 		to++
 	}
 	if g.rule.mode == distinct {

@@ -54,6 +54,9 @@ func TestRuleIsTurnedOn(t *testing.T) {
 	s := newSite(t)
 	ctx := t.Context()
 	const rule = "source-many-hosts"
+	none, err := s.api.PreviewRule(ctx, rule)
+	require.NoError(t, err)
+	require.Zero(t, none.Lines, "there are no lines yet")
 	for _, host := range []string{"web", "db", "mail"} {
 		s.send(host, guesses("192.0.2.66", "root")...)
 	}

@@ -59,8 +59,9 @@ type group struct {
 	held         int64   // bytes of what its entries keep whole, about
 	offence      string  // id of the open offence; empty while the group counts
 	openUntil    int64
-	last         int64 // time of the latest event
-	listed       int64 // what that was when the group came to the end of its list
+	told         map[uint64]struct{} // contributors that were made offenders, by value
+	last         int64               // time of the latest event
+	listed       int64               // what that was when the group came to the end of its list
 	class        int8
 	older, newer *group
 }
@@ -192,6 +193,13 @@ func (s *shape) keyOf(e *event.Event) (subjectKey, bool) {
 	return k, true
 }
 
+// minContributors is how many sources of a rule with contributors are counted at least, and maxContributors how many are made offenders
+// while an offence is open.
+const (
+	minContributors = 64
+	maxContributors = 1024
+)
+
 // insert puts an event in its place, drops those that are too old to meet it or a late one, and returns
 // the place.
 func (g *group) insert(en entry) int {
@@ -215,8 +223,11 @@ func (g *group) insert(en entry) int {
 	// No window holds r.Count events, so two windows' worth is all that can matter; more are events whose
 	// times lie far apart in either direction.
 	most := 2*r.Count + 8
-	if r.mode == bucketed {
+	switch {
+	case r.mode == bucketed:
 		most = 2*buckets + 8
+	case r.Contributors > 0:
+		most = max(most, minContributors)
 	}
 	if len(g.entries) > most {
 		g.forget(1)
@@ -237,6 +248,21 @@ func (g *group) insert(en entry) int {
 		}
 	}
 	return at
+}
+
+// again counts an event of the value that was the latest anyway, as most lines that restate an attempt are: it can't complete
+// anything.
+func (g *group) again(value uint64, o *occurrence) bool {
+	if g.rule.mode != distinct || len(g.entries) == 0 {
+		return false
+	}
+	en := &g.entries[len(g.entries)-1]
+	if en.value != value || o.nanos < en.nanos {
+		return false
+	}
+	en.nanos, g.last = o.nanos, max(g.last, o.nanos)
+	en.attempts = int32(min(int64(en.attempts)+int64(max(o.event.Attempts, 1)), maxAttempts)) //nolint:gosec // bounded
+	return true
 }
 
 // forget drops the first n entries.

@@ -53,6 +53,10 @@ func (d *Detector) Snapshot() ([]byte, error) {
 		w.group(g)
 		w.text(g.offence)
 		w.int(g.openUntil)
+		w.uint(uint64(len(g.told)))
+		for _, value := range slices.Sorted(maps.Keys(g.told)) {
+			w.uint(value)
+		}
 	}
 	w.logins(&d.logins)
 	w.friends(&d.friends)
@@ -186,7 +190,7 @@ func (w *writer) detail(t *detail) {
 }
 
 func (w *writer) stats(s Stats) {
-	for _, v := range [...]uint64{s.Counted, s.Absorbed, s.Replayed, s.NoGroup, s.Late, s.Conditions, s.Evicted, s.EvictedHeavy, s.EvictedOpen} {
+	for _, v := range [...]uint64{s.Counted, s.Absorbed, s.Replayed, s.NoGroup, s.Late, s.Conditions, s.Evicted, s.EvictedHeavy, s.Contributors, s.EvictedOpen} {
 		w.uint(v)
 	}
 }

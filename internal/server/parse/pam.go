@@ -18,7 +18,7 @@ func programOfPAM(m []byte) program {
 		if !ok || !bytes.HasPrefix(rest, []byte("auth")) && !bytes.HasPrefix(rest, []byte("check pass")) {
 			return program{}
 		}
-		if s := stated(service); s != "" {
+		if s := speaker(service); s != "" {
 			return program{service: s, read: pamTwin, uid: "0"}
 		}
 	case string(m[:4]) == "PAM ":
@@ -31,8 +31,8 @@ func programOfPAM(m []byte) program {
 	return program{service: event.PAM, read: pamMessage, uid: "0"}
 }
 
-// stated names the service of those that ask PAM under this name and say themselves what came of it.
-func stated(pamService []byte) event.Service {
+// speaker names the service of those that ask PAM under this name and say themselves what came of it.
+func speaker(pamService []byte) event.Service {
 	switch string(pamService) {
 	case "sshd", "dropbear":
 		return event.SSH

@@ -101,7 +101,10 @@ func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading
 	if p.read != nil {
 		f = p.read(h.message())
 		r.note.Unknown = f.kind == "" || f.kind == event.None
-		w := writerOf(h.sd)
+		var w writer
+		if p.exe != "" || p.uid != "" || f.states() {
+			w = writerOf(h.sd)
+		}
 		r.note.Vouched = w.known
 		if !w.fits(p, &f) {
 			r.note.Forged, f = f.states(), fact{kind: event.None}
@@ -139,6 +142,15 @@ type fact struct {
 	repeated int // how many times the message stands for
 	part     part
 	fails    int // guesses of the connection that ends with it; of part lastOfConnection
+
+	// What joins say of it, see [Joiner].
+	join   join
+	serial []byte // of the message of which the line is a part
+	tabbed bool   // the line begins with a tab
+	style  lineStyle
+	open   bool // account is a name that goes on in lines to come
+	// inDatabase says that resource is such a name, of somebody who got in.
+	inDatabase bool
 }
 
 // states says whether the fact is more than context: what someone would forge.

@@ -28,6 +28,7 @@ type Reading struct {
 	joins  bool
 	twin   twin
 	inner  inner
+	joined joined
 }
 
 // Note tells what the reading's event does not say. Where the reading joins, it is true once it is settled.
@@ -35,6 +36,14 @@ func (r *Reading) Note() Note {
 	n := r.note
 	n.Service, n.NoAddress = r.Event.Service, lacksAddress(&r.Event)
 	return n
+}
+
+// joined is what a Joiner needs of the lines of databases.
+type joined struct {
+	pid, serial string
+	op          join
+	tabbed      bool
+	name        nameLine
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
@@ -48,15 +57,24 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		return
 	}
 	f := parseWhole(&h, p.intern, p.patterns, r)
+	r.inner = inner{}
 	switch r.joins = true; {
 	case f.first != notFirst || r.Event.Method == promptMethod:
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
-		r.inner = inner{}
 	case f.part != noPart:
 		r.inner = innerOf(&h, &f)
 		r.joins = r.inner.part != noPart
 	default:
 		r.joins = false
+	}
+	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
+	case event.MySQL:
+		r.joins = true
+		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
+	case event.Postgres:
+		if r.joins = f.join != noJoin; r.joins {
+			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}
+		}
 	}
 }
 
@@ -85,15 +103,26 @@ func (p *Reader) intern(b []byte) string {
 type Joiner struct {
 	twins       twins
 	connections connections
+	names       names
+	links       links
 }
 
 // Settle changes r's event where it restates what another line said, or lacks what another said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
 	switch {
 	case !r.joins:
+		return
 	case r.inner.part != noPart:
 		j.connections.settle(&r.Event, r.inner)
-	default:
+		return
+	}
+	switch r.Event.Service { //nolint:exhaustive // of the others none joins
+	case event.SSH:
 		j.twins.settle(&r.Event, r.twin)
+	case event.MySQL:
+		j.names.settle(&r.Event, r.joined.pid, r.joined.name)
+	case event.Postgres:
+		j.links.once(&r.Event, r.joined)
+		j.links.settle(&r.Event, r.joined)
 	}
 }

@@ -63,6 +63,7 @@ type pipeline struct {
 	offence   func(ctx context.Context, id string) (event.Offence, error)
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
+	parse     parse.Options
 	roads     *roads
 	counters  *counters
 	tail      *tail
@@ -149,7 +150,9 @@ func (p *pipeline) load(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.SetRules(p.rules) // they may have changed meanwhile
-	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{Patterns: p.rules.Patterns}), d, seq, seq
+	options := p.parse
+	options.Patterns = p.rules.Patterns
+	p.parser, p.detector, p.seq, p.saved = parse.New(options), d, seq, seq
 	p.current.Store(d)
 	p.roads.restore(s.Roads)
 	p.clocks.restore(s.Clocks)
@@ -231,7 +234,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		p.tail.publish(api.Watched{Event: &seen})
 	}
 	offences := p.detector.Observe(pos, e, line)
-	if e.Kind == event.AuthFailed || e.Kind == event.AuthOK {
+	if e.Kind == event.AuthFailed || parse.ProvesLogin(e) {
 		p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
 	}
 	if len(offences) == 0 {

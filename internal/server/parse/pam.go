@@ -100,7 +100,7 @@ func pamMessage(msg message) fact {
 	if success, ok := cut(rest, "authentication success; "); ok && bytes.HasPrefix(m, []byte("pam_sss(")) {
 		f := pamFailed(success, 0)
 		if f.source.IsValid() {
-			f.kind, f.means = event.AuthOK, "password"
+			f.kind, f.named = event.AuthOK, "password"
 		}
 		return f
 	}
@@ -135,7 +135,7 @@ func pamFailed(b []byte, n int) fact {
 		f.source, f.account = netip.Addr{}, nil
 	}
 	if n > 0 {
-		f.kind, f.attempts, f.means = event.AuthFailed, n, "password"
+		f.kind, f.attempts, f.named = event.AuthFailed, n, "password"
 	}
 	return f
 }

@@ -15,20 +15,21 @@ type Reader struct {
 	patterns *Patterns
 	strings  map[string]string
 	clock    clock
+	http     *httpRules
 }
-
-// NewReader makes a Reader.
-func NewReader(o Options) *Reader { return &Reader{patterns: o.Patterns} }
 
 // Reading is what a line says by itself.
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
 	note   Note
+	known  bool
 	joins  bool
 	twin   twin
 	inner  inner
 	joined joined
+	web    webTwin
+	peer   peerForm
 }
 
 // Note tells what the reading's event does not say. Where the reading joins, it is true once it is settled.
@@ -49,6 +50,9 @@ type joined struct {
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
 func (r *Reading) Joins() bool { return r.joins }
 
+// Understood says whether the line has a form that is known of its program, though it may state nothing of interest.
+func (r *Reading) Understood() bool { return r.known }
+
 // Line reads a line, header and message, into r (see [Line]), all of which it sets.
 func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	var h head
@@ -56,8 +60,8 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.intern, p.patterns, r)
-	r.inner = inner{}
+	f := parseWhole(&h, p.http, p.intern, p.patterns, r)
+	r.known, r.inner = f.kind != "", inner{}
 	switch r.joins = true; {
 	case f.first != notFirst || r.Event.Method == promptMethod:
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
@@ -76,11 +80,15 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}
 		}
 	}
+	r.web, r.peer = webTwin{f.web, max(f.repeated, 1)}, f.peer
+	if f.web != notWeb || f.peer == peerName || f.peer == peerAddress && f.kind != event.None {
+		r.joins = true
+	}
 }
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern, p.patterns)
+	return parseMessage(service, msg, p.http, p.intern, p.patterns)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -105,6 +113,8 @@ type Joiner struct {
 	connections connections
 	names       names
 	links       links
+	web         webTwins
+	peers       naming
 }
 
 // Settle changes r's event where it restates what another line said, or lacks what another said. Readings that don't join need not come.
@@ -116,13 +126,16 @@ func (j *Joiner) Settle(r *Reading) {
 		j.connections.settle(&r.Event, r.inner)
 		return
 	}
-	switch r.Event.Service { //nolint:exhaustive // of the others none joins
-	case event.SSH:
-		j.twins.settle(&r.Event, r.twin)
-	case event.MySQL:
+	j.peers.settle(&r.Event, r.peer)
+	switch {
+	case r.Event.Service == event.MySQL:
 		j.names.settle(&r.Event, r.joined.pid, r.joined.name)
-	case event.Postgres:
+	case r.Event.Service == event.Postgres:
 		j.links.once(&r.Event, r.joined)
 		j.links.settle(&r.Event, r.joined)
+	case r.web.line != notWeb:
+		j.web.settle(&r.Event, r.web)
+	default:
+		j.twins.settle(&r.Event, r.twin)
 	}
 }

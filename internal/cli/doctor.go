@@ -59,7 +59,7 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 	list = append(list, a.agentFindings(ctx, roles, l.AgentConfig())...)
 	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Rules: a.roles.Checks.Rules})...)
 	if slices.Contains(roles, config.RoleServer) {
-		list = append(list, a.serverFindings(ctx, l.Up.Socket)...)
+		list = append(list, a.serverFindings(ctx, l.Socket)...)
 	}
 	list = sorted(list)
 	if a.wantsJSON(o) {

@@ -108,6 +108,7 @@ func recent(at, now time.Time) bool { return !at.IsZero() && now.Sub(at) < origi
 
 // addressMend says how a service is made to write addresses.
 func addressMend(s event.Service) string {
+	const usual = "turn reverse lookups off in its configuration"
 	switch s {
 	case event.SSH:
 		return "set UseDNS no in sshd_config"
@@ -121,6 +122,7 @@ func addressMend(s event.Service) string {
 		return "set HostnameLookups Off (Apache)"
 	case event.Telnet:
 		return "let telnetd hand addresses over, not names: take the clients' names out of /etc/hosts and its resolver's reach"
+	case event.Redis, event.SMTP, event.IMAP, event.PAM:
 	}
-	return "turn reverse lookups off in its configuration"
+	return usual
 }

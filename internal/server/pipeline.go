@@ -63,6 +63,7 @@ type pipeline struct {
 	offence   func(ctx context.Context, id string) (event.Offence, error)
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
+	parse     parse.Options
 	roads     *roads
 	counters  *counters
 	tail      *tail
@@ -149,7 +150,9 @@ func (p *pipeline) load(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.SetRules(p.rules) // they may have changed meanwhile
-	p.parser, p.detector, p.seq, p.saved = parse.New(parse.Options{Patterns: p.rules.Patterns}), d, seq, seq
+	options := p.parse
+	options.Patterns = p.rules.Patterns
+	p.parser, p.detector, p.seq, p.saved = parse.New(options), d, seq, seq
 	p.current.Store(d)
 	p.roads.restore(s.Roads)
 	p.clocks.restore(s.Clocks)
@@ -174,7 +177,7 @@ func (p *pipeline) useRules(rules detect.Rules, reopened []string) {
 		return
 	}
 	p.detector.SetRules(rules)
-	p.parser = parse.New(parse.Options{Patterns: rules.Patterns})
+	p.parser.SetPatterns(rules.Patterns)
 	for _, o := range p.detector.Open() {
 		if slices.Contains(reopened, o.Rule) && !p.decider.Board().OfOffence(o.ID) {
 			p.detector.Close(o.ID)
@@ -194,9 +197,7 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 			return err
 		}
 	}
-	for i, stated := range last {
-		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
-	}
+	p.learn(&b, &last)
 	p.seq = seq
 	if p.seq-p.saved >= checkpointBatches && !p.now().Before(p.restUntil) {
 		return p.saveLocked(ctx)
@@ -233,7 +234,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		p.tail.publish(api.Watched{Event: &seen})
 	}
 	offences := p.detector.Observe(pos, e, line)
-	if e.Kind == event.AuthFailed || e.Kind == event.AuthOK {
+	if e.Kind == event.AuthFailed || parse.ProvesLogin(e) {
 		p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
 	}
 	if len(offences) == 0 {
@@ -259,6 +260,16 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		}
 	}
 	return nil
+}
+
+// learn holds the latest times that a batch's lines state against when they came; what can't be trusted teaches nothing.
+func (p *pipeline) learn(b *event.Batch, last *latest) {
+	if b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin) {
+		return
+	}
+	for i, stated := range last {
+		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
+	}
 }
 
 // note counts what of a line does not show in its event.

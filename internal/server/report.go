@@ -79,9 +79,9 @@ func (s *Server) findings() []event.Finding {
 		}
 	}
 	out = append(out, s.intake.Findings()...)
+	out = append(out, s.pipeline.lineFindings()...)
 	out = append(out, s.rules.findings()...)
 	out = append(out, detectFindings(s.pipeline.drops())...)
-	out = append(out, s.pipeline.lineFindings()...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")
 		warn("host "+host, "events come by a second road ("+road+") and are not evaluated", "send each log by one road, or choose one with server.hosts[].road")

@@ -124,9 +124,12 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 	out := api.RulePreview{Rule: name, Offences: []api.PreviewOffence{}}
 	d := detect.New(detect.Options{Rules: detect.Rules{Rules: []detect.Rule{rule}, Lists: file.Lists}, OnList: b.s.lists.Contains})
 	past := &pipeline{trustUDP: b.s.pipeline.trustUDP, roads: &roads{fixed: b.s.pipeline.roads.fixed, current: map[roadKey]road{}}}
-	parser := parse.New(parse.Options{Patterns: file.Patterns})
+	options := b.s.pipeline.parse
+	options.Patterns = file.Patterns
+	parser := parse.New(options)
 	err := b.s.conn.ReadBatches(ctx, func(ctx context.Context, seq uint64, batch event.Batch) error {
 		var last latest
+		defer func() { past.learn(&batch, &last) }()
 		for i, line := range batch.Lines {
 			out.Lines++
 			e, n := parser.Read(line, batch.Received)
@@ -144,9 +147,6 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 			for _, o := range d.Observe(event.Position{Sequence: seq, Index: i}, e, line) {
 				b.previewed(&out, o, line)
 			}
-		}
-		for i, stated := range last {
-			past.clocks.learn(clockKey{batch.Host, batch.Road, i == 1}, stated, batch.Received)
 		}
 		return ctx.Err() //nolint:wrapcheck // it ends reading
 	})

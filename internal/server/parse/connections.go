@@ -114,5 +114,5 @@ func pidNumber(b []byte) (uint32, bool) {
 		return 0, false
 	}
 	n, ok := number(b)
-	return uint32(n), ok //nolint:gosec // at most nine digits
+	return uint32(n), ok
 }

@@ -65,8 +65,8 @@ func dovecotLogin(b []byte) fact {
 // dovecotAttempts reads "(auth failed, N attempts in S secs)" and "(no auth attempts in S secs)".
 func dovecotAttempts(f *fact, what []byte) {
 	const failed = "(auth failed, "
-	if i := bytes.Index(what, []byte(failed)); i >= 0 {
-		digits, rest := word(what[i+len(failed):])
+	if _, counts, ok := bytes.Cut(what, []byte(failed)); ok {
+		digits, rest := word(counts)
 		n, ok := number(digits)
 		if ok && len(digits) <= 6 && n > 0 && bytes.HasPrefix(rest, []byte("attempt")) {
 			f.kind, f.attempts = event.AuthFailed, n

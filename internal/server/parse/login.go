@@ -45,7 +45,7 @@ func loginGuess(host, user []byte) fact {
 		return fact{kind: event.Context, account: user}
 	}
 	addr, _ := address(host)
-	return fact{kind: event.AuthFailed, source: addr, account: user, means: "password", attempts: 1, part: guessInside}
+	return fact{kind: event.AuthFailed, source: addr, account: user, named: "password", attempts: 1, part: guessInside}
 }
 
 // localTerminal says whether there is no host but a terminal, or nothing.
@@ -91,12 +91,12 @@ func shadowInvalid(b []byte) fact {
 
 // shadowLoggedIn reads "X' logged in on 'TTY'[ from 'A']".
 func shadowLoggedIn(b []byte) fact {
-	i := bytes.Index(b, []byte("' logged in"))
-	if i < 0 {
+	user, place, ok := bytes.Cut(b, []byte("' logged in"))
+	if !ok {
 		return fact{}
 	}
-	host, _, ok := shadowPlace(b[i+len("' logged in"):])
-	return loginDone(host, b[:i], ok)
+	host, _, ok := shadowPlace(place)
+	return loginDone(host, user, ok)
 }
 
 func loginDone(host, user []byte, ok bool) fact {
@@ -107,7 +107,7 @@ func loginDone(host, user []byte, ok bool) fact {
 		return fact{kind: event.Context, account: user}
 	}
 	addr, _ := address(host)
-	return fact{kind: event.AuthOK, source: addr, account: user, means: "password"}
+	return fact{kind: event.AuthOK, source: addr, account: user, named: "password"}
 }
 
 // shadowPlace reads " on 'TTY'[ from 'A']".

@@ -3,6 +3,7 @@ package parse_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,10 +22,7 @@ func hostileLogin() *rapid.Generator[string] {
 		"message repeated 9 times: [ ", "]", "'", "\"", "#012", "\x1b[2J", "\xff", " on '/dev/pts/0' from '198.51.100.9'", "', 99 fails): x",
 	}), rapid.StringN(0, 6, -1))
 	return rapid.Map(rapid.SliceOfN(piece, 0, 5), func(list []string) string {
-		s := ""
-		for _, p := range list {
-			s += p
-		}
+		s := strings.Join(list, "")
 		return s[:min(len(s), 200)]
 	})
 }

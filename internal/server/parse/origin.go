@@ -34,7 +34,7 @@ func (w writer) fits(p program, f *fact) bool {
 	if !w.known {
 		return true
 	}
-	if len(w.exe) > 0 && p.exe != "" && !(installed(w.exe) && runs(p.exe, w.exe[bytes.LastIndexByte(w.exe, '/')+1:])) {
+	if len(w.exe) > 0 && p.exe != "" && (!installed(w.exe) || !runs(p.exe, w.exe[bytes.LastIndexByte(w.exe, '/')+1:])) {
 		return false
 	}
 	if p.uid == "" || len(w.uid) == 0 || string(w.uid) == p.uid {

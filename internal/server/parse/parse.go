@@ -23,15 +23,6 @@ type Parser struct {
 	stats  Stats
 }
 
-// Options of a Parser, and of a Reader.
-type Options struct {
-	// Patterns read the messages of programs that have no reader of their own; nil: there are none.
-	Patterns *Patterns
-}
-
-// New makes a Parser.
-func New(o Options) *Parser { return &Parser{reader: *NewReader(o)} }
-
 // SetPatterns lets the Parser read by other patterns from the next line on.
 func (p *Parser) SetPatterns(patterns *Patterns) { p.reader.patterns = patterns }
 
@@ -74,13 +65,13 @@ func Line(line []byte, ref time.Time) event.Event {
 		return event.Event{Kind: event.None}
 	}
 	var r Reading
-	parseWhole(&h, plain, nil, &r)
+	parseWhole(&h, nil, plain, nil, &r)
 	return r.Event
 }
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, plain, nil)
+	return parseMessage(service, msg, nil, plain, nil)
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
@@ -88,7 +79,7 @@ func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service
 
 // parseWhole reads a line's message into r, and returns what it states. What was not written by the program that its
 // tag names states nothing.
-func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading) fact {
+func parseWhole(h *head, http *httpRules, str func([]byte) string, patterns *Patterns, r *Reading) fact {
 	p := programOf(h.tag)
 	if p.read == nil {
 		p = patterns.programOf(h.tag)
@@ -96,15 +87,20 @@ func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading
 	if p.read == nil {
 		p = programOfPAM(h.msg)
 	}
-	f := fact{kind: event.None}
+	var f fact
 	r.note = Note{Local: h.local}
 	if p.read != nil {
-		f = p.read(h.message())
-		r.note.Unknown = f.kind == "" || f.kind == event.None
-		w := writerOf(h.sd)
+		m := h.message()
+		m.http = http
+		f = p.read(m)
+		r.note.Unknown = f.kind == ""
+		var w writer
+		if p.exe != "" || p.uid != "" || f.states() {
+			w = writerOf(h.sd)
+		}
 		r.note.Vouched = w.known
 		if !w.fits(p, &f) {
-			r.note.Forged, f = f.states(), fact{kind: event.None}
+			r.note.Forged, f = f.states(), fact{}
 		}
 	}
 	f.event(p.service, str, &r.Event)
@@ -113,11 +109,11 @@ func parseWhole(h *head, str func([]byte) string, patterns *Patterns, r *Reading
 	return f
 }
 
-func parseMessage(service event.Service, msg []byte, str func([]byte) string, patterns *Patterns) event.Event {
+func parseMessage(service event.Service, msg []byte, http *httpRules, str func([]byte) string, patterns *Patterns) event.Event {
 	var e event.Event
 	f, ok := patterns.message(service, msg)
 	if p := programOfService(service); !ok && p.read != nil {
-		f = p.read(message{text: msg})
+		f = p.read(message{text: msg, http: http})
 	}
 	f.event(service, str, &e)
 	return e
@@ -131,7 +127,6 @@ type fact struct {
 	port     uint16
 	account  []byte
 	method   []byte
-	means    string // the method where the message does not name it
 	resource []byte
 	attempts int
 	closed   bool
@@ -139,6 +134,18 @@ type fact struct {
 	repeated int // how many times the message stands for
 	part     part
 	fails    int // guesses of the connection that ends with it; of part lastOfConnection
+
+	// What joins say of it, see [Joiner].
+	join   join
+	serial []byte // of the message of which the line is a part
+	tabbed bool   // the line begins with a tab
+	style  lineStyle
+	open   bool // account is a name that goes on in lines to come
+	// inDatabase says that resource is such a name, of somebody who got in.
+	inDatabase bool
+	named      string // the method where it is a word of ours, not of the message
+	peer       peerForm
+	web        webLine // which of a web server's two lines of a guess it is
 }
 
 // states says whether the fact is more than context: what someone would forge.
@@ -163,11 +170,10 @@ func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
 	if f.service != "" {
 		e.Service = f.service
 	}
-	e.Method = f.means
 	if len(f.account) > 0 {
 		e.Account = str(f.account[:min(len(f.account), maxAccount)])
 	}
-	if len(f.method) > 0 {
+	if e.Method = f.named; len(f.method) > 0 {
 		e.Method = methodName(f.method, str)
 	}
 	if len(f.resource) > 0 {

@@ -298,8 +298,8 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key su
 func (o *occurrence) entry(value uint64) entry {
 	whole := o.detail()
 	return entry{
-		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index), //nolint:gosec // a batch has some thousand lines
-		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size, //nolint:gosec // bounded
+		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index),
+		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size,
 	}
 }
 

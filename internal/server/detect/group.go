@@ -261,7 +261,7 @@ func (g *group) again(value uint64, o *occurrence) bool {
 		return false
 	}
 	en.nanos, g.last = o.nanos, max(g.last, o.nanos)
-	en.attempts = int32(min(int64(en.attempts)+int64(max(o.event.Attempts, 1)), maxAttempts)) //nolint:gosec // bounded
+	en.attempts = int32(min(int64(en.attempts)+int64(max(o.event.Attempts, 1)), maxAttempts))
 	return true
 }
 

@@ -89,7 +89,7 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 	for range r.count() {
 		en := entry{nanos: r.int()}
 		en.first = en.nanos - r.int()
-		en.seq, en.index = r.uint(), int32(r.int()) //nolint:gosec // as it was written
+		en.seq, en.index = r.uint(), int32(r.int())
 		en.attempts, en.value, en.whole = r.small(), r.uint(), r.detail()
 		g.entries = append(g.entries, en)
 	}

@@ -4,7 +4,6 @@ package detect
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -198,4 +197,4 @@ func (r *Rules) merge(other Rules) {
 	}
 }
 
-func (r Rule) String() string { return fmt.Sprintf("rule %s", r.Name) }
+func (r Rule) String() string { return "rule " + r.Name }

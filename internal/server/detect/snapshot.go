@@ -37,7 +37,7 @@ func (d *Detector) Snapshot() ([]byte, error) {
 		w.text(r.sig)
 	}
 	w.clocks(&d.clocks)
-	w.uint(uint64(d.sweep)) //nolint:gosec // never negative
+	w.uint(uint64(d.sweep))
 	w.uint(uint64(d.counting))
 	for _, r := range d.rules {
 		for c := range r.count {
@@ -161,7 +161,7 @@ func (w *writer) group(g *group) {
 		w.int(en.nanos - en.first)
 		w.uint(en.seq)
 		w.int(int64(en.index))
-		w.uint(uint64(en.attempts)) //nolint:gosec // never negative
+		w.uint(uint64(en.attempts))
 		w.uint(en.value)
 		w.detail(en.whole)
 	}

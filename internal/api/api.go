@@ -236,6 +236,11 @@ type Backend interface {
 	Evidence
 	Views
 	Operator
+	Policy
+}
+
+// Policy is what decides who is redirected.
+type Policy interface {
 	AllowList
 	Rules
 }

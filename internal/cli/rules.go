@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -218,13 +219,16 @@ func (c *rulesPreviewCmd) Run(ctx context.Context, a *app) error {
 // shownOffences is how many offences of a preview people see.
 const shownOffences = 20
 
+// when is a time of the past, to the second.
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+
 // preview tells what a rule would have done.
 func (a *app) preview(p api.RulePreview) error {
 	if p.Events == 0 {
 		return a.printf("The server has no log lines with events, so nothing can be said of the past.\n")
 	}
 	if err := a.printf("From %s to %s, in %s: %s, of which %d would have been redirected and %d not.\n",
-		a.stamp(p.From), a.stamp(p.To), plural(p.Lines, "line"), plural(p.Total, "offence"), p.Redirect, p.Spared); err != nil {
+		when(p.From), when(p.To), plural(p.Lines, "line"), plural(p.Total, "offence"), p.Redirect, p.Spared); err != nil {
 		return err
 	}
 	var rows [][]cell
@@ -236,7 +240,7 @@ func (a *app) preview(p api.RulePreview) error {
 		if o.Against != "" {
 			against = cell{o.Against, dim}
 		}
-		rows = append(rows, []cell{plain(address(o.Source)), plain(host), plain(string(o.Service)), plain(strconv.Itoa(o.Count)), plain(a.stamp(o.Last)), against})
+		rows = append(rows, []cell{plain(address(o.Source)), plain(host), plain(string(o.Service)), plain(strconv.Itoa(o.Count)), plain(when(o.Last)), against})
 	}
 	if err := a.table([]string{"SOURCE", "HOST", "SERVICE", "COUNT", "WHEN", "OUTCOME"}, rows, "Nobody would have been redirected."); err != nil {
 		return err

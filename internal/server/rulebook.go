@@ -87,7 +87,7 @@ func (b *rulebook) set(ctx context.Context, o store.RuleOverride) error {
 	}
 	o.ChangedAt = b.now()
 	if err := b.store.SetRuleOverride(ctx, o); err != nil {
-		return err //nolint:wrapcheck // it says what failed
+		return err
 	}
 	b.said = slices.DeleteFunc(b.said, func(x store.RuleOverride) bool { return x.Rule == o.Rule })
 	if o.Disabled || o.Redirect {

@@ -146,7 +146,7 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 				b.previewed(&out, o, line)
 			}
 		}
-		return ctx.Err() //nolint:wrapcheck // it ends reading
+		return ctx.Err()
 	})
 	if err != nil {
 		return api.RulePreview{}, fmt.Errorf("look at what rule %s would have done: %w", name, err)

@@ -54,6 +54,9 @@ func TestRuleIsTurnedOn(t *testing.T) {
 	s := newSite(t)
 	ctx := t.Context()
 	const rule = "source-many-hosts"
+	none, err := s.api.PreviewRule(ctx, rule)
+	require.NoError(t, err)
+	require.Zero(t, none.Lines, "there are no lines yet")
 	for _, host := range []string{"web", "db", "mail"} {
 		s.send(host, guesses("192.0.2.66", "root")...)
 	}
@@ -236,7 +239,8 @@ func (s *site) hasCount(n int) {
 	}, 10*time.Second, 5*time.Millisecond)
 }
 
-// TestRotatedDatabasePassword is decision 11 over the whole server: as shipped nothing but ssh redirects anybody.
+// TestRotatedDatabasePassword is decision 11 over the whole server: an application server whose database password was rotated is
+// alerted on, not redirected; as shipped nothing but ssh redirects anybody.
 func TestRotatedDatabasePassword(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -245,4 +249,19 @@ func TestRotatedDatabasePassword(t *testing.T) {
 			require.Equal(t, []event.Service{event.SSH}, r.Services, r.Name)
 		}
 	}
+	b := event.Batch{Host: "web", Road: event.RoadAgent, Origin: "/var/log/mysql/error.log", Received: time.Now(), ID: "rotated"}
+	for i := range 30 {
+		b.Lines = append(b.Lines, fmt.Appendf(nil, "%s web mariadbd[1]: %s %d [Warning] Access denied for user 'shop'@'192.0.2.80' (using password: YES)",
+			time.Now().Format(time.RFC3339Nano), time.Now().UTC().Format("2006-01-02 15:04:05"), 31+i))
+	}
+	require.NoError(t, s.host.PublishBatch(t.Context(), b))
+	s.evaluated()
+	offences, err := api.List[event.Offence](t.Context(), s.api, api.PathOffences, api.Filter{})
+	require.NoError(t, err)
+	require.NotEmpty(t, offences)
+	for _, o := range offences {
+		require.Equal(t, "alert", o.Outcome, o.Rule)
+	}
+	require.Empty(t, s.got())
+	require.Empty(t, s.server.decider.Board().Live(nil))
 }

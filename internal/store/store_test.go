@@ -511,3 +511,48 @@ func BenchmarkSaveCheckpoint(b *testing.B) {
 		}
 	}
 }
+
+func TestRuleOverrides(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kokkuri.db")
+	s, err := store.Open(t.Context(), store.Options{Path: path})
+	require.NoError(t, err)
+	one := store.RuleOverride{Rule: "a", Redirect: true, ChangedAt: at(1)}
+	two := store.RuleOverride{Rule: "b", Disabled: true, ChangedAt: at(2)}
+	for _, o := range []store.RuleOverride{two, one, {Rule: "c", Redirect: true}, {Rule: "c"}} {
+		require.NoError(t, s.SetRuleOverride(t.Context(), o))
+	}
+	require.NoError(t, s.Close())
+	s = openStore(t, path)
+	got, err := s.RuleOverrides(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []store.RuleOverride{one, two}, got)
+}
+
+// TestRepeats counts other offences for which a source was redirected, whatever their scope, but not what an operator released.
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	source := "203.0.113.66/32"
+	put := func(id, offence string, state event.State) {
+		r := redirect(id, source, 1, state)
+		r.OffenceID = offence
+		require.NoError(t, s.SaveRedirect(t.Context(), r))
+	}
+	put("r1", "o1", event.Expired)
+	put("r1b", "o1", event.Expired)
+	put("r2", "o2", event.Released)
+	put("r3", "o3", event.Active)
+	put("m1", "", event.Expired)
+	for offence, want := range map[string]int{"o9": 2, "o3": 1, "o1": 1} {
+		n, err := s.Repeats(t.Context(), netip.MustParsePrefix(source), offence)
+		require.NoError(t, err)
+		require.Equal(t, want, n, offence)
+	}
+	n, err := s.Repeats(t.Context(), netip.MustParsePrefix("203.0.113.67/32"), "")
+	require.NoError(t, err)
+	require.Zero(t, n)
+	of, err := s.RedirectsOf(t.Context(), "o1")
+	require.NoError(t, err)
+	require.Len(t, of, 2)
+}

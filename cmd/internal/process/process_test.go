@@ -60,3 +60,19 @@ func TestColourIsForTerminals(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
 	require.False(t, process.Env("v1").Colour, "NO_COLOR is respected")
 }
+
+func TestHangups(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	told := process.Hangups(ctx)
+	for range 2 {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-told:
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody was told")
+		}
+	}
+	stop()
+}

@@ -257,9 +257,8 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 		return d.record(ctx, o, false)
 	}
 	for _, r := range enacted {
-		d.log.LogAttrs(ctx, slog.LevelInfo, "offence", slog.String("rule", o.Rule), slog.Any("source", o.Source), slog.String("host", r.Host),
-			slog.String("service", string(r.Service)), slog.Int("guesses", o.Count), slog.String("outcome", o.Outcome),
-			slog.Any("endpoint", r.Endpoint), slog.String("redirect", r.ID))
+		d.log.InfoContext(ctx, "offence", "rule", o.Rule, "source", o.Source, "host", r.Host, "service", r.Service,
+			"guesses", o.Count, "outcome", o.Outcome, "endpoint", r.Endpoint, "redirect", r.ID)
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ type Stats struct {
 	Conditions    uint64 `json:"conditions"`     // conditions that could not be answered, and so did not hold
 	Evicted       uint64 `json:"evicted"`        // groups given up, for the bounds, before their window was over
 	EvictedHeavy  uint64 `json:"evicted_heavy"`  // of these, groups that had counted more than one event
+	Contributors  uint64 `json:"contributors"`   // sources that took part beyond those that are told of
 	EvictedOpen   uint64 `json:"evicted_open"`   // open offences given up, for the bounds
 	EvictedLogins uint64 `json:"evicted_logins"` // connections given up, for the bounds
 }
@@ -267,6 +268,10 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key su
 		d.stats.NoGroup++
 		return fired
 	}
+	if g != nil && g.again(value, o) {
+		d.stats.Counted++
+		return fired
+	}
 	if g == nil {
 		g = &group{rule: r, clock: o.clock, last: o.nanos}
 		if !r.shape.byHost {
@@ -281,7 +286,7 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key su
 	at := g.insert(o.entry(value))
 	d.bytes += g.bytes()
 	d.weigh(g)
-	from, to, sum := g.window(at)
+	from, to, sum := g.window(at, o.nanos)
 	if sum < r.Count || r.Then != "" {
 		d.bound()
 		return fired
@@ -293,8 +298,8 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key su
 func (o *occurrence) entry(value uint64) entry {
 	whole := o.detail()
 	return entry{
-		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index), //nolint:gosec // a batch has some thousand lines
-		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size, //nolint:gosec // bounded
+		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index),
+		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size,
 	}
 }
 
@@ -324,7 +329,7 @@ func (d *Detector) fire(fired []event.Offence, g *group, window []entry, sum int
 	main := d.offence(g, window, sum, o)
 	fired = append(fired, main)
 	until := window[len(window)-1].nanos + int64(g.rule.For[0])
-	if g.rule.Contributors > 0 {
+	if g.rule.Contributors > 0 && g.rule.Action != event.ActionAlert {
 		for i := range window {
 			fired = d.contributor(fired, g, &window[i], o)
 		}

@@ -59,8 +59,9 @@ type group struct {
 	held         int64   // bytes of what its entries keep whole, about
 	offence      string  // id of the open offence; empty while the group counts
 	openUntil    int64
-	last         int64 // time of the latest event
-	listed       int64 // what that was when the group came to the end of its list
+	told         map[uint64]struct{} // contributors that were made offenders, by value
+	last         int64               // time of the latest event
+	listed       int64               // what that was when the group came to the end of its list
 	class        int8
 	older, newer *group
 }
@@ -192,6 +193,13 @@ func (s *shape) keyOf(e *event.Event) (subjectKey, bool) {
 	return k, true
 }
 
+// minContributors is how many sources of a rule with contributors are counted at least, and maxContributors how many are made offenders
+// while an offence is open.
+const (
+	minContributors = 64
+	maxContributors = 1024
+)
+
 // insert puts an event in its place, drops those that are too old to meet it or a late one, and returns
 // the place.
 func (g *group) insert(en entry) int {
@@ -215,8 +223,11 @@ func (g *group) insert(en entry) int {
 	// No window holds r.Count events, so two windows' worth is all that can matter; more are events whose
 	// times lie far apart in either direction.
 	most := 2*r.Count + 8
-	if r.mode == bucketed {
+	switch {
+	case r.mode == bucketed:
 		most = 2*buckets + 8
+	case r.Contributors > 0:
+		most = max(most, minContributors)
 	}
 	if len(g.entries) > most {
 		g.forget(1)
@@ -237,6 +248,21 @@ func (g *group) insert(en entry) int {
 		}
 	}
 	return at
+}
+
+// again counts an event of the value that was the latest anyway, as most lines that restate an attempt are: it can't complete
+// anything.
+func (g *group) again(value uint64, o *occurrence) bool {
+	if g.rule.mode != distinct || len(g.entries) == 0 {
+		return false
+	}
+	en := &g.entries[len(g.entries)-1]
+	if en.value != value || o.nanos < en.nanos {
+		return false
+	}
+	en.nanos, g.last = o.nanos, max(g.last, o.nanos)
+	en.attempts = int32(min(int64(en.attempts)+int64(max(o.event.Attempts, 1)), maxAttempts))
+	return true
 }
 
 // forget drops the first n entries.
@@ -296,12 +322,12 @@ func (g *group) weight() int8 {
 	return classes - 1
 }
 
-// window returns the entries [from, to) around the one at the place that lie within the time of each other
-// and count most; the earliest of such.
-func (g *group) window(at int) (from, to, sum int) {
+// window returns the entries [from, to) around the one at the place, which an event at the time now went to, that lie within
+// the time of each other and count most; the earliest of such.
+func (g *group) window(at int, now int64) (from, to, sum int) {
 	within := int64(g.rule.Within)
 	if g.rule.mode != exact {
-		return g.merged(at, within)
+		return g.merged(at, now)
 	}
 	first := at
 	for first > 0 && g.entries[at].nanos-g.entries[first-1].nanos <= within {
@@ -321,16 +347,15 @@ func (g *group) window(at int) (from, to, sum int) {
 	return from, to, sum
 }
 
-// merged is the window of entries that stand for several events: those whose latest event is within the time before the
-// one at the place, or later by no more than events may be late. So it counts what the exact window would, and
-// what is a bucket, or the bounded lateness, beyond it.
-func (g *group) merged(at int, within int64) (from, to, sum int) {
-	now := g.entries[at].nanos
-	from, to = at, at+1
-	for from > 0 && now-g.entries[from-1].nanos <= within {
+// merged is the window of entries that stand for several events: those whose latest event is within the time before now, or later
+// by no more than events may be late. So it counts what the exact window would, and what is a bucket, or the bounded
+// lateness, beyond it.
+func (g *group) merged(at int, now int64) (from, to, sum int) {
+	within := int64(g.rule.Within)
+	for from = at; from > 0 && now-g.entries[from-1].nanos <= within; {
 		from--
 	}
-	for to < len(g.entries) && g.entries[to].nanos-now <= int64(lateness) {
+	for to = at + 1; to < len(g.entries) && g.entries[to].nanos-now <= int64(lateness); {
 		to++
 	}
 	if g.rule.mode == distinct {

@@ -47,11 +47,14 @@ func (d *Detector) sentence(r *ruleState, o *event.Offence, earliest event.Posit
 
 // contribute notes what a source adds to an offence that is open.
 func (d *Detector) contribute(fired []event.Offence, g *group, o *occurrence) []event.Offence {
-	if g.rule.Contributors == 0 {
+	if g.rule.Contributors == 0 || g.rule.Action == event.ActionAlert {
 		return fired
 	}
 	value, ok := d.hash.value(g.rule, o.event, o.nanos)
 	if !ok {
+		return fired
+	}
+	if _, told := g.told[value]; told {
 		return fired
 	}
 	at := g.insert(o.entry(value))
@@ -61,7 +64,11 @@ func (d *Detector) contribute(fired []event.Offence, g *group, o *occurrence) []
 // contributor makes a source that took part an offender, once, unless it failed too seldom or is known to have logged in.
 func (d *Detector) contributor(fired []event.Offence, g *group, en *entry, by *occurrence) []event.Offence {
 	r := g.rule
-	if en.whole == nil || int(en.attempts) < r.Contributors || en.attempts == maxAttempts || d.friends.has(en.whole.source) {
+	if en.whole == nil || int(en.attempts) < r.Contributors || d.friends.has(en.whole.source) {
+		return fired
+	}
+	if len(g.told) >= maxContributors {
+		d.stats.Contributors++
 		return fired
 	}
 	e := en.event()
@@ -72,7 +79,10 @@ func (d *Detector) contributor(fired []event.Offence, g *group, en *entry, by *o
 	}
 	o.ID = offenceID(r, g.of.key, o.Source, en.position())
 	d.sentence(r, &o, en.position())
-	en.attempts = maxAttempts // told
+	if g.told == nil {
+		g.told = map[uint64]struct{}{}
+	}
+	g.told[en.value] = struct{}{}
 	return append(fired, o)
 }
 

@@ -23,7 +23,7 @@ func (r *reader) restore(d *Detector) {
 	d.last = r.position()
 	for _, v := range [...]*uint64{
 		&d.stats.Counted, &d.stats.Absorbed, &d.stats.Replayed, &d.stats.NoGroup, &d.stats.Late, &d.stats.Conditions,
-		&d.stats.Evicted, &d.stats.EvictedHeavy, &d.stats.EvictedOpen,
+		&d.stats.Evicted, &d.stats.EvictedHeavy, &d.stats.Contributors, &d.stats.EvictedOpen,
 	} {
 		*v = r.uint()
 	}
@@ -57,8 +57,12 @@ func (r *reader) restore(d *Detector) {
 	}
 	for range r.count() {
 		g, offence, until := r.group(d, same), r.text(), r.int()
+		told := map[uint64]struct{}{}
+		for range r.count() {
+			told[r.uint()] = struct{}{}
+		}
 		if r.err == nil && g != nil && offence != "" && d.byID[offence] == nil {
-			g.offence, g.openUntil = offence, until
+			g.offence, g.openUntil, g.told = offence, until, told
 			d.restored(g)
 			listed := g.listed
 			d.open.push(g)
@@ -85,7 +89,7 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 	for range r.count() {
 		en := entry{nanos: r.int()}
 		en.first = en.nanos - r.int()
-		en.seq, en.index = r.uint(), int32(r.int()) //nolint:gosec // as it was written
+		en.seq, en.index = r.uint(), int32(r.int())
 		en.attempts, en.value, en.whole = r.small(), r.uint(), r.detail()
 		g.entries = append(g.entries, en)
 	}

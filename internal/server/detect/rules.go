@@ -4,7 +4,6 @@ package detect
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -43,7 +42,7 @@ type Rule struct {
 	Distinct Field      // what Count counts the different values of; empty: it counts guesses
 	Then     event.Kind // the rule fires with an event of this kind after Count others; empty: with the last of them
 	// Contributors, where not 0, makes every source that failed so often, and is not known to have logged in
-	// anywhere, an offender of its own when a rule fires that groups otherwise.
+	// anywhere, an offender of its own when a rule fires that groups otherwise, unless it only alerts.
 	Contributors int
 	Within       time.Duration
 
@@ -198,4 +197,4 @@ func (r *Rules) merge(other Rules) {
 	}
 }
 
-func (r Rule) String() string { return fmt.Sprintf("rule %s", r.Name) }
+func (r Rule) String() string { return "rule " + r.Name }

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -132,12 +133,12 @@ func (d *decoder) together(key string, r Rule, at func(name string) ast.Node) {
 	if r.Action == event.ActionAlert || r.Action == "" || len(r.GroupBy) == 0 {
 		return
 	}
-	switch r.CanRedirect() { //nolint:errorlint // it returns these and no others
-	case errNoSource:
+	switch err := r.CanRedirect(); {
+	case errors.Is(err, errNoSource):
 		d.fail(at("action"), key+".action", string(r.Action)+" without source in group_by", "alert, group_by with source, or contributors")
-	case errNoHost:
+	case errors.Is(err, errNoHost):
 		d.fail(at("action"), key+".action", string(r.Action)+" without host in group_by", "alert, group_by with source and host, or scope: fleet")
-	case errWide:
+	case errors.Is(err, errWide):
 		d.fail(at("action"), key+".action", fmt.Sprintf("%s of sources by ipv4_prefix %d and ipv6_prefix %d", r.Action, r.IPv4Prefix, r.IPv6Prefix), "alert, or ipv4_prefix 32 and ipv6_prefix 64 or 128")
 	}
 }

@@ -37,7 +37,7 @@ func (d *Detector) Snapshot() ([]byte, error) {
 		w.text(r.sig)
 	}
 	w.clocks(&d.clocks)
-	w.uint(uint64(d.sweep)) //nolint:gosec // never negative
+	w.uint(uint64(d.sweep))
 	w.uint(uint64(d.counting))
 	for _, r := range d.rules {
 		for c := range r.count {
@@ -53,6 +53,10 @@ func (d *Detector) Snapshot() ([]byte, error) {
 		w.group(g)
 		w.text(g.offence)
 		w.int(g.openUntil)
+		w.uint(uint64(len(g.told)))
+		for _, value := range slices.Sorted(maps.Keys(g.told)) {
+			w.uint(value)
+		}
 	}
 	w.logins(&d.logins)
 	w.friends(&d.friends)
@@ -157,7 +161,7 @@ func (w *writer) group(g *group) {
 		w.int(en.nanos - en.first)
 		w.uint(en.seq)
 		w.int(int64(en.index))
-		w.uint(uint64(en.attempts)) //nolint:gosec // never negative
+		w.uint(uint64(en.attempts))
 		w.uint(en.value)
 		w.detail(en.whole)
 	}
@@ -186,7 +190,7 @@ func (w *writer) detail(t *detail) {
 }
 
 func (w *writer) stats(s Stats) {
-	for _, v := range [...]uint64{s.Counted, s.Absorbed, s.Replayed, s.NoGroup, s.Late, s.Conditions, s.Evicted, s.EvictedHeavy, s.EvictedOpen} {
+	for _, v := range [...]uint64{s.Counted, s.Absorbed, s.Replayed, s.NoGroup, s.Late, s.Conditions, s.Evicted, s.EvictedHeavy, s.Contributors, s.EvictedOpen} {
 		w.uint(v)
 	}
 }

@@ -94,7 +94,7 @@ func publish(t *testing.T, text string) *publisher {
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.asked.Add(1)
 		text, _ := p.text.Load().(string)
-		tag := fmt.Sprintf("%q", fmt.Sprint(len(text)))
+		tag := fmt.Sprintf("\"%d\"", len(text))
 		switch {
 		case p.status.Load() != http.StatusOK:
 			w.WriteHeader(int(p.status.Load()))
@@ -204,7 +204,7 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, os.WriteFile(path, []byte("203.0.113.66\n"), 0o600))
 		require.False(t, s.Contains("bad", addr("203.0.113.66")))
-		time.Sleep(time.Minute + time.Second)
+		<-time.After(time.Minute + time.Second)
 		synctest.Wait()
 		require.True(t, s.Contains("bad", addr("203.0.113.66")))
 		stop()

@@ -68,10 +68,7 @@ func (s *splitter) next(buf []byte) (data []byte, lines int) {
 		n := copy(buf, s.carry)
 		s.carry = s.carry[:0]
 		var m int
-		m, s.err = io.ReadFull(s.r, buf[n:])
-		if s.err == io.ErrUnexpectedEOF { //nolint:errorlint // ReadFull returns it as it is
-			s.err = io.EOF
-		}
+		m, s.err = fill(s.r, buf[n:])
 		data = buf[:n+m]
 		if s.skip {
 			i := bytes.IndexByte(data, '\n')
@@ -95,6 +92,16 @@ func (s *splitter) next(buf []byte) (data []byte, lines int) {
 		}
 	}
 	return nil, 0
+}
+
+// fill reads until buf is full or the stream ends. Other than [io.ReadFull] it tells a stream's own unexpected end from its end.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }
 
 func countLines(data []byte) int {

@@ -65,7 +65,7 @@ func (r *run) all(ctx context.Context) (Summary, error) {
 	blocks := 2*r.opts.Workers + 2
 	free, work, ordered := make(chan *block, blocks), make(chan *block, blocks), make(chan *block, blocks)
 	for range blocks {
-		free <- &block{buf: make([]byte, blockSize), ready: make(chan struct{}, 1)}
+		free <- &block{ready: make(chan struct{}, 1)}
 	}
 	var readErr error
 	parts.Go(func() {
@@ -135,6 +135,9 @@ func (r *run) readOne(ctx context.Context, i, first int, free <-chan *block, han
 		case b = <-free:
 		case <-ctx.Done():
 			return lines, ctx.Err()
+		}
+		if b.buf == nil {
+			b.buf = make([]byte, blockSize)
 		}
 		b.file, b.ref, b.base, b.first = i, s.ref, first, first+lines
 		if s.next(b); b.lines == 0 && len(b.data) == 0 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -169,11 +170,32 @@ func BenchmarkLine(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var p parse.Parser
 			data := []byte(line)
+			p.Line(data, ref)
+			if n := testing.AllocsPerRun(100, func() { p.Line(data, ref) }); n > 0 {
+				b.Errorf("%v allocations a line", n)
+			}
 			b.ReportAllocs()
+			b.ResetTimer()
+			before := processorTime(b)
 			for b.Loop() {
 				p.Line(data, ref)
 			}
+			spent := float64(processorTime(b)-before) / float64(b.N)
+			b.ReportMetric(spent, "cpu-ns/op")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+			if spent > 500 && b.N > 10_000 {
+				b.Errorf("%.0f ns of processor time a line; the bound is 500", spent)
+			}
 		})
 	}
+}
+
+// processorTime is what this process has used of it: other than the clock it does not tell of what else the machine does.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

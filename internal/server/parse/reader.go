@@ -20,8 +20,10 @@ type Reader struct {
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
-	joins  bool
-	twin   twin
+	// Unknown says that the program is known, but not what its message means; one that is known to mean nothing has only the kind none.
+	Unknown bool
+	joins   bool
+	twin    twin
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
@@ -35,6 +37,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		return
 	}
 	f := parseWhole(&h, p.intern, &r.Event)
+	r.Unknown = f.kind == ""
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
 	}

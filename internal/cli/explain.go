@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,7 +85,10 @@ func (a *app) log(name string) (Log, error) {
 		return Log{}, err
 	}
 	l.Written, l.Size = written, info.Size()
-	return l, f.Close()
+	if err := f.Close(); err != nil {
+		return Log{}, fmt.Errorf("close %s: %w", name, err)
+	}
+	return l, nil
 }
 
 // progressBar shows on a terminal how far something is.
@@ -113,7 +117,7 @@ func (b *progressBar) clear() {
 }
 
 func thousands(n int) string {
-	s := fmt.Sprint(n)
+	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

@@ -82,9 +82,8 @@ func (s *splitter) next(buf []byte) (data []byte, lines int) {
 		case s.err != nil:
 			end = len(data)
 		case end == 0 && len(data) >= maxLine: // a line longer than a block
-			s.skip, end = true, len(data)
-			data = data[:maxLine]
-			return data, 1
+			s.skip = true
+			return data[:maxLine], 1
 		}
 		s.carry = append(s.carry, data[end:]...)
 		if data = data[:end]; len(data) > 0 {
@@ -101,7 +100,7 @@ func fill(r io.Reader, buf []byte) (n int, err error) {
 		m, err = r.Read(buf[n:])
 		n += m
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // as a reader's
 }
 
 func countLines(data []byte) int {
@@ -114,11 +113,6 @@ func countLines(data []byte) int {
 
 // cutLine takes the first line off, without its end, and cut to what is kept of one.
 func cutLine(data []byte) (line, rest []byte) {
-	i := bytes.IndexByte(data, '\n')
-	if i < 0 {
-		line = data
-	} else {
-		line, rest = data[:i], data[i+1:]
-	}
+	line, rest, _ = bytes.Cut(data, []byte{'\n'})
 	return bytes.TrimSuffix(line[:min(len(line), maxLine)], []byte{'\r'}), rest
 }

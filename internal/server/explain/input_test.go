@@ -154,14 +154,14 @@ func TestRotatedLogsAreOneStream(t *testing.T) {
 	var order []string
 	for line := range strings.Lines(out.String()) {
 		var v struct {
-			Line    int
-			File    string
-			Time    time.Time
+			Line    int       `json:"line"`
+			File    string    `json:"file"`
+			Time    time.Time `json:"time"`
 			Offence *struct {
-				Rule string
-				Line int
-				File string
-			}
+				Rule string `json:"rule"`
+				Line int    `json:"line"`
+				File string `json:"file"`
+			} `json:"offence"`
 		}
 		require.NoError(t, json.Unmarshal([]byte(line), &v))
 		switch {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,11 +113,10 @@ func (r *run) readAll(ctx context.Context, free <-chan *block, hand func(*block)
 		r.files.begins(first)
 		lines, err := r.readOne(ctx, i, first, free, hand)
 		first += lines
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return nil
-		default:
+		if ctx.Err() != nil {
+			return nil // all says why
+		}
+		if err != nil {
 			return &readError{name: in.Name, line: lines, cause: err}
 		}
 	}
@@ -253,9 +253,9 @@ func (n *numbering) several() bool { return len(n.inputs) > 1 }
 func (n *numbering) place(line int) (name string, number int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i := len(n.first) - 1; i >= 0; i-- {
-		if line >= n.first[i] {
-			return n.inputs[i].Name, line - n.first[i] + 1
+	for i, first := range slices.Backward(n.first) {
+		if line >= first {
+			return n.inputs[i].Name, line - first + 1
 		}
 	}
 	return "", line

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,11 @@ func offended(t *testing.T, out, rule string) []string {
 	list := []string{}
 	for line := range strings.Lines(out) {
 		var v struct {
-			Offence *struct{ Rule, Source, Host string } `json:"offence"`
+			Offence *struct {
+				Rule   string `json:"rule"`
+				Source string `json:"source"`
+				Host   string `json:"host"`
+			} `json:"offence"`
 		}
 		require.NoError(t, json.Unmarshal([]byte(line), &v))
 		if v.Offence != nil && v.Offence.Rule == rule {
@@ -110,7 +115,7 @@ func TestWorkersChangeNothing(t *testing.T) {
 				var out strings.Builder
 				_, err := explain.Explain(t.Context(), in, &out, explain.Options{JSON: asJSON, Workers: workers, Now: now})
 				require.NoError(t, err)
-				key := fmt.Sprint(asJSON)
+				key := strconv.FormatBool(asJSON)
 				if first, ok := outputs[key]; ok && first != out.String() {
 					rt.Fatalf("with %d workers (-one +several):\n%s", workers, cmp.Diff(first, out.String()))
 				}

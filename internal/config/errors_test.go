@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kokkuri/kokkuri/internal/config"
+	"github.com/kokkuri/kokkuri/internal/native"
 )
 
 func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
@@ -13,6 +14,34 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"unknown key": {
 			"server:\n  bus:\n    listne: [127.0.0.1:1]\n",
 			"FILE:3: server.bus.listne: unknown key; did you mean listen?; allowed: listen, names, log_budget",
+		},
+		"unknown format of a log": {
+			"agent:\n  logs:\n    - {path: /var/log/x.log, format: nosuch}\n",
+			`FILE:3: agent.logs[0].format: found "nosuch"; allowed: ` + formats(),
+		},
+		"a log without a format": {
+			"agent:\n  logs: [{path: /var/log/x.log}]\n",
+			"FILE:2: agent.logs[0]: has neither a format nor a program, or both; allowed: one of both; formats are " + formats(),
+		},
+		"a log that is no log": {
+			"agent:\n  logs: [x.log]\n",
+			`FILE:2: agent.logs[0]: found "x.log"; allowed: an absolute path with =FORMAT after it, such as /var/log/mysql/error.log=mysql-error`,
+		},
+		"a container's program": {
+			"agent:\n  containers: [{name: db, program: my program}]\n",
+			`FILE:2: agent.containers[0].program: found "my program"; allowed: a program's name, at most 48 long, without spaces`,
+		},
+		"a Redis that is nowhere": {
+			"agent:\n  redis: [localhost]\n",
+			`FILE:2: agent.redis[0]: found "localhost"; allowed: a host with a port, or the path of a socket, such as 127.0.0.1:6379 or /run/redis/redis.sock`,
+		},
+		"a Redis user without password": {
+			"agent:\n  redis: [{address: \"127.0.0.1:6379\", username: u}]\n",
+			"FILE:2: agent.redis[0]: has a username without a password_file; allowed: both or neither",
+		},
+		"when to follow the journal": {
+			"agent:\n  journal: {follow: yes}\n",
+			`FILE:2: agent.journal.follow: found "yes"; allowed: auto, on, off`,
 		},
 		"unknown section": {
 			"sever: {}\n",
@@ -253,4 +282,13 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("what is shown doesn't load: %v\n%s", err, shown.String())
 		}
 	})
+}
+
+// formats are the forms of logs that are known.
+func formats() string {
+	var names []string
+	for _, f := range native.Formats() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
 }

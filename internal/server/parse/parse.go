@@ -96,6 +96,15 @@ type fact struct {
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
+
+	// What joins say of it, see [Joiner].
+	join   join
+	serial []byte // of the message of which the line is a part
+	tabbed bool   // the line begins with a tab
+	style  lineStyle
+	open   bool // account is a name that goes on in lines to come
+	// inDatabase says that resource is such a name, of somebody who got in.
+	inDatabase bool
 }
 
 // maxAccount bounds what is kept of an account and of a resource.

@@ -24,6 +24,15 @@ type Reading struct {
 	Unknown bool
 	joins   bool
 	twin    twin
+	joined  joined
+}
+
+// joined is what a Joiner needs of the lines of databases.
+type joined struct {
+	pid, serial string
+	op          join
+	tabbed      bool
+	name        nameLine
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
@@ -40,6 +49,15 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	r.Unknown = f.kind == ""
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
+	}
+	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
+	case event.MySQL:
+		r.joins = true
+		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
+	case event.Postgres:
+		if r.joins = f.join != noJoin; r.joins {
+			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}
+		}
 	}
 }
 
@@ -67,11 +85,22 @@ func (p *Reader) intern(b []byte) string {
 // is for one goroutine, and the zero value is ready.
 type Joiner struct {
 	twins twins
+	names names
+	links links
 }
 
 // Settle changes r's event where it restates what another line said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
-	if r.joins {
+	if !r.joins {
+		return
+	}
+	switch r.Event.Service { //nolint:exhaustive // of the others none joins
+	case event.SSH:
 		j.twins.settle(&r.Event, r.twin)
+	case event.MySQL:
+		j.names.settle(&r.Event, r.joined.pid, r.joined.name)
+	case event.Postgres:
+		j.links.once(&r.Event, r.joined)
+		j.links.settle(&r.Event, r.joined)
 	}
 }

@@ -86,3 +86,72 @@ func unescapeParam(b []byte) []byte {
 	}
 	return out
 }
+
+// fields are the parameters of a record that are about a login, read in one go.
+type fields struct {
+	format, reason, source, port, account, database, object, count []byte
+}
+
+func fieldsOf(sd []byte) fields {
+	var f fields
+	for list := trimLeft(params(sd, native.ElementID)); len(list) > 0; list = trimLeft(list) {
+		i := bytes.IndexByte(list, '=')
+		if i < 0 || i+1 >= len(list) || list[i+1] != '"' {
+			break
+		}
+		key, rest := list[:i], list[i+2:]
+		end := bytes.IndexByte(rest, '"')
+		if end < 0 {
+			break
+		}
+		value := rest[:end]
+		if bytes.IndexByte(value, '\\') >= 0 {
+			var ok bool
+			if value, ok = paramOf(list, string(key)); !ok {
+				break
+			}
+			end = endOfValue(rest)
+		}
+		f.set(key, value)
+		list = rest[end+1:]
+	}
+	return f
+}
+
+// endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along.
+func endOfValue(b []byte) int {
+	i := 0
+	for i < len(b) && b[i] != '"' {
+		if b[i] == '\\' {
+			i++
+		}
+		i++
+	}
+	return min(i, len(b)-1)
+}
+
+// set keeps a parameter where it is the first of its name.
+func (f *fields) set(key, value []byte) {
+	at := (*[]byte)(nil)
+	switch string(key) {
+	case native.ParamFormat:
+		at = &f.format
+	case native.ParamReason:
+		at = &f.reason
+	case native.ParamSource:
+		at = &f.source
+	case native.ParamSourcePort:
+		at = &f.port
+	case native.ParamAccount:
+		at = &f.account
+	case native.ParamDatabase:
+		at = &f.database
+	case native.ParamObject:
+		at = &f.object
+	case native.ParamCount:
+		at = &f.count
+	}
+	if at != nil && *at == nil {
+		*at = value
+	}
+}

@@ -33,16 +33,17 @@ func guess(formats []native.Format, sample []byte, service event.Service, ref ti
 		return nil
 	}
 	var best native.Format
-	most := 0
+	most, told := 0, 0
 	for _, f := range formats {
 		if service != "" && f.Service != service {
 			continue
 		}
-		if n := understood(f, lines, ref); n > most {
-			best, most = f, n
+		// Two forms may both find records in a log: the right one finds out what they say.
+		if n, events := understood(f, lines, ref); events > told || events == told && n > most {
+			best, most, told = f, n, events
 		}
 	}
-	if 2*most <= headers {
+	if most == 0 || 2*most <= headers {
 		return nil
 	}
 	return &converter{
@@ -51,14 +52,22 @@ func guess(formats []native.Format, sample []byte, service event.Service, ref ti
 	}
 }
 
-// understood counts the records with a time that a format reads from lines.
-func understood(f native.Format, lines [][]byte, ref time.Time) int {
+// understood counts the records with a time that a format reads from lines, and the events that are read from these.
+func understood(f native.Format, lines [][]byte, ref time.Time) (records, events int) {
 	r := f.New()
-	n := 0
-	for _, line := range lines {
-		n += dated(r.Line(slices.Clone(line), ref))
+	count := func(list []native.Record) {
+		records += dated(list)
+		for _, one := range list {
+			if e := parse.Line(native.Encode(one, "", f.App), ref); e.Kind != event.None && e.Kind != event.Context {
+				events++
+			}
+		}
 	}
-	return n + dated(r.Flush())
+	for _, line := range lines {
+		count(r.Line(slices.Clone(line), ref))
+	}
+	count(r.Flush())
+	return records, events
 }
 
 func dated(list []native.Record) int {

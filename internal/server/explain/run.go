@@ -113,9 +113,6 @@ func (r *run) readAll(ctx context.Context, free <-chan *block, hand func(*block)
 		r.files.begins(first)
 		lines, err := r.readOne(ctx, i, first, free, hand)
 		first += lines
-		if ctx.Err() != nil {
-			return nil // all says why
-		}
 		if err != nil {
 			return &readError{name: in.Name, line: lines, cause: err}
 		}

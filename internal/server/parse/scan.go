@@ -47,18 +47,28 @@ func address6(b []byte) (netip.Addr, bool) {
 		}
 		octets[n], octets[n+1] = byte(value>>8), byte(value)
 		n += 2
-		b = b[digits:]
-		switch {
-		case len(b) == 0:
-		case b[0] != ':' || len(b) == 1 || b[1] == ':' && gap >= 0:
+		var ok, double bool
+		if b, double, ok = colons(b[digits:]); !ok || double && gap >= 0 {
 			return netip.Addr{}, false
-		case b[1] == ':':
-			gap, b = n, b[2:]
-		default:
-			b = b[1:]
+		}
+		if double {
+			gap = n
 		}
 	}
 	return filled(octets, n, gap)
+}
+
+// colons takes what stands between two groups of digits off; ok is false where something else does, or one colon alone at the end.
+func colons(b []byte) (rest []byte, double, ok bool) {
+	switch {
+	case len(b) == 0:
+		return b, false, true
+	case b[0] != ':' || len(b) == 1:
+		return b, false, false
+	case b[1] == ':':
+		return b[2:], true, true
+	}
+	return b[1:], false, true
 }
 
 // hexGroup reads the hexadecimal digits at the beginning of b, of which there are too many from five on.

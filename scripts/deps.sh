@@ -17,7 +17,8 @@ demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
   sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux journalctl=systemd
   rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl
-  mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server)
+  mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
+  nginx=nginx apache2=apache2 vsftpd=vsftpd)
 lint=(shellcheck=shellcheck git=git)
 bench=(fail2ban-server=fail2ban crowdsec=crowdsec gzip=gzip)
 
@@ -107,7 +108,7 @@ keep_off() {
       fail2ban) systemctl --quiet disable fail2ban.service 2>/dev/null || true ;;
       crowdsec) systemctl --quiet disable crowdsec.service 2>/dev/null || true ;;
       mariadb-server) systemctl --quiet disable mariadb.service 2>/dev/null || true ;;
-      postgresql | redis-server) systemctl --quiet disable "$package.service" 2>/dev/null || true ;;
+      postgresql | redis-server | nginx | apache2 | vsftpd) systemctl --quiet disable "$package.service" 2>/dev/null || true ;;
     esac
   done
 }

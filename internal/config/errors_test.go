@@ -55,6 +55,22 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 			"server:\n  rules: /a\n  rules: /b\n",
 			`FILE:3: not valid YAML: mapping key "rules" already defined at [2:3]`,
 		},
+		"status of a login": {
+			"server:\n  http:\n    logins:\n      - path: /login\n        failed: [200, 4000]\n",
+			"FILE:5: server.http.logins[0].failed[1]: found 4000; allowed: 100 to 599",
+		},
+		"path of a login": {
+			"server:\n  http:\n    logins: [{path: login}]\n",
+			`FILE:3: server.http.logins[0].path: found "login"; allowed: a path that begins with / (or *), without a query, * only at its beginning or end`,
+		},
+		"method of a login": {
+			"server:\n  http:\n    logins: [{path: /login, methods: [post]}]\n",
+			`FILE:3: server.http.logins[0].methods[0]: found "post"; allowed: a method in upper case, such as POST`,
+		},
+		"login without a path": {
+			"server:\n  http:\n    logins:\n      - {ok: [302]}\n",
+			"FILE:4: server.http.logins[0].path: is missing; allowed: Path of the URL; with * at its beginning or end it is the end or the beginning of one.",
+		},
 		"section instead of value": {
 			"state_dir: {a: b}\n",
 			"FILE:1: state_dir: found a section; allowed: a text",
@@ -154,7 +170,7 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"several": {
 			"log: {level: loud}\nserver:\n  x: 1\n  dry_run: 3\n",
 			"FILE:1: log.level: found \"loud\"; allowed: debug, info, warn, error\n" +
-				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, rules, dry_run, breaker, exempt_days, keep_days, allow, hosts\n" +
+				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, http, rules, dry_run, breaker, exempt_days, keep_days, allow, hosts\n" +
 				`FILE:4: server.dry_run: found "3"; allowed: true or false`,
 		},
 	} {

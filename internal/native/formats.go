@@ -7,5 +7,7 @@ func Formats() []Format {
 	return slices.Concat(
 		mysqlFormats(),
 		postgresFormats(),
+		httpFormats(),
+		ftpFormats(),
 	)
 }

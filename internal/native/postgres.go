@@ -133,9 +133,3 @@ func (r *Record) addSource(host, port string) {
 		r.add(ParamSourcePort, port)
 	}
 }
-
-func (r *Record) add(name, value string) {
-	if value != "" {
-		r.Params = append(r.Params, Param{name, value})
-	}
-}

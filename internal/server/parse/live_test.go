@@ -119,15 +119,15 @@ func (s liveServer) await(t *testing.T, holds func() bool, why func() string) {
 	}
 }
 
-// tally is what a log says.
-type tally struct{ guesses, sourced, logins int }
+// totals is what a log says.
+type totals struct{ guesses, sourced, logins int }
 
 // read reads a log of a format from its beginning, as the agent does, and through syslog, as the server does.
-func (s liveServer) read(t *testing.T, file, format string) tally {
+func (s liveServer) read(t *testing.T, file, format string) totals {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(s.dir, file))
 	if err != nil {
-		return tally{}
+		return totals{}
 	}
 	f, ok := native.Find(format)
 	if !ok {
@@ -144,10 +144,10 @@ func (s liveServer) read(t *testing.T, file, format string) tally {
 		take(r.Line(l, time.Now().UTC()))
 	}
 	take(r.Flush())
-	return tallyOf(t, records)
+	return totalsOf(t, records)
 }
 
-func tallyOf(t *testing.T, lines [][]byte) (sum tally) {
+func totalsOf(t *testing.T, lines [][]byte) (sum totals) {
 	t.Helper()
 	var p parse.Parser
 	for _, l := range lines {
@@ -188,7 +188,7 @@ func TestLiveMariaDB(t *testing.T) {
 	login("x'@'198.51.100.9' (using password: YES)", "wrong")
 	login("a'@'198.51.100.9'\n2026-11-22 18:00:00 31 [Note] x", "wrong")
 	login("nobody", "wrong")
-	var got tally
+	var got totals
 	s.await(t, func() bool { got = s.read(t, "error.log", native.MySQLError); return got.guesses >= 8 }, func() string { return fmt.Sprint(got) })
 	// The first guess of a source, and the one before a name of two lines, can't be sure of theirs.
 	if got.guesses != 8 || got.sourced < 4 {
@@ -223,7 +223,7 @@ func TestLivePostgres(t *testing.T) {
 		if format == native.PostgresStderr {
 			sourced = 6 // who names himself in two lines has none
 		}
-		var got tally
+		var got totals
 		s.await(t, func() bool { got = s.read(t, file, format); return got.guesses >= 7 }, func() string { return file + fmt.Sprint(got) })
 		if got.guesses != 7 || got.sourced != sourced || got.logins != 2 {
 			t.Errorf("%s: read %+v of 7 guesses and 2 logins", file, got)
@@ -250,14 +250,14 @@ func TestLiveRedis(t *testing.T) {
 		}
 	}
 	// Redis folds the three of one user into one entry, of which only the last is surely the last client's.
-	if got := tallyOf(t, lines); got != (tally{guesses: 5, sourced: 3}) {
+	if got := totalsOf(t, lines); got != (totals{guesses: 5, sourced: 3}) {
 		t.Errorf("read %+v of 5 guesses in %d entries: %s", got, len(entries), bytes.Join(lines, []byte("\n")))
 	}
 	data, err := os.ReadFile(filepath.Join(s.dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := tallyOf(t, bytes.Split(data, []byte("\n"))); got != (tally{}) {
+	if got := totalsOf(t, bytes.Split(data, []byte("\n"))); got != (totals{}) {
 		t.Errorf("Redis's own log states %+v", got)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -176,11 +175,11 @@ func BenchmarkLine(b *testing.B) {
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
-			before := processorTime(b)
+			before := processorTime()
 			for b.Loop() {
 				p.Line(data, ref)
 			}
-			spent := float64(processorTime(b)-before) / float64(b.N)
+			spent := float64(processorTime()-before) / float64(b.N)
 			b.ReportMetric(spent, "cpu-ns/op")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 			if spent > 500 && b.N > 10_000 {
@@ -188,14 +187,4 @@ func BenchmarkLine(b *testing.B) {
 			}
 		})
 	}
-}
-
-// processorTime is what this process has used of it: other than the clock it does not tell of what else the machine does.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -14,17 +14,19 @@ const maxInterned = 8192
 type Reader struct {
 	strings map[string]string
 	clock   clock
+	http    *httpRules
 }
 
 // Reading is what a line says by itself.
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
-	// Unknown says that the program is known, but not what its message means; one that is known to mean nothing has only the kind none.
-	Unknown bool
-	joins   bool
-	twin    twin
-	joined  joined
+	known  bool
+	joins  bool
+	twin   twin
+	joined joined
+	web    webTwin
+	peer   peerForm
 }
 
 // joined is what a Joiner needs of the lines of databases.
@@ -38,6 +40,9 @@ type joined struct {
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
 func (r *Reading) Joins() bool { return r.joins }
 
+// Understood says whether the line has a form that is known of its program, though it may state nothing of interest.
+func (r *Reading) Understood() bool { return r.known }
+
 // Line reads a line, header and message, into r (see [Line]), all of which it sets.
 func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	var h head
@@ -45,8 +50,8 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.intern, &r.Event)
-	r.Unknown = f.kind == ""
+	f := parseWhole(&h, p.http, p.intern, &r.Event)
+	r.known = f.kind != ""
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
 	}
@@ -59,11 +64,15 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}
 		}
 	}
+	r.web, r.peer = webTwin{f.web, max(f.repeated, 1)}, f.peer
+	if f.web != notWeb || f.peer == peerName || f.peer == peerAddress && f.kind != event.None {
+		r.joins = true
+	}
 }
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
+	return parseMessage(service, msg, p.http, p.intern)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -87,6 +96,8 @@ type Joiner struct {
 	twins twins
 	names names
 	links links
+	web   webTwins
+	peers naming
 }
 
 // Settle changes r's event where it restates what another line said. Readings that don't join need not come.
@@ -94,13 +105,16 @@ func (j *Joiner) Settle(r *Reading) {
 	if !r.joins {
 		return
 	}
-	switch r.Event.Service { //nolint:exhaustive // of the others none joins
-	case event.SSH:
-		j.twins.settle(&r.Event, r.twin)
-	case event.MySQL:
+	j.peers.settle(&r.Event, r.peer)
+	switch {
+	case r.Event.Service == event.MySQL:
 		j.names.settle(&r.Event, r.joined.pid, r.joined.name)
-	case event.Postgres:
+	case r.Event.Service == event.Postgres:
 		j.links.once(&r.Event, r.joined)
 		j.links.settle(&r.Event, r.joined)
+	case r.web.line != notWeb:
+		j.web.settle(&r.Event, r.web)
+	default:
+		j.twins.settle(&r.Event, r.twin)
 	}
 }

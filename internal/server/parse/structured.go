@@ -26,18 +26,42 @@ func params(sd []byte, id string) []byte {
 
 // elementEnd is where the ] stands that ends the element at the beginning of sd.
 func elementEnd(sd []byte) int {
-	quoted := false
 	for i := 1; i < len(sd); i++ {
-		switch c := sd[i]; {
-		case quoted && c == '\\':
+		// Names have neither quotes nor brackets in them, so one of the two is next.
+		n := bytes.IndexByte(sd[i:], '"')
+		end := sd[i:]
+		if n >= 0 {
+			end = sd[i : i+n]
+		}
+		if e := bytes.IndexByte(end, ']'); e >= 0 {
+			return i + e
+		}
+		if n < 0 {
+			return -1
+		}
+		i += n + 1
+		for { // to the quote that ends the value
+			n := bytes.IndexByte(sd[i:], '"')
+			if n < 0 {
+				return -1
+			}
+			i += n
+			if slashes := trailingBackslashes(sd[i-n : i]); slashes%2 == 0 {
+				break
+			}
 			i++
-		case c == '"':
-			quoted = !quoted
-		case c == ']' && !quoted:
-			return i
 		}
 	}
 	return -1
+}
+
+// trailingBackslashes counts the backslashes that end b.
+func trailingBackslashes(b []byte) int {
+	n := 0
+	for n < len(b) && b[len(b)-1-n] == '\\' {
+		n++
+	}
+	return n
 }
 
 // param is the value of a parameter that Kokkuri's agent, or a template of ours for rsyslog, wrote. It allocates only

@@ -17,9 +17,9 @@ import (
 
 // Bounds of the detector's memory, less than a server's: what is given up is counted in the summary.
 const (
-	maxGroups     = 60_000
-	maxGroupBytes = 16 << 20
-	maxOpen       = 30_000
+	maxGroups     = 200_000
+	maxGroupBytes = 32 << 20
+	maxOpen       = 100_000
 	maxLogins     = 4096
 )
 

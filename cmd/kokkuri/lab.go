@@ -52,5 +52,5 @@ func labCommands() cli.Lab {
 }
 
 func writeLog(o cli.GeneratedLog, out io.Writer) (truth any, err error) {
-	return loggen.Write(out, loggen.Options{Lines: o.Lines, Seed: o.Seed, Stamp: loggen.Stamp(o.Stamp), OpenSSH: o.OpenSSH})
+	return loggen.Write(out, loggen.Options{Lines: o.Lines, Seed: o.Seed, Stamp: loggen.Stamp(o.Stamp), OpenSSH: o.OpenSSH, Begin: o.Begin})
 }

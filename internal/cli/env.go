@@ -87,6 +87,7 @@ type GeneratedLog struct {
 	Seed    uint64
 	Stamp   string // iso or rfc3164
 	OpenSSH int    // 9, 10 or 0: both
+	Begin   time.Time
 }
 
 // Lab is the network on one machine. Each function writes its progress for people to o.Out.

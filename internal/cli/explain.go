@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -83,7 +85,10 @@ func (a *app) log(name string) (Log, error) {
 		return Log{}, err
 	}
 	l.Written, l.Size = written, info.Size()
-	return l, f.Close()
+	if err := f.Close(); err != nil {
+		return Log{}, fmt.Errorf("close %s: %w", name, err)
+	}
+	return l, nil
 }
 
 // progressBar shows on a terminal how far something is.
@@ -112,7 +117,7 @@ func (b *progressBar) clear() {
 }
 
 func thousands(n int) string {
-	s := fmt.Sprint(n)
+	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
@@ -124,6 +129,7 @@ type labLogCmd struct {
 	Seed    uint64 `default:"1" help:"The same seed gives the same log." placeholder:"N"`
 	Times   string `default:"iso" enum:"iso,rfc3164" help:"Form of the times: ${enum}." placeholder:"FORM"`
 	OpenSSH int    `name:"openssh" default:"0" enum:"0,9,10" help:"Version of the hosts' sshd: 9, 10, or 0 for hosts of both." placeholder:"V"`
+	Begin   string `help:"Time of the beginning, RFC 3339." default:"2026-10-01T00:00:00Z" placeholder:"TIME"`
 	Truth   string `help:"Write what is true about the log (guesses, offenders) to this file, as JSON." placeholder:"FILE"`
 }
 
@@ -134,7 +140,11 @@ func (c *labLogCmd) Run(a *app) (err error) {
 	if c.Lines < 0 {
 		return &usageError{text: fmt.Sprintf("--lines: found %d", c.Lines), hint: "allowed: 0 or more"}
 	}
-	truth, err := a.roles.WriteLog(GeneratedLog{Lines: c.Lines, Seed: c.Seed, Stamp: c.Times, OpenSSH: c.OpenSSH}, a.env.Stdout)
+	begin, err := time.Parse(time.RFC3339, c.Begin)
+	if err != nil {
+		return &usageError{text: "--begin: found " + c.Begin, hint: "allowed: a time like 2026-10-01T00:00:00Z"}
+	}
+	truth, err := a.roles.WriteLog(GeneratedLog{Begin: begin, Lines: c.Lines, Seed: c.Seed, Stamp: c.Times, OpenSSH: c.OpenSSH}, a.env.Stdout)
 	if err != nil || c.Truth == "" {
 		return err
 	}

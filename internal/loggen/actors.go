@@ -2,6 +2,7 @@ package loggen
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -223,7 +224,7 @@ func (g *generator) probe(a *actor) {
 
 func (g *generator) name() string {
 	return pick(g, "admin", "test", "oracle", "ubuntu", "user", "git", "ftpuser", "guest", "deploy", "minecraft", "es", "nagios") +
-		pick(g, "", "", "1", "2", "01", fmt.Sprint(g.rng.IntN(1000)))
+		pick(g, "", "", "1", "2", "01", strconv.Itoa(g.rng.IntN(1000)))
 }
 
 func plural(n int) string {

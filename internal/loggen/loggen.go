@@ -128,7 +128,8 @@ type guesser struct{ source, host string }
 
 func newGenerator(o Options) *generator {
 	g := &generator{
-		o: o, rng: rand.New(rand.NewPCG(o.Seed, 0x6b6f6b6b757269)), now: o.Begin, actors: make([]actor, actors),
+		o: o, now: o.Begin, actors: make([]actor, actors),
+		rng:     rand.New(rand.NewPCG(o.Seed, 0x6b6f6b6b757269)), //nolint:gosec // the same log for the same seed
 		guesses: map[guesser][]time.Time{}, guilty: map[guesser]bool{}, seen: map[string]bool{},
 	}
 	if o.OpenSSH != 10 {

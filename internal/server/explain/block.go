@@ -68,10 +68,7 @@ func (s *splitter) next(buf []byte) (data []byte, lines int) {
 		n := copy(buf, s.carry)
 		s.carry = s.carry[:0]
 		var m int
-		m, s.err = io.ReadFull(s.r, buf[n:])
-		if s.err == io.ErrUnexpectedEOF { //nolint:errorlint // ReadFull returns it as it is
-			s.err = io.EOF
-		}
+		m, s.err = fill(s.r, buf[n:])
 		data = buf[:n+m]
 		if s.skip {
 			i := bytes.IndexByte(data, '\n')
@@ -85,9 +82,8 @@ func (s *splitter) next(buf []byte) (data []byte, lines int) {
 		case s.err != nil:
 			end = len(data)
 		case end == 0 && len(data) >= maxLine: // a line longer than a block
-			s.skip, end = true, len(data)
-			data = data[:maxLine]
-			return data, 1
+			s.skip = true
+			return data[:maxLine], 1
 		}
 		s.carry = append(s.carry, data[end:]...)
 		if data = data[:end]; len(data) > 0 {
@@ -95,6 +91,16 @@ func (s *splitter) next(buf []byte) (data []byte, lines int) {
 		}
 	}
 	return nil, 0
+}
+
+// fill reads until buf is full or the stream ends. Other than [io.ReadFull] it tells a stream's own unexpected end from its end.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err //nolint:wrapcheck // as a reader's
 }
 
 func countLines(data []byte) int {
@@ -107,11 +113,6 @@ func countLines(data []byte) int {
 
 // cutLine takes the first line off, without its end, and cut to what is kept of one.
 func cutLine(data []byte) (line, rest []byte) {
-	i := bytes.IndexByte(data, '\n')
-	if i < 0 {
-		line = data
-	} else {
-		line, rest = data[:i], data[i+1:]
-	}
+	line, rest, _ = bytes.Cut(data, []byte{'\n'})
 	return bytes.TrimSuffix(line[:min(len(line), maxLine)], []byte{'\r'}), rest
 }

@@ -14,8 +14,8 @@ import (
 const sampleLines = 200
 
 // guess finds out whether the lines of a sample are in a form that software writes of its own, and which. Where they are
-// lines of syslog, they are so whatever else could read them.
-func guess(sample []byte, service event.Service, ref time.Time) (native.Format, bool) {
+// lines of syslog, they are so whatever else could read them. It returns nil where they are in none.
+func guess(formats []native.Format, sample []byte, service event.Service, ref time.Time) *converter {
 	var lines [][]byte
 	headers := 0
 	for len(sample) > 0 && len(lines) < sampleLines {
@@ -30,36 +30,53 @@ func guess(sample []byte, service event.Service, ref time.Time) (native.Format, 
 		}
 	}
 	if len(lines) == 0 || 2*headers > len(lines) {
-		return native.Format{}, false
+		return nil
 	}
 	var best native.Format
-	most := 0
-	for _, f := range native.Formats() {
+	most, told := 0, 0
+	for _, f := range formats {
 		if service != "" && f.Service != service {
 			continue
 		}
-		if n := understood(f, lines, ref); n > most {
-			best, most = f, n
+		// Two forms may both find records in a log: the right one finds out what they say.
+		if n, events := understood(f, lines, ref); events > told || events == told && n > most {
+			best, most, told = f, n, events
 		}
 	}
-	return best, 2*most > headers && most > 0
+	if most == 0 || 2*most <= headers {
+		return nil
+	}
+	return &converter{
+		format: best, reader: best.New(), ref: ref, buf: make([]byte, blockSize),
+		atOnce: slices.ContainsFunc(lines, func(line []byte) bool { return dated(best.New().Line(slices.Clone(line), ref)) > 0 }),
+	}
 }
 
-// understood counts the records with a time that a format reads from lines.
-func understood(f native.Format, lines [][]byte, ref time.Time) int {
-	n := 0
+// understood counts the records with a time that a format reads from lines, and the events that are read from these.
+func understood(f native.Format, lines [][]byte, ref time.Time) (records, events int) {
+	r := f.New()
 	count := func(list []native.Record) {
-		for _, r := range list {
-			if !r.Time.IsZero() {
-				n++
+		records += dated(list)
+		for _, one := range list {
+			if e := parse.Line(native.Encode(one, "", f.App), ref); e.Kind != event.None && e.Kind != event.Context {
+				events++
 			}
 		}
 	}
-	r := f.New()
 	for _, line := range lines {
 		count(r.Line(slices.Clone(line), ref))
 	}
 	count(r.Flush())
+	return records, events
+}
+
+func dated(list []native.Record) int {
+	n := 0
+	for _, r := range list {
+		if !r.Time.IsZero() {
+			n++
+		}
+	}
 	return n
 }
 
@@ -68,14 +85,11 @@ type converter struct {
 	format native.Format
 	reader native.Reader
 	ref    time.Time
+	atOnce bool // a record is known to be over with its last line, not only with the next one's first
 	buf    []byte
 	data   []byte // of buf what is still to be converted
-	begun  int    // lines since the one that the record under way began with, which is one of them
+	begun  int    // how many lines ago the record under way began
 	ended  bool
-}
-
-func newConverter(f native.Format, ref time.Time) *converter {
-	return &converter{format: f, reader: f.New(), ref: ref, buf: make([]byte, blockSize)}
 }
 
 // next fills a block with the records of some lines. Each has the number of the line that it began with.
@@ -94,17 +108,16 @@ func (c *converter) next(s *splitter, b *block) {
 		var line []byte
 		line, c.data = cutLine(c.data)
 		records := c.reader.Line(line, c.ref)
-		at := b.lines
-		if len(records) > 0 {
-			// A record of this line alone, or one that this line told to be over.
-			if !bytes.Contains(line, head(records[0].Text)) {
-				at = b.lines - c.begun
-			}
+		c.add(b, records, b.lines-c.begun)
+		switch {
+		case len(records) == 0:
+			c.begun++
+		case c.atOnce:
 			c.begun = 0
+		default: // this line begins the next record
+			c.begun = 1
 		}
-		c.add(b, records, at)
 		b.lines++
-		c.begun++
 	}
 }
 
@@ -113,10 +126,4 @@ func (c *converter) add(b *block, records []native.Record, at int) {
 		b.data = append(append(b.data, native.Encode(r, "", c.format.App)...), '\n')
 		b.numbers = append(b.numbers, at)
 	}
-}
-
-// head is enough of a text to know it again.
-func head(text []byte) []byte {
-	const enough = 32
-	return text[:min(len(text), enough)]
 }

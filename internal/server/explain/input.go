@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
@@ -58,9 +59,7 @@ func open(in Input, service event.Service, now time.Time, read *atomic.Int64) (*
 	ahead := bufio.NewReaderSize(plain, sampleSize)
 	sample, _ := ahead.Peek(sampleSize)
 	s.lines = splitter{r: ahead}
-	if f, ok := guess(sample, service, s.ref); ok {
-		s.conv = newConverter(f, s.ref)
-	}
+	s.conv = guess(native.Formats(), sample, service, s.ref)
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +67,7 @@ func (r *run) all(ctx context.Context) (Summary, error) {
 	blocks := 2*r.opts.Workers + 2
 	free, work, ordered := make(chan *block, blocks), make(chan *block, blocks), make(chan *block, blocks)
 	for range blocks {
-		free <- &block{buf: make([]byte, blockSize), ready: make(chan struct{}, 1)}
+		free <- &block{ready: make(chan struct{}, 1)}
 	}
 	var readErr error
 	parts.Go(func() {
@@ -113,11 +114,7 @@ func (r *run) readAll(ctx context.Context, free <-chan *block, hand func(*block)
 		r.files.begins(first)
 		lines, err := r.readOne(ctx, i, first, free, hand)
 		first += lines
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return nil
-		default:
+		if err != nil {
 			return &readError{name: in.Name, line: lines, cause: err}
 		}
 	}
@@ -136,6 +133,9 @@ func (r *run) readOne(ctx context.Context, i, first int, free <-chan *block, han
 		case b = <-free:
 		case <-ctx.Done():
 			return lines, ctx.Err()
+		}
+		if b.buf == nil {
+			b.buf = make([]byte, blockSize)
 		}
 		b.file, b.ref, b.base, b.first = i, s.ref, first, first+lines
 		if s.next(b); b.lines == 0 && len(b.data) == 0 {
@@ -251,9 +251,9 @@ func (n *numbering) several() bool { return len(n.inputs) > 1 }
 func (n *numbering) place(line int) (name string, number int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i := len(n.first) - 1; i >= 0; i-- {
-		if line >= n.first[i] {
-			return n.inputs[i].Name, line - n.first[i] + 1
+	for i, first := range slices.Backward(n.first) {
+		if line >= first {
+			return n.inputs[i].Name, line - first + 1
 		}
 	}
 	return "", line

@@ -103,26 +103,9 @@ func maskWord(b *strings.Builder, w []byte) {
 		end--
 	}
 	core, rest := w[:end], w[end:]
-	digits, hex, dots, colons := 0, 0, 0, 0
-	for _, c := range core {
-		switch {
-		case c >= '0' && c <= '9':
-			digits++
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			hex++
-		case c == '.':
-			dots++
-		case c == ':':
-			colons++
-		}
-	}
-	all := digits + hex + dots + colons
-	switch {
-	case digits == 0 && colons == 0:
-		b.Write(core)
-	case all == len(core) && (dots == 3 && hex == 0 && colons <= 1 || colons >= 2 && hex > 0 || digits+hex == len(core) && digits > 0 && hex > 0 && len(core) >= 8):
+	if like(core).address() {
 		b.WriteByte('@')
-	default:
+	} else {
 		number := false
 		for _, c := range core {
 			isDigit := c >= '0' && c <= '9'
@@ -135,6 +118,40 @@ func maskWord(b *strings.Builder, w []byte) {
 		}
 	}
 	b.Write(rest)
+}
+
+// made counts what a word is made of.
+type made struct{ length, digits, letters, dots, colons int }
+
+func like(word []byte) made {
+	m := made{length: len(word)}
+	for _, c := range word {
+		switch {
+		case c >= '0' && c <= '9':
+			m.digits++
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			m.letters++
+		case c == '.':
+			m.dots++
+		case c == ':':
+			m.colons++
+		}
+	}
+	return m
+}
+
+// address reports whether a word can be an address, perhaps with a port, or a hexadecimal number of eight digits or more.
+func (m made) address() bool {
+	if m.digits == 0 && m.colons == 0 || m.digits+m.letters+m.dots+m.colons != m.length {
+		return false
+	}
+	switch {
+	case m.dots == 3:
+		return m.letters == 0 && m.colons <= 1
+	case m.colons >= 2:
+		return m.letters > 0
+	}
+	return m.dots+m.colons == 0 && m.letters > 0 && m.length >= 8
 }
 
 // shapes counts shapes in bounded memory: where there are too many, the rarest go, and are only counted as lines.

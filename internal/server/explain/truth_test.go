@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,11 @@ func offended(t *testing.T, out, rule string) []string {
 	list := []string{}
 	for line := range strings.Lines(out) {
 		var v struct {
-			Offence *struct{ Rule, Source, Host string } `json:"offence"`
+			Offence *struct {
+				Rule   string `json:"rule"`
+				Source string `json:"source"`
+				Host   string `json:"host"`
+			} `json:"offence"`
 		}
 		require.NoError(t, json.Unmarshal([]byte(line), &v))
 		if v.Offence != nil && v.Offence.Rule == rule {
@@ -51,10 +56,10 @@ func TestGuessesAreTheTruth(t *testing.T) {
 	t.Parallel()
 	for _, stamp := range []loggen.Stamp{loggen.ISO, loggen.RFC3164} {
 		for _, version := range []int{0, 9, 10} {
-			for seed := range uint64(8) {
+			for seed := range uint64(4) {
 				t.Run(fmt.Sprintf("%s/%d/%d", stamp, version, seed), func(t *testing.T) {
 					t.Parallel()
-					log, truth := generated(t, loggen.Options{Lines: 30_000, Seed: seed, Stamp: stamp, OpenSSH: version})
+					log, truth := generated(t, loggen.Options{Lines: 10_000, Seed: seed, Stamp: stamp, OpenSSH: version})
 					in := from(bytes.NewReader(log))
 					in[0].Written = truth.End
 					var out strings.Builder
@@ -93,7 +98,7 @@ func TestWorkersChangeNothing(t *testing.T) {
 	long := strings.Repeat("x", 70_000) + "\r\n"
 	rapid.Check(t, func(rt *rapid.T) {
 		log, truth := generated(t, loggen.Options{
-			Lines: rapid.IntRange(0, 3000).Draw(rt, "lines"), Seed: rapid.Uint64().Draw(rt, "seed"), Sources: rapid.SampledFrom([]int{3, 50, 2000}).Draw(rt, "sources"),
+			Lines: rapid.IntRange(0, 1500).Draw(rt, "lines"), Seed: rapid.Uint64().Draw(rt, "seed"), Sources: rapid.SampledFrom([]int{3, 50, 2000}).Draw(rt, "sources"),
 			Stamp: rapid.SampledFrom([]loggen.Stamp{loggen.ISO, loggen.RFC3164}).Draw(rt, "stamp"),
 		})
 		// Garbage between the lines.
@@ -104,13 +109,13 @@ func TestWorkersChangeNothing(t *testing.T) {
 		}
 		outputs := map[string]string{}
 		for _, asJSON := range []bool{true, false} {
-			for _, workers := range []int{1, 2, 7} {
+			for _, workers := range []int{1, 3} {
 				in := from(bytes.NewReader(log))
 				in[0].Written = truth.End
 				var out strings.Builder
 				_, err := explain.Explain(t.Context(), in, &out, explain.Options{JSON: asJSON, Workers: workers, Now: now})
 				require.NoError(t, err)
-				key := fmt.Sprint(asJSON)
+				key := strconv.FormatBool(asJSON)
 				if first, ok := outputs[key]; ok && first != out.String() {
 					rt.Fatalf("with %d workers (-one +several):\n%s", workers, cmp.Diff(first, out.String()))
 				}

@@ -80,7 +80,7 @@ func TestBatchesAreUnderWayTogether(t *testing.T) {
 	eventually(t, "all is acknowledged", func() bool { return in.Stats().Lines == want })
 	_, most := s.under()
 	assert.LessOrEqual(t, most, maxWindow+2)
-	assert.Zero(t, len(in.underWay))
+	assert.Empty(t, in.underWay)
 }
 
 // TestAllConnectionsTogetherAreBounded: many connections have no more under way than all may have.
@@ -120,5 +120,5 @@ func TestWhatCanNotBeSentIsPublished(t *testing.T) {
 	conn := dial(t, in, "")
 	send(t, conn, manyLines(3))
 	s.untilN(t, 3)
-	assert.Zero(t, len(in.underWay))
+	assert.Empty(t, in.underWay)
 }

@@ -50,7 +50,7 @@ func (c *clock) iso(b []byte) (t time.Time, rest []byte, ok bool) {
 
 // bsd is bsdTime.
 func (c *clock) bsd(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
-	if len(b) >= bsdSeconds && c.bsdText.is(b[:bsdSeconds]) && c.ref == ref {
+	if len(b) >= bsdSeconds && c.bsdText.is(b[:bsdSeconds]) && c.ref == ref { //nolint:staticcheck // its zone must be the same too
 		nanos, rest := fraction(b[bsdSeconds:])
 		return c.bsdTime.Add(time.Duration(nanos)), rest, true
 	}

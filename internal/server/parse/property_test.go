@@ -182,11 +182,22 @@ func BenchmarkLine(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var p parse.Parser
 			data := []byte(line)
+			p.Line(data, ref)
+			if n := testing.AllocsPerRun(100, func() { p.Line(data, ref) }); n > 0 {
+				b.Errorf("%v allocations a line", n)
+			}
 			b.ReportAllocs()
+			b.ResetTimer()
+			before := processorTime()
 			for b.Loop() {
 				p.Line(data, ref)
 			}
+			spent := float64(processorTime()-before) / float64(b.N)
+			b.ReportMetric(spent, "cpu-ns/op")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+			if spent > 500 && b.N > 10_000 {
+				b.Errorf("%.0f ns of processor time a line; the bound is 500", spent)
+			}
 		})
 	}
 }

@@ -32,20 +32,9 @@ func address6(b []byte) (netip.Addr, bool) {
 		gap, b = 0, b[2:]
 	}
 	for len(b) > 0 {
-		if n == len(octets) {
-			return netip.Addr{}, false
-		}
-		value, digits := 0, 0
-		for digits < len(b) && digits < 5 {
-			v, ok := hexDigit(b[digits])
-			if !ok {
-				break
-			}
-			value = value<<4 | v
-			digits++
-		}
+		value, digits := hexGroup(b)
 		switch {
-		case digits == 0 || digits > 4:
+		case n == len(octets) || digits == 0 || digits > 4:
 			return netip.Addr{}, false
 		case digits < len(b) && b[digits] == '.': // the last 32 bits as IPv4
 			a, ok := address4(b)
@@ -54,25 +43,49 @@ func address6(b []byte) (netip.Addr, bool) {
 			}
 			four := a.As4()
 			n += copy(octets[n:], four[:])
-			b = nil
-			continue
+			return filled(octets, n, gap)
 		}
 		octets[n], octets[n+1] = byte(value>>8), byte(value)
 		n += 2
-		if b = b[digits:]; len(b) == 0 {
-			continue
+		var ok, double bool
+		if b, double, ok = colons(b[digits:]); !ok || double && gap >= 0 {
+			return netip.Addr{}, false
 		}
-		switch {
-		case b[0] != ':' || len(b) == 1:
-			return netip.Addr{}, false
-		case b[1] != ':':
-			b = b[1:]
-		case gap >= 0:
-			return netip.Addr{}, false
-		default:
-			gap, b = n, b[2:]
+		if double {
+			gap = n
 		}
 	}
+	return filled(octets, n, gap)
+}
+
+// colons takes what stands between two groups of digits off; ok is false where something else does, or one colon alone at the end.
+func colons(b []byte) (rest []byte, double, ok bool) {
+	switch {
+	case len(b) == 0:
+		return b, false, true
+	case b[0] != ':' || len(b) == 1:
+		return b, false, false
+	case b[1] == ':':
+		return b[2:], true, true
+	}
+	return b[1:], false, true
+}
+
+// hexGroup reads the hexadecimal digits at the beginning of b, of which there are too many from five on.
+func hexGroup(b []byte) (value, digits int) {
+	for digits < len(b) && digits < 5 {
+		v, ok := hexDigit(b[digits])
+		if !ok {
+			break
+		}
+		value = value<<4 | v
+		digits++
+	}
+	return value, digits
+}
+
+// filled is the address of n octets, of which those from gap on stand at the end.
+func filled(octets [16]byte, n, gap int) (netip.Addr, bool) {
 	switch {
 	case n == len(octets) && gap < 0:
 	case n == len(octets) || gap < 0:

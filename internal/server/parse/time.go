@@ -204,10 +204,11 @@ func fullTime(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
 	return time.Date(year, time.Month(month), day, hour, minute, second, nanos, loc).UTC(), b[1+len(zone):], true
 }
 
-// unixTime reads a leading "1763834400.123456" as journalctl -o short-unix writes it: ten digits of seconds, decimals.
+// unixTime reads a leading "1763834400.123456" as journalctl -o short-unix writes it: ten digits of seconds, six decimals, by
+// which it differs from what PostgreSQL's %n writes.
 func unixTime(b []byte) (t time.Time, rest []byte, ok bool) {
-	const digits = 10 // from 2001 to 2286
-	if len(b) <= digits || b[digits] != '.' {
+	const digits, decimals = 10, 6 // from 2001 to 2286
+	if len(b) <= digits+1+decimals || b[digits] != '.' || b[digits+1+decimals] != ' ' {
 		return t, nil, false
 	}
 	seconds := int64(0)
@@ -218,7 +219,7 @@ func unixTime(b []byte) (t time.Time, rest []byte, ok bool) {
 		seconds = 10*seconds + int64(c-'0')
 	}
 	nanos, rest := fraction(b[digits:])
-	if seconds < 1e9 || rest[0] == '.' {
+	if seconds < 1e9 || len(rest) != len(b)-digits-1-decimals {
 		return t, nil, false
 	}
 	return time.Unix(seconds, int64(nanos)).UTC(), rest, true

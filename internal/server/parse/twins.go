@@ -25,8 +25,11 @@ const promptMethod = "keyboard-interactive/pam"
 // (seen with 8.4, 9.2 and 10.0). For an unknown X the second counts, since it has the port. For a known one
 // the first counts, else a guesser who reconnects after two would never be seen. A second line without
 // a first counts unless the connection has had first lines: then it is the prompt left unanswered.
+//
+// Of the connections those are remembered that had a line last: when there are too many, the older half is forgotten.
 type twins struct {
 	byPrompt map[prompt]*owed
+	older    map[prompt]*owed // that have had no line since byPrompt was begun
 }
 
 type prompt struct {
@@ -54,7 +57,7 @@ func (t *twins) settle(e *event.Event, tw twin) {
 		return
 	}
 	k := prompt{e.Host, tw.pid, e.Account, e.Source}
-	o := t.byPrompt[k]
+	o := t.known(k)
 	if o != nil && e.Time.Sub(o.last) > twinLife {
 		o = nil
 		delete(t.byPrompt, k)
@@ -83,16 +86,32 @@ func (t *twins) settle(e *event.Event, tw twin) {
 	o.last = e.Time
 }
 
-func (t *twins) remember(k prompt, o *owed) *owed {
-	if o != nil {
+// known returns what is remembered of a prompt; nil where nothing is.
+func (t *twins) known(k prompt) *owed {
+	if o := t.byPrompt[k]; o != nil {
 		return o
 	}
-	if t.byPrompt == nil || len(t.byPrompt) >= maxTwins {
-		t.byPrompt = make(map[prompt]*owed)
+	o := t.older[k]
+	if o != nil {
+		delete(t.older, k)
+		t.put(k, o)
 	}
-	o = &owed{}
-	t.byPrompt[k] = o
 	return o
+}
+
+func (t *twins) remember(k prompt, o *owed) *owed {
+	if o == nil {
+		o = &owed{}
+		t.put(k, o)
+	}
+	return o
+}
+
+func (t *twins) put(k prompt, o *owed) {
+	if t.byPrompt == nil || len(t.byPrompt) >= maxTwins/2 {
+		t.older, t.byPrompt = t.byPrompt, make(map[prompt]*owed)
+	}
+	t.byPrompt[k] = o
 }
 
 // firstLine says whether a message is the first line of a guess at PAM's prompt.

@@ -1,6 +1,7 @@
 package parse_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,5 +61,28 @@ func TestPromptsCountOnce(t *testing.T) {
 				t.Errorf("%d guesses, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// TestTwinsAreKnownAmongManyConnections: however many connections there were, those under way are remembered.
+func TestTwinsAreKnownAmongManyConnections(t *testing.T) {
+	t.Parallel()
+	var p parse.Parser
+	ref := at("2026-11-22T18:00:10Z")
+	guesses := 0
+	read := func(format string, args ...any) {
+		guesses += p.Line(fmt.Appendf(nil, "Nov 22 18:00:00 web "+format, args...), ref).Attempts
+	}
+	const connections, apart = 20_000, 50
+	for i := range connections + apart {
+		if i < connections {
+			read("sshd[%d]: error: PAM: Authentication failure for root from 203.0.113.%d", i, i%250)
+		}
+		if i >= apart {
+			read("sshd[%d]: Failed keyboard-interactive/pam for root from 203.0.113.%d port 4022 ssh2", i-apart, (i-apart)%250)
+		}
+	}
+	if guesses != connections {
+		t.Errorf("%d guesses; there were %d", guesses, connections)
 	}
 }

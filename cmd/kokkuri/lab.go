@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"io"
 
 	"github.com/kokkuri/kokkuri/internal/cli"
 	"github.com/kokkuri/kokkuri/internal/lab"
+	"github.com/kokkuri/kokkuri/internal/loggen"
 )
 
 func labOptions(o cli.LabOptions) lab.Options { return lab.Options{Out: o.Out, Road: lab.Road(o.Road)} }
@@ -47,4 +49,8 @@ func labCommands() cli.Lab {
 			return all, err == nil, err
 		},
 	}
+}
+
+func writeLog(o cli.GeneratedLog, out io.Writer) (truth any, err error) {
+	return loggen.Write(out, loggen.Options{Lines: o.Lines, Seed: o.Seed, Stamp: loggen.Stamp(o.Stamp), OpenSSH: o.OpenSSH})
 }

@@ -31,6 +31,7 @@ func roles(version string) cli.Roles {
 		AgentStatus: agentStatus,
 		ReleaseAll:  agent.ReleaseAll,
 		Explain:     explain,
+		WriteLog:    writeLog,
 		TestRules:   testRules,
 		Lab:         labCommands(),
 		Checks:      cli.Checks{Rules: checkRules},

@@ -11,19 +11,6 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/detect"
 )
 
-func explain(ctx context.Context, o cli.Explain, in io.Reader, out io.Writer) error {
-	opts := detect.ExplainOptions{Service: o.Service, JSON: o.JSON, Summary: o.Summary, Ref: o.Written}
-	if o.Rules != "" {
-		rules, err := detect.LoadRules(o.Rules)
-		if err != nil {
-			return wrongRules(err)
-		}
-		opts.Rules = rules
-	}
-	_, err := detect.Explain(ctx, in, out, opts)
-	return err
-}
-
 func testRules(_ context.Context, file string, out io.Writer) error {
 	report, err := detect.TestRules(file)
 	if err != nil && !errors.Is(err, detect.ErrExample) {

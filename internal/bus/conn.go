@@ -98,7 +98,7 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 		return nil, fmt.Errorf("dial the bus at %s: %w", strings.Join(opts.URLs, ", "), err)
 	}
 	c.nc = nc
-	if c.js, err = jetstream.New(nc); err != nil {
+	if c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("dial the bus: %w", err)
 	}

@@ -254,10 +254,22 @@ func TestExplainReadsFilesAndTheStandardInput(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, full())
 	var asked cli.Explain
-	w.roles.Explain = func(_ context.Context, o cli.Explain, in io.Reader, out io.Writer) error {
-		asked = o
-		_, err := io.Copy(out, in)
-		return err
+	var logs []cli.Log
+	w.roles.Explain = func(_ context.Context, o cli.Explain, list []cli.Log, out io.Writer) error {
+		asked, logs = o, list
+		for _, l := range list {
+			in, err := l.Open()
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(out, in); err != nil {
+				return err
+			}
+			if err := in.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	w.stdin = "from stdin\n"
 	require.Equal(t, "from stdin\n", w.ok(t, "explain --summary --service ssh -"))
@@ -267,10 +279,17 @@ func TestExplainReadsFilesAndTheStandardInput(t *testing.T) {
 	require.NoError(t, os.Chtimes(file, now(), now()))
 	require.Equal(t, "from file\n", w.ok(t, "explain --json "+file))
 	require.True(t, asked.JSON)
-	require.True(t, asked.Written.Equal(now()))
-	_, stderr, code := w.run(t.Context(), "explain "+filepath.Dir(file))
-	require.Equal(t, cli.ExitUsage, code)
-	require.Contains(t, stderr, "is a folder")
+	require.True(t, logs[0].Written.Equal(now()))
+	require.Equal(t, int64(len("from file\n")), logs[0].Size)
+	require.Equal(t, "from file\nfrom stdin\n", w.ok(t, "explain "+file+" -"))
+	require.True(t, logs[1].Once)
+	for args, want := range map[string]string{
+		filepath.Dir(file): "is a folder", "- -": "named twice", "--service nonsense -": "found nonsense", file + ".gone": "no such file",
+	} {
+		_, stderr, code := w.run(t.Context(), "explain "+args)
+		require.Equal(t, cli.ExitUsage, code, args)
+		require.Contains(t, stderr, want)
+	}
 }
 
 func TestEventsTail(t *testing.T) {

@@ -26,6 +26,7 @@ type Env struct {
 	Stdout   io.Writer
 	Stderr   io.Writer
 	Colour   bool // Stdout is a terminal that shows colours
+	Terminal bool // Stderr is a terminal: progress may be shown there
 	Version  string
 	Hostname string
 	Now      func() time.Time
@@ -43,10 +44,12 @@ type Roles struct {
 	AgentStatus func(ctx context.Context, c config.Agent) (AgentStatus, error)
 	// ReleaseAll takes every redirect out of this host's kernel.
 	ReleaseAll func(ctx context.Context, c config.Agent) error
-	Explain    func(ctx context.Context, o Explain, in io.Reader, out io.Writer) error
-	TestRules  func(ctx context.Context, file string, out io.Writer) error
-	Lab        Lab
-	Checks     Checks
+	Explain    func(ctx context.Context, o Explain, logs []Log, out io.Writer) error
+	// WriteLog writes a log as an attacked host has it, with the truth about it.
+	WriteLog  func(o GeneratedLog, out io.Writer) (truth any, err error)
+	TestRules func(ctx context.Context, file string, out io.Writer) error
+	Lab       Lab
+	Checks    Checks
 }
 
 // AgentStatus is what an agent tells of itself.
@@ -65,8 +68,25 @@ type Explain struct {
 	Service event.Service
 	JSON    bool
 	Summary bool // only the summary
-	// Written is when the log was last written; it gives times without a year theirs.
-	Written time.Time
+	// Progress, where given, is told how far it is: bytes of the logs, and lines.
+	Progress func(read, total int64, lines int)
+}
+
+// Log is a log that was named on the command line.
+type Log struct {
+	Name    string
+	Open    func() (io.ReadCloser, error)
+	Written time.Time // when it was last written; it gives times without a year theirs
+	Size    int64     // 0 where it is not known
+	Once    bool      // it can be opened only once
+}
+
+// GeneratedLog is what `kokkuri lab log` is asked.
+type GeneratedLog struct {
+	Lines   int
+	Seed    uint64
+	Stamp   string // iso or rfc3164
+	OpenSSH int    // 9, 10 or 0: both
 }
 
 // Lab is the network on one machine. Each function writes its progress for people to o.Out.

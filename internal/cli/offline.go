@@ -6,32 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-
-	"github.com/kokkuri/kokkuri/internal/event"
 )
-
-type explainCmd struct {
-	output
-
-	File    string `arg:"" help:"Log file; - is the standard input."`
-	Rules   string `help:"Rules file; without it the built-in rules." placeholder:"FILE"`
-	Service string `help:"Only lines of this service." placeholder:"S"`
-	Summary bool   `help:"Only the summary."`
-}
-
-func (c *explainCmd) Run(ctx context.Context, a *app) error {
-	if a.roles.Explain == nil {
-		return missing("explain")
-	}
-	in, written, err := a.input(c.File)
-	if err != nil {
-		return err
-	}
-	defer in.Close() //nolint:errcheck // only read from
-	return a.roles.Explain(ctx, Explain{
-		Rules: c.Rules, Service: event.Service(c.Service), JSON: a.wantsJSON(c.output), Summary: c.Summary, Written: written,
-	}, in, a.env.Stdout)
-}
 
 type rulesCmd struct {
 	Test rulesTestCmd `cmd:"" help:"Validate a rules file and run the examples in it."`
@@ -105,6 +80,7 @@ type labCmd struct {
 	Status labStatusCmd `cmd:"" help:"Its machines."`
 	Down   labDownCmd   `cmd:"" help:"Take it down and remove all that it made."`
 	Bench  labBenchCmd  `cmd:"" help:"Measure the time from log line to redirect, and the agent's memory."`
+	Log    labLogCmd    `cmd:"" help:"Write a log as hosts under attack have it, to try rules and parsers on."`
 }
 
 type labUpCmd struct {

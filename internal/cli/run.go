@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -193,12 +192,4 @@ func (a *app) lookup(name string) string {
 		}
 	}
 	return ""
-}
-
-// input opens a file that was named on the command line, and says when it was last written; - is the standard input.
-func (a *app) input(name string) (in io.ReadCloser, written time.Time, err error) {
-	if name == "-" {
-		return io.NopCloser(a.env.Stdin), time.Time{}, nil
-	}
-	return openFile(name)
 }

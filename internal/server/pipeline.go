@@ -69,6 +69,7 @@ type pipeline struct {
 	mu       sync.Mutex // over all below
 	parser   *parse.Parser
 	detector *detect.Detector
+	tally    tally
 	second   map[string]time.Time // host and road that last brought what another brings already
 	seq      uint64               // of the last batch that was evaluated
 	saved    uint64               // of the last checkpoint
@@ -151,6 +152,8 @@ func (p *pipeline) load(ctx context.Context) error {
 func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.tally.flush(p.counters)
+	p.tally.add("lines", string(b.Road), int64(len(b.Lines)))
 	for i, line := range b.Lines {
 		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line); err != nil {
 			return err
@@ -164,7 +167,6 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 }
 
 func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
-	p.counters.add("lines", string(b.Road))
 	e := p.parser.Line(line, b.Received)
 	if e.Kind == event.None {
 		return nil
@@ -180,20 +182,33 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		p.counters.add("events_second_road", b.Host+" "+string(b.Road))
 		return nil
 	}
-	p.counters.add("events", string(e.Kind))
-	p.tail.publish(api.Watched{Event: &e})
-	at := p.now()
+	p.tally.add("events", string(e.Kind), 1)
+	if e.Attempts > 0 {
+		p.tally.add("guesses", string(e.Service), int64(e.Attempts))
+	}
+	if p.tail.watched() {
+		seen := e
+		p.tail.publish(api.Watched{Event: &seen})
+	}
 	offences := p.detector.Observe(pos, e, line)
-	p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
+	if e.Kind == event.AuthFailed || e.Kind == event.AuthOK {
+		p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
+	}
+	if len(offences) == 0 {
+		return nil
+	}
+	at := p.now() // reading a line and detecting take microseconds
 	for _, o := range offences {
 		// Read again after a crash: the offence is stored, and its redirect has ended already.
-		over, err := p.over(ctx, o.ID)
-		if err != nil {
-			return err
-		}
-		if over {
-			p.detector.Close(o.ID)
-			continue
+		if o.Action == event.ActionRedirect {
+			over, err := p.over(ctx, o.ID)
+			if err != nil {
+				return err
+			}
+			if over {
+				p.detector.Close(o.ID)
+				continue
+			}
 		}
 		o.ReceivedAt, o.EventAt, o.FiredAt = b.Received, at, p.now()
 		p.counters.add("offences", o.Rule)

@@ -16,6 +16,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/bus"
 	"github.com/kokkuri/kokkuri/internal/bus/broker"
 	"github.com/kokkuri/kokkuri/internal/config"
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/pki"
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
@@ -186,13 +187,22 @@ func (s *Server) openIntake() error {
 	}
 	in, err := intake.New(intake.Options{
 		ListenTCP: c.Syslog.ListenTCP, ListenUDP: c.Syslog.ListenUDP, TrustUDP: c.Syslog.TrustUDP, Files: files, StateDir: filepath.Join(Dir(c), "intake"),
-		HostOf: s.hosts.of, HostByName: s.hosts.named, Publish: s.conn.PublishBatch, Log: s.part("intake"),
+		HostOf: s.hosts.of, HostByName: s.hosts.named, Publish: s.conn.PublishBatch, Send: s.sendBatch, Log: s.part("intake"),
 	})
 	if err != nil {
 		return fmt.Errorf("take log lines: %w", err)
 	}
 	s.intake = in
 	return nil
+}
+
+// sendBatch hands a batch of lines to the bus without waiting for it.
+func (s *Server) sendBatch(b event.Batch) (wait func(context.Context) error, err error) {
+	p, err := s.conn.SendBatch(b)
+	if err != nil {
+		return nil, err
+	}
+	return p.Wait, nil
 }
 
 // run lets all parts work until ctx ends or one of them fails.

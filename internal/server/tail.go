@@ -13,11 +13,15 @@ const tailBuffer = 1024
 // tail hands events and evidence to those who watch. It is safe for concurrent use.
 type tail struct {
 	mu      sync.Mutex
+	count   atomic.Int64 // of readers
 	readers map[chan api.Watched]struct{}
 	dropped atomic.Int64
 }
 
 func newTail() *tail { return &tail{readers: map[chan api.Watched]struct{}{}} }
+
+// watched reports whether anybody reads.
+func (t *tail) watched() bool { return t.count.Load() > 0 }
 
 func (t *tail) publish(e api.Watched) {
 	t.mu.Lock()
@@ -37,9 +41,11 @@ func (t *tail) subscribe() (<-chan api.Watched, func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.readers[c] = struct{}{}
+	t.count.Store(int64(len(t.readers)))
 	return c, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.readers, c)
+		t.count.Store(int64(len(t.readers)))
 	}
 }

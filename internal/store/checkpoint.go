@@ -63,12 +63,19 @@ func putLogins(ctx context.Context, tx *sql.Tx, put []Login, gone []LoginKey) er
 			return fmt.Errorf("forget login: %w", err)
 		}
 	}
-	for _, l := range put {
-		_, err := tx.ExecContext(ctx, `INSERT INTO logins (host, source, trusted_at, failed_at, last_at, succeeded_at, failures, account)
+	if len(put) == 0 {
+		return nil
+	}
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO logins (host, source, trusted_at, failed_at, last_at, succeeded_at, failures, account)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host, source) DO UPDATE SET
 			trusted_at = excluded.trusted_at, failed_at = excluded.failed_at, last_at = excluded.last_at,
-			succeeded_at = excluded.succeeded_at, failures = excluded.failures, account = excluded.account`,
-			l.Host, prefixText(l.Source), nanos(l.TrustedAt), nanos(l.FailedAt), nanos(l.LastAt), nanos(l.SucceededAt), l.Failures, l.Account)
+			succeeded_at = excluded.succeeded_at, failures = excluded.failures, account = excluded.account`)
+	if err != nil {
+		return fmt.Errorf("put logins: %w", err)
+	}
+	defer insert.Close() //nolint:errcheck // it ends with the transaction
+	for _, l := range put {
+		_, err := insert.ExecContext(ctx, l.Host, prefixText(l.Source), nanos(l.TrustedAt), nanos(l.FailedAt), nanos(l.LastAt), nanos(l.SucceededAt), l.Failures, l.Account)
 		if err != nil {
 			return fmt.Errorf("put login: %w", err)
 		}

@@ -52,7 +52,7 @@ func Env(version string) cli.Env {
 	}
 	return cli.Env{
 		Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Colour: colour(os.Stdout), Version: version, Hostname: hostname, Now: time.Now,
+		Colour: colour(os.Stdout), Terminal: colour(os.Stderr), Version: version, Hostname: hostname, Now: time.Now,
 	}
 }
 

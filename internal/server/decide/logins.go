@@ -115,6 +115,9 @@ func (l *Logins) Observe(source netip.Prefix, e event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := LoginKey{Host: e.Host, Source: source}
+	if e.Kind == event.AuthFailed && l.failAgain(k, e) {
+		return
+	}
 	r := l.take(k, e.Time)
 	if e.Kind == event.AuthFailed {
 		r.fail(e)
@@ -128,6 +131,25 @@ func (l *Logins) Observe(source netip.Prefix, e event.Event) {
 	l.forget(l.list(r), e.Time)
 	l.put(r)
 	l.changed[k] = struct{}{}
+}
+
+// failAgain notes a failure of a source that is remembered, which is what happens most; false where there is more to do.
+func (l *Logins) failAgain(k LoginKey, e event.Event) bool {
+	el, ok := l.records[k]
+	if !ok {
+		return false
+	}
+	r := el.Value.(*Login) //nolint:forcetypeassert // the lists have nothing else
+	if e.Time.Sub(r.LastAt) > l.memory {
+		return false
+	}
+	r.fail(e)
+	if e.Time.After(r.LastAt) {
+		r.LastAt = e.Time
+	}
+	l.list(r).MoveToBack(el)
+	l.changed[k] = struct{}{}
+	return true
 }
 
 // Exempt reports whether the source logged in honestly to the host within the given time before now.

@@ -32,6 +32,16 @@ type Rule struct {
 	For        time.Duration // how long to redirect, and how long the offence is open
 }
 
+// Want reports whether a rule looks at events of a kind about a service.
+func (r Rules) Want(s event.Service, k event.Kind) bool {
+	for i := range r.Rules {
+		if r.Rules[i].Service == s && slices.Contains(r.Rules[i].Kinds, k) {
+			return true
+		}
+	}
+	return false
+}
+
 // Field is what a rule groups events by.
 type Field string
 

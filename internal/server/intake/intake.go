@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ type Options struct {
 	HostOf     func(sender netip.Addr) (host string, ok bool) // the enrolled host that has an address
 	HostByName func(name string) (host string, ok bool)       // the enrolled host that a line means by a name
 	Publish    func(ctx context.Context, b event.Batch) error // returns when the bus has acknowledged
+
+	// Send, where given, takes the batches of TCP instead of Publish: it sends one, in the order of the calls, and does
+	// not wait; the function that it returns does, until the bus has acknowledged. It keeps nothing of the lines.
+	Send func(b event.Batch) (wait func(context.Context) error, err error)
 
 	MaxConns     int           // open at once; 2048
 	MaxPerSender int           // from one address; 64
@@ -72,6 +77,8 @@ type Intake struct {
 	files   []*fileSource
 
 	mu       sync.Mutex
+	underWay chan struct{} // has a place for each batch of TCP that may wait for the bus at once
+
 	tcp      []net.Listener
 	udp      []*net.UDPConn
 	conns    map[*connection]struct{}
@@ -85,7 +92,7 @@ func New(o Options) (*Intake, error) {
 	if o.HostOf == nil || o.HostByName == nil || o.Publish == nil {
 		return nil, errIncomplete
 	}
-	in := &Intake{o: o, conns: make(map[*connection]struct{}), senders: make(map[netip.Addr]int)}
+	in := &Intake{o: o, underWay: make(chan struct{}, maxUnderWay), conns: make(map[*connection]struct{}), senders: make(map[netip.Addr]int)}
 	for _, f := range o.Files {
 		s, err := in.newFileSource(f)
 		if err != nil {
@@ -227,16 +234,21 @@ func (in *Intake) stop() {
 
 // publish hands a batch on, again and again until it is taken; false where ctx ended before.
 func (in *Intake) publish(ctx context.Context, b event.Batch) bool {
+	return in.acknowledged(ctx, waiting{batch: b, lines: len(b.Lines), wait: func(ctx context.Context) error { return in.o.Publish(ctx, b) }})
+}
+
+// acknowledged waits, again and again, until a batch is taken; false where ctx ended before.
+func (in *Intake) acknowledged(ctx context.Context, one waiting) bool {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		err := in.o.Publish(ctx, b)
+		err := one.wait(ctx)
 		if err == nil {
-			in.counts.lines.Add(int64(len(b.Lines)))
+			in.counts.lines.Add(int64(one.lines))
 			in.counts.batches.Add(1)
 			return true
 		}
 		in.counts.retries.Add(1)
 		if pause == 50*time.Millisecond && ctx.Err() == nil {
-			in.o.Log.WarnContext(ctx, "lines wait to be handed on, and so do their senders", "host", b.Host, "road", b.Road, "error", err)
+			in.o.Log.WarnContext(ctx, "lines wait to be handed on, and so do their senders", "host", one.batch.Host, "road", one.batch.Road, "error", err)
 		}
 		t := time.NewTimer(pause)
 		select {
@@ -260,8 +272,11 @@ func (in *Intake) owner(line []byte, sender string) (host, reason string) {
 	if name == nil {
 		return "", reasonNoHost
 	}
+	if sender != "" && string(name) == sender { // as nearly always
+		return sender, ""
+	}
 	var ok bool
-	if a, err := netip.ParseAddr(string(name)); err == nil {
+	if a, isAddress := addressIn(name); isAddress {
 		host, ok = in.o.HostOf(event.Canonical(a))
 	} else {
 		host, ok = in.o.HostByName(string(name))
@@ -273,6 +288,15 @@ func (in *Intake) owner(line []byte, sender string) (host, reason string) {
 		return "", reasonUnknownHost
 	}
 	return host, ""
+}
+
+// addressIn reads an address that stands in a host name's place.
+func addressIn(name []byte) (netip.Addr, bool) {
+	if (name[0] < '0' || name[0] > '9') && bytes.IndexByte(name, ':') < 0 {
+		return netip.Addr{}, false // cheaper than the error that says so
+	}
+	a, err := netip.ParseAddr(string(name))
+	return a, err == nil
 }
 
 // Stats returns what was counted so far.

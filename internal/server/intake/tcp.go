@@ -17,7 +17,7 @@ import (
 
 // Bounds of one batch.
 const (
-	maxLines = 500
+	maxLines = 1000
 	maxBytes = 256 << 10
 )
 
@@ -28,6 +28,8 @@ type connection struct {
 	sender netip.Addr
 	id     string // random; with a counter it makes batches' IDs
 	sent   uint64
+
+	window *window
 
 	split splitter
 	buf   []byte
@@ -125,8 +127,10 @@ func (c *connection) stop(last time.Time) {
 	_ = c.conn.SetReadDeadline(last)
 }
 
-// run reads until the connection ends. Nothing is read while a batch waits to be taken.
+// run reads until the connection ends. Nothing is read while as many batches as may wait to be taken.
 func (c *connection) run(ctx context.Context) {
+	c.window = c.in.newWindow(ctx)
+	defer c.window.close()
 	for {
 		if !c.handOn(ctx) || !c.room() {
 			return
@@ -190,9 +194,9 @@ func (c *connection) setDeadline() {
 	_ = c.conn.SetReadDeadline(at)
 }
 
-// room makes place in the buffer for the next read: it begins small and holds at most the longest frame.
+// room makes place in the buffer for the next read: it begins small and holds at most two of the longest frames.
 func (c *connection) room() bool {
-	const longest = maxFrame + 16 // with its octet count
+	const longest = 2 * (maxFrame + 16) // with their octet counts
 	filled := c.w == len(c.buf)
 	c.w = copy(c.buf, c.buf[c.r:c.w])
 	c.r = 0
@@ -219,11 +223,10 @@ func (c *connection) handOn(ctx context.Context) bool {
 		lines, full, sound := c.gather(host)
 		if len(lines) > 0 {
 			c.sent++
-			if !c.in.publish(ctx, event.Batch{
+			if !c.window.send(ctx, event.Batch{
 				Host: host, Road: event.RoadSyslogTCP, Origin: c.sender.String(), Received: c.in.o.Clock(),
 				ID: fmt.Sprintf("%s/tcp/%s.%d", host, c.id, c.sent), Lines: lines,
 			}) {
-				c.in.lost(ctx, host, len(lines))
 				return false
 			}
 		}

@@ -9,50 +9,31 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// maxInterned bounds the strings that a Parser keeps for reuse.
-const maxInterned = 8192
-
 // Parser reads the lines of a stream in their order, like [Line]. Beyond that it knows of the few guesses that sshd
 // states in two lines, of which either may be missing, and counts them once (see twins), and it reuses the
 // strings that recur (hosts, accounts), so that the common lines cost no allocation. It is for one
 // goroutine; the zero value is ready. What it remembers spans a few lines and is bounded; begun in
 // the middle of a stream it may at worst count one guess of a connection twice.
+//
+// It is a [Reader] and a [Joiner], which who reads many lines at once uses apart.
 type Parser struct {
-	strings map[string]string
-	twins   twins
+	reader Reader
+	joiner Joiner
 }
 
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
-	h, ok := parseHeader(line, ref)
-	if !ok {
-		return event.Event{Kind: event.None}
+	var r Reading
+	p.reader.Line(line, ref, &r)
+	if r.joins {
+		p.joiner.Settle(&r)
 	}
-	e, f := parseWhole(h, p.intern)
-	if f.first != notFirst || e.Method == promptMethod {
-		p.twins.settle(&e, string(h.pid), f.first, max(f.repeated, 1))
-	}
-	return e
+	return r.Event
 }
 
 // Message reads one message without a header (see [Message]).
 func (p *Parser) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
-}
-
-func (p *Parser) intern(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	if s, ok := p.strings[string(b)]; ok {
-		return s
-	}
-	if p.strings == nil || len(p.strings) >= maxInterned {
-		p.strings = make(map[string]string)
-	}
-	s := string(b)
-	p.strings[s] = s
-	return s
+	return p.reader.Message(service, msg)
 }
 
 func plain(b []byte) string { return string(b) }
@@ -62,11 +43,13 @@ func plain(b []byte) string { return string(b) }
 // has kind none; one without a header moreover has no time. The event keeps nothing of line's
 // memory. To count guesses read a stream's lines by a [Parser].
 func Line(line []byte, ref time.Time) event.Event {
-	h, ok := parseHeader(line, ref)
-	if !ok {
+	var h head
+	var c clock
+	if !c.header(line, ref, &h) {
 		return event.Event{Kind: event.None}
 	}
-	e, _ := parseWhole(h, plain)
+	var e event.Event
+	parseWhole(&h, plain, &e)
 	return e
 }
 
@@ -78,16 +61,17 @@ func Message(service event.Service, msg []byte) event.Event {
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
-func parseWhole(h head, str func([]byte) string) (event.Event, fact) {
+// parseWhole reads a line's message into e, and returns what it states.
+func parseWhole(h *head, str func([]byte) string, e *event.Event) fact {
 	p := programOf(h.tag)
 	f := fact{kind: event.None}
 	if p.read != nil && originFits(h.sd, p) {
 		f = p.read(h.message())
 	}
-	e := f.event(p.service, str)
+	f.event(p.service, str, e)
 	e.Host = str(h.host)
 	e.Time = h.time
-	return e, f
+	return f
 }
 
 func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
@@ -95,7 +79,9 @@ func parseMessage(service event.Service, msg []byte, str func([]byte) string) ev
 	if p := programOfService(service); p.read != nil {
 		f = p.read(message{text: msg})
 	}
-	return f.event(service, str)
+	var e event.Event
+	f.event(service, str, &e)
+	return e
 }
 
 // fact is what a message states; its slices point into the message.
@@ -115,15 +101,20 @@ type fact struct {
 // maxAccount bounds what is kept of an account and of a resource.
 const maxAccount = 512
 
-// event is the fact as an event of a service, without host and time.
-func (f fact) event(s event.Service, str func([]byte) string) event.Event {
-	kind := f.kind
-	if kind == "" {
-		kind = event.None
+// event makes e the fact, as an event of a service, without host and time.
+func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
+	*e = event.Event{Service: s, Kind: f.kind, Source: f.source, SourcePort: f.port, Attempts: f.attempts, Closed: f.closed}
+	if f.kind == "" {
+		e.Kind = event.None
 	}
-	return event.Event{
-		Service: s, Kind: kind, Source: f.source, SourcePort: f.port, Account: str(f.account[:min(len(f.account), maxAccount)]),
-		Method: methodName(f.method, str), Resource: str(f.resource[:min(len(f.resource), maxAccount)]), Attempts: f.attempts, Closed: f.closed,
+	if len(f.account) > 0 {
+		e.Account = str(f.account[:min(len(f.account), maxAccount)])
+	}
+	if len(f.method) > 0 {
+		e.Method = methodName(f.method, str)
+	}
+	if len(f.resource) > 0 {
+		e.Resource = str(f.resource[:min(len(f.resource), maxAccount)])
 	}
 }
 

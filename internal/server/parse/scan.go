@@ -3,8 +3,6 @@ package parse
 import (
 	"bytes"
 	"net/netip"
-
-	"github.com/kokkuri/kokkuri/internal/event"
 )
 
 // address reads an IP address that fills b. A name is none, whatever it resolves to: whoever owns an
@@ -13,14 +11,88 @@ func address(b []byte) (netip.Addr, bool) {
 	if a, ok := address4(b); ok {
 		return a, true
 	}
-	if len(b) > 64 || bytes.IndexByte(b, ':') < 0 {
+	if len(b) > 64 {
 		return netip.Addr{}, false
 	}
-	a, err := netip.ParseAddr(string(b))
-	if err != nil {
-		return netip.Addr{}, false
+	return address6(b)
+}
+
+// address6 reads the text of an IPv6 address (RFC 4291, section 2.2), perhaps with a zone, as [netip.ParseAddr] does, which
+// allocates.
+func address6(b []byte) (netip.Addr, bool) {
+	if i := bytes.IndexByte(b, '%'); i >= 0 {
+		if i == len(b)-1 {
+			return netip.Addr{}, false
+		}
+		b = b[:i]
 	}
-	return event.Canonical(a), true
+	var octets [16]byte
+	n, gap := 0, -1 // octets that are set, and where :: stands among them
+	if len(b) >= 2 && b[0] == ':' && b[1] == ':' {
+		gap, b = 0, b[2:]
+	}
+	for len(b) > 0 {
+		if n == len(octets) {
+			return netip.Addr{}, false
+		}
+		value, digits := 0, 0
+		for digits < len(b) && digits < 5 {
+			v, ok := hexDigit(b[digits])
+			if !ok {
+				break
+			}
+			value = value<<4 | v
+			digits++
+		}
+		switch {
+		case digits == 0 || digits > 4:
+			return netip.Addr{}, false
+		case digits < len(b) && b[digits] == '.': // the last 32 bits as IPv4
+			a, ok := address4(b)
+			if !ok || n > 12 || gap < 0 && n != 12 {
+				return netip.Addr{}, false
+			}
+			four := a.As4()
+			n += copy(octets[n:], four[:])
+			b = nil
+			continue
+		}
+		octets[n], octets[n+1] = byte(value>>8), byte(value)
+		n += 2
+		if b = b[digits:]; len(b) == 0 {
+			continue
+		}
+		switch {
+		case b[0] != ':' || len(b) == 1:
+			return netip.Addr{}, false
+		case b[1] != ':':
+			b = b[1:]
+		case gap >= 0:
+			return netip.Addr{}, false
+		default:
+			gap, b = n, b[2:]
+		}
+	}
+	switch {
+	case n == len(octets) && gap < 0:
+	case n == len(octets) || gap < 0:
+		return netip.Addr{}, false
+	default:
+		tail := n - gap
+		copy(octets[len(octets)-tail:], octets[gap:n])
+		clear(octets[gap : len(octets)-tail])
+	}
+	return netip.AddrFrom16(octets).Unmap(), true
+}
+
+func hexDigit(c byte) (int, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0'), true
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10, true
+	}
+	return 0, false
 }
 
 // address4 reads four decimal numbers without leading zeros.

@@ -88,9 +88,9 @@ func bsdTime(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
 		if !validDate(year, month, day) {
 			continue
 		}
-		t = time.Date(year, time.Month(month), day, hour, minute, second, nanos, ref.Location())
+		t = time.Date(year, time.Month(month), day, hour, minute, second, 0, ref.Location())
 		if !t.After(latest) {
-			return t.UTC(), rest, true
+			return t.Add(time.Duration(nanos)).UTC(), rest, true
 		}
 	}
 	return time.Time{}, nil, false
@@ -170,4 +170,72 @@ func validDate(year, month, day int) bool {
 		return day <= 28
 	}
 	return day <= 31
+}
+
+// fullTime reads a leading "Sun 2026-11-22 18:00:00 CET" as journalctl -o short-full writes it. An abbreviation names no
+// zone for sure; journalctl uses its machine's, so all but UTC is ref's.
+func fullTime(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
+	const start = len("Sun ")
+	const end = start + len("2026-11-22 18:00:00")
+	if len(b) <= end || b[start+4] != '-' || b[start+7] != '-' || b[start+10] != ' ' || b[start+13] != ':' || b[start+16] != ':' {
+		return t, nil, false
+	}
+	year, ok0 := number(b[start : start+4])
+	month, ok1 := number(b[start+5 : start+7])
+	day, ok2 := number(b[start+8 : start+10])
+	hour, ok3 := number(b[start+11 : start+13])
+	minute, ok4 := number(b[start+14 : start+16])
+	second, ok5 := number(b[start+17 : end])
+	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !validDate(year, month, day) || !validClock(hour, minute, second) {
+		return t, nil, false
+	}
+	nanos, b := fraction(b[end:])
+	if len(b) == 0 || b[0] != ' ' {
+		return t, nil, false
+	}
+	zone, _ := word(b[1:])
+	if len(zone) == 0 {
+		return t, nil, false
+	}
+	loc := ref.Location()
+	if string(zone) == "UTC" || string(zone) == "GMT" {
+		loc = time.UTC
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, nanos, loc).UTC(), b[1+len(zone):], true
+}
+
+// unixTime reads a leading "1763834400.123456" as journalctl -o short-unix writes it: ten digits of seconds, decimals.
+func unixTime(b []byte) (t time.Time, rest []byte, ok bool) {
+	const digits = 10 // from 2001 to 2286
+	if len(b) <= digits || b[digits] != '.' {
+		return t, nil, false
+	}
+	seconds := int64(0)
+	for _, c := range b[:digits] {
+		if c < '0' || c > '9' {
+			return t, nil, false
+		}
+		seconds = 10*seconds + int64(c-'0')
+	}
+	nanos, rest := fraction(b[digits:])
+	if seconds < 1e9 || rest[0] == '.' {
+		return t, nil, false
+	}
+	return time.Unix(seconds, int64(nanos)).UTC(), rest, true
+}
+
+// monotonicTime skips a leading "[   12.345678]" as journalctl -o short-monotonic writes it: the time since the boot.
+func monotonicTime(b []byte) (rest []byte, ok bool) {
+	b = trimLeft(b[1:])
+	n, dots := 0, 0
+	for n < len(b) && (b[n] >= '0' && b[n] <= '9' || b[n] == '.') {
+		if b[n] == '.' {
+			dots++
+		}
+		n++
+	}
+	if n == 0 || dots != 1 || n == len(b) || b[n] != ']' {
+		return nil, false
+	}
+	return b[n+1:], true
 }

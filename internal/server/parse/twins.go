@@ -40,12 +40,20 @@ type owed struct {
 	last     time.Time
 }
 
-// settle changes e, read from a line of the process pid, where the line restates a guess.
-func (t *twins) settle(e *event.Event, pid string, first firstLine, repeated int) {
+// twin is what of a line tells its guess's other line.
+type twin struct {
+	pid      string
+	first    firstLine
+	repeated int
+}
+
+// settle changes e, read from a line of the process tw.pid, where the line restates a guess.
+func (t *twins) settle(e *event.Event, tw twin) {
+	first, repeated := tw.first, tw.repeated
 	if first == notFirst && (e.Kind != event.AuthFailed || e.Method != promptMethod) || !e.Source.IsValid() {
 		return
 	}
-	k := prompt{e.Host, pid, e.Account, e.Source}
+	k := prompt{e.Host, tw.pid, e.Account, e.Source}
 	o := t.byPrompt[k]
 	if o != nil && e.Time.Sub(o.last) > twinLife {
 		o = nil

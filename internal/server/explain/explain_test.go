@@ -1,4 +1,4 @@
-package detect_test
+package explain_test
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -20,12 +19,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/server/detect"
+	"github.com/kokkuri/kokkuri/internal/server/explain"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func explainText(t *testing.T, in io.Reader, opts detect.ExplainOptions) (string, detect.ExplainSummary) {
+// from is the input of a reader.
+func from(r io.Reader) []explain.Input {
+	return []explain.Input{{Name: "-", Once: true, Open: func() (io.ReadCloser, error) { return io.NopCloser(r), nil }}}
+}
+
+func explainText(t *testing.T, in io.Reader, opts explain.Options) (string, explain.Summary) {
 	t.Helper()
 	begin := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	calls := 0
@@ -34,7 +38,7 @@ func explainText(t *testing.T, in io.Reader, opts detect.ExplainOptions) (string
 		return begin.Add(time.Duration(calls-1) * 250 * time.Millisecond)
 	}
 	var out bytes.Buffer
-	sum, err := detect.Explain(t.Context(), in, &out, opts)
+	sum, err := explain.Explain(t.Context(), from(in), &out, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,12 +47,12 @@ func explainText(t *testing.T, in io.Reader, opts detect.ExplainOptions) (string
 
 func TestExplainGolden(t *testing.T) {
 	t.Parallel()
-	logs, _ := filepath.Glob("testdata/explain/*.log")
+	logs, _ := filepath.Glob("testdata/*.log")
 	if len(logs) < 2 {
 		t.Fatalf("only %v", logs)
 	}
 	for _, log := range logs {
-		for suffix, opts := range map[string]detect.ExplainOptions{
+		for suffix, opts := range map[string]explain.Options{
 			".jsonl": {JSON: true}, ".txt": {}, ".summary.jsonl": {JSON: true, Summary: true}, ".summary.txt": {Summary: true},
 		} {
 			t.Run(filepath.Base(log)+suffix, func(t *testing.T) {
@@ -83,7 +87,7 @@ func TestExplainGolden(t *testing.T) {
 func TestExplainJSONIsTheContract(t *testing.T) {
 	t.Parallel()
 	in := "2026-11-22T18:00:00Z web sshd[1]: message repeated 5 times: [ Failed password for root from 203.0.113.66 port 4022 ssh2]\n"
-	got, _ := explainText(t, strings.NewReader(in), detect.ExplainOptions{JSON: true})
+	got, _ := explainText(t, strings.NewReader(in), explain.Options{JSON: true})
 	want := `{"line":1,"service":"ssh","kind":"auth_failed","source":"203.0.113.66","source_port":4022,"account":"root","method":"password","attempts":5,"host":"web","time":"2026-11-22T18:00:00Z"}
 {"offence":{"rule":"ssh-bruteforce","source":"203.0.113.66","host":"web","service":"ssh","account":"","count":5,"first":"2026-11-22T18:00:00Z","last":"2026-11-22T18:00:00Z","line":1}}
 {"offence":{"rule":"ssh-account-guessing","source":"","host":"web","service":"ssh","account":"root","count":5,"first":"2026-11-22T18:00:00Z","last":"2026-11-22T18:00:00Z","line":1}}
@@ -101,7 +105,7 @@ func TestExplainMakesJSONOfAnything(t *testing.T) {
 		fmt.Fprintf(&in, "2026-11-22T18:00:00Z web sshd[1]: Failed password for invalid user a%c%sb from 203.0.113.66 port 1 ssh2\n", rune(i*37), []byte{byte(i), 'x'})
 	}
 	in.WriteString("2026-11-22T18:00:00Z web sshd[1]: Failed password for invalid user \U0001f600\U000e0001 from 203.0.113.66 port 1 ssh2\n")
-	out, _ := explainText(t, &in, detect.ExplainOptions{JSON: true})
+	out, _ := explainText(t, &in, explain.Options{JSON: true})
 	for line := range strings.Lines(out) {
 		var v map[string]any
 		if err := json.Unmarshal([]byte(line), &v); err != nil {
@@ -117,7 +121,7 @@ func TestExplainLinesOfAnyLength(t *testing.T) {
 	t.Parallel()
 	guess := "2026-11-22T18:00:00Z web sshd[1]: Failed password for root from 203.0.113.66 port 4022 ssh2"
 	in := strings.Repeat("x", 300_000) + "\n" + guess + "\n" + guess + strings.Repeat(" ", 65536-len(guess)) + "\n\n" + guess
-	out, sum := explainText(t, strings.NewReader(in), detect.ExplainOptions{JSON: true, Summary: true})
+	out, sum := explainText(t, strings.NewReader(in), explain.Options{JSON: true, Summary: true})
 	if sum.Lines != 5 || sum.Guesses != 2 || sum.Events != 2 {
 		t.Errorf("%s", out)
 	}
@@ -126,11 +130,11 @@ func TestExplainLinesOfAnyLength(t *testing.T) {
 func TestExplainWithoutHeaders(t *testing.T) {
 	t.Parallel()
 	in := "Failed password for root from 203.0.113.66 port 4022 ssh2\r\n"
-	_, sum := explainText(t, strings.NewReader(in), detect.ExplainOptions{Service: event.SSH})
+	_, sum := explainText(t, strings.NewReader(in), explain.Options{Service: event.SSH})
 	if sum.Guesses != 1 {
 		t.Errorf("%+v", sum)
 	}
-	_, sum = explainText(t, strings.NewReader(in), detect.ExplainOptions{})
+	_, sum = explainText(t, strings.NewReader(in), explain.Options{})
 	if sum.Guesses != 0 {
 		t.Errorf("without a service: %+v", sum)
 	}
@@ -139,16 +143,16 @@ func TestExplainWithoutHeaders(t *testing.T) {
 func TestExplainPassesErrorsOn(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	if _, err := detect.Explain(t.Context(), iotest.ErrReader(broken), io.Discard, detect.ExplainOptions{}); !errors.Is(err, broken) {
+	if _, err := explain.Explain(t.Context(), from(iotest.ErrReader(broken)), io.Discard, explain.Options{}); !errors.Is(err, broken) {
 		t.Errorf("reading: %v", err)
 	}
 	lines := strings.NewReader(strings.Repeat("x\n", 10_000))
-	if _, err := detect.Explain(t.Context(), lines, failingWriter{broken}, detect.ExplainOptions{JSON: true}); !errors.Is(err, broken) {
+	if _, err := explain.Explain(t.Context(), from(lines), failingWriter{broken}, explain.Options{JSON: true}); !errors.Is(err, broken) {
 		t.Errorf("writing: %v", err)
 	}
 	ctx, stop := context.WithCancelCause(t.Context())
 	stop(broken)
-	if _, err := detect.Explain(ctx, lines, io.Discard, detect.ExplainOptions{}); !errors.Is(err, broken) {
+	if _, err := explain.Explain(ctx, from(lines), io.Discard, explain.Options{}); !errors.Is(err, broken) {
 		t.Errorf("ended: %v", err)
 	}
 }
@@ -156,71 +160,3 @@ func TestExplainPassesErrorsOn(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
-
-// logOf generates a log: a third failed passwords of 2,000 sources, the rest noise.
-type logOf struct {
-	lines, at int
-	rest      []byte
-}
-
-func (l *logOf) Read(b []byte) (int, error) {
-	for len(l.rest) < len(b) && l.at < l.lines {
-		i := l.at
-		l.at++
-		stamp := fmt.Sprintf("2026-11-22T%02d:%02d:%02d.%06d+00:00 web ", i/3600000%24, i/60000%60, i/1000%60, i%1000*1000)
-		switch i % 6 {
-		case 0:
-			l.rest = fmt.Appendf(l.rest, "%ssshd[%d]: Failed password for root from 10.0.%d.%d port %d ssh2\n", stamp, i, i/6%2000/250, i/6%250, 1024+i%60000)
-		case 1:
-			l.rest = fmt.Appendf(l.rest, "%ssshd[%d]: Failed password for invalid user u%d from 10.0.%d.%d port %d ssh2\n", stamp, i, i%977, i/6%2000/250, i/6%250, 1024+i%60000)
-		case 2:
-			l.rest = fmt.Appendf(l.rest, "%ssshd[%d]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=10.0.%d.%d  user=root\n", stamp, i, i/6%2000/250, i/6%250)
-		case 3:
-			l.rest = fmt.Appendf(l.rest, "%sCRON[%d]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)\n", stamp, i)
-		case 4:
-			l.rest = fmt.Appendf(l.rest, "%ssystemd[1]: Started session-%d.scope - Session %d of User alice.\n", stamp, i, i)
-		case 5:
-			l.rest = fmt.Appendf(l.rest, "%ssshd[%d]: Accepted publickey for alice from 192.0.2.%d port %d ssh2: ED25519 SHA256:R4Qj2wWjRPpwpnY0tYl2sKkvMZbBkjKsq\n", stamp, i, i%250, 1024+i%60000)
-		}
-	}
-	if len(l.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, l.rest)
-	l.rest = append(l.rest[:0], l.rest[n:]...)
-	return n, nil
-}
-
-func TestExplainOfAHugeLogTakesLittleMemory(t *testing.T) {
-	t.Parallel()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	_, sum := explainText(t, &logOf{lines: 300_000}, detect.ExplainOptions{Summary: true})
-	runtime.ReadMemStats(&after)
-	if sum.Lines != 300_000 || sum.Guesses != 100_000 || sum.Offences < 2000 {
-		t.Errorf("%+v", sum)
-	}
-	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 100<<20 {
-		t.Errorf("the heap grew by %d MiB", grown>>20)
-	}
-}
-
-func BenchmarkExplain(b *testing.B) {
-	var log bytes.Buffer
-	const lines = 200_000
-	if _, err := io.Copy(&log, &logOf{lines: lines}); err != nil {
-		b.Fatal(err)
-	}
-	for _, json := range []bool{false, true} {
-		b.Run(fmt.Sprintf("json=%v", json), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := detect.Explain(b.Context(), bytes.NewReader(log.Bytes()), io.Discard, detect.ExplainOptions{JSON: json}); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.N*lines)/b.Elapsed().Seconds(), "lines/s")
-		})
-	}
-}

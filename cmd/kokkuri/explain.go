@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime/debug"
+
+	"github.com/kokkuri/kokkuri/internal/cli"
+	"github.com/kokkuri/kokkuri/internal/server/detect"
+	explaining "github.com/kokkuri/kokkuri/internal/server/explain"
+)
+
+// explainMemory is how much memory the runtime may use before it collects garbage more often.
+const explainMemory = 56 << 20
+
+func explain(ctx context.Context, o cli.Explain, logs []cli.Log, out io.Writer) error {
+	debug.SetMemoryLimit(explainMemory)
+	opts := explaining.Options{Service: o.Service, JSON: o.JSON, Summary: o.Summary}
+	if o.Progress != nil {
+		opts.Progress = func(p explaining.Progress) { o.Progress(p.Read, p.Total, p.Lines) }
+	}
+	if o.Rules != "" {
+		rules, err := detect.LoadRules(o.Rules)
+		if err != nil {
+			return wrongRules(err)
+		}
+		opts.Rules = rules
+	}
+	var inputs []explaining.Input
+	for _, l := range logs {
+		in := explaining.Input{Name: l.Name, Open: l.Open, Written: l.Written, Size: l.Size, Once: l.Once}
+		if l.Once {
+			in.Open = func() (io.ReadCloser, error) {
+				r, err := l.Open()
+				if err != nil {
+					return nil, err
+				}
+				return io.NopCloser(explaining.Abandonable(ctx, r)), nil
+			}
+		}
+		inputs = append(inputs, in)
+	}
+	_, err := explaining.Explain(ctx, inputs, out, opts)
+	if errors.Is(err, explaining.ErrCompression) {
+		return cli.Usage(err, "allowed: plain, gzip and zstd")
+	}
+	return err
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/agent/collect"
@@ -37,6 +38,8 @@ type Agent struct {
 	kernel *divert.Divert
 	lines  *collect.Collector
 	sync   *syncer
+	logs   collect.Options
+	advice atomic.Pointer[[]event.Finding] // what keeps attacks out of servers' logs
 }
 
 // Dir is the agent's part of the state folder.
@@ -90,9 +93,9 @@ func start(ctx context.Context, o Options) (*Agent, error) {
 		a.kernel.Close()
 		return nil, fmt.Errorf("connect to the server: %w", err)
 	}
-	if a.lines, err = collect.New(collect.Options{
-		Host: a.name, Files: o.Config.Files, StateDir: Dir(o.Config), Publish: a.conn.PublishBatch, Log: o.Log.With("part", "collect"),
-	}); err != nil {
+	a.logs = sources(o.Config)
+	a.logs.Host, a.logs.StateDir, a.logs.Publish, a.logs.Log = a.name, Dir(o.Config), a.conn.PublishBatch, o.Log.With("part", "collect")
+	if a.lines, err = collect.New(a.logs); err != nil {
 		a.conn.Close()
 		a.kernel.Close()
 		return nil, fmt.Errorf("follow logs: %w", err)
@@ -171,7 +174,7 @@ func (a *Agent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.log.InfoContext(ctx, "agent runs", "host", a.name, "version", a.opts.Version, "services", a.opts.Config.Services, "files", a.opts.Config.Files)
+	a.log.InfoContext(ctx, "agent runs", "host", a.name, "version", a.opts.Version, "services", a.opts.Config.Services, "files", a.logs.Files, "journal", a.logs.Journal != nil)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var parts sync.WaitGroup
 	part := func(what string, run func(context.Context) error) {
@@ -183,6 +186,7 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 	part("kernel", a.kernel.Run)
 	part("logs", a.lines.Run)
+	part("advice", func(ctx context.Context) error { a.keepAdvised(ctx, a.logs); return nil })
 	part("commands", local)
 	part("certificate", func(ctx context.Context) error { a.id.KeepRenewed(ctx, a.conn, a.log); return nil })
 	part("redirects", func(ctx context.Context) error { a.sync.run(ctx); return nil })
@@ -249,8 +253,12 @@ func (a *Agent) describe() event.HostStatus {
 	if err != nil {
 		a.log.Error("own addresses not known", "error", err)
 	}
+	findings := append(a.kernel.Findings(), a.lines.Findings()...)
+	if advice := a.advice.Load(); advice != nil {
+		findings = append(findings, *advice...)
+	}
 	return event.HostStatus{
 		Host: a.name, Version: a.opts.Version, Addresses: addresses, Services: services(a.opts.Config),
-		Findings: append(a.kernel.Findings(), a.lines.Findings()...), At: time.Now(),
+		Findings: findings, At: time.Now(),
 	}
 }

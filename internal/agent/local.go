@@ -96,7 +96,7 @@ func Status(ctx context.Context, c config.Agent) (LocalStatus, error) {
 		return LocalStatus{}, err
 	}
 	want, _ := d.wanted(time.Now())
-	return LocalStatus{Redirects: append([]event.Redirect{}, want.Redirects...), Findings: []event.Finding{}}, nil
+	return LocalStatus{Redirects: append([]event.Redirect{}, want.Redirects...), Findings: append([]event.Finding{}, look(ctx, c)...)}, nil
 }
 
 // ReleaseAll takes every redirect out of this host's kernel and keeps it out, whether or not the

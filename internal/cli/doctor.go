@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/kokkuri/kokkuri/internal/cli/doctor"
 	"github.com/kokkuri/kokkuri/internal/config"
@@ -53,6 +54,7 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 	default:
 		list = append(list, fileFinding(l.Path))
 	}
+	list = append(list, a.agentFindings(ctx, roles, l.AgentConfig())...)
 	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Rules: a.roles.Checks.Rules})...)
 	list = sorted(list)
 	if a.wantsJSON(o) {
@@ -66,6 +68,18 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 		return errFailed
 	}
 	return nil
+}
+
+// agentFindings are what this host's agent has to say, where one is or would be.
+func (a *app) agentFindings(ctx context.Context, roles []config.Role, c config.Agent) []event.Finding {
+	if a.roles.AgentStatus == nil || !slices.Contains(roles, config.RoleAgent) {
+		return nil
+	}
+	s, err := a.roles.AgentStatus(ctx, c)
+	if err != nil {
+		return []event.Finding{{Level: doctor.Warning, Subject: "agent", Text: err.Error()}}
+	}
+	return s.Findings
 }
 
 // lines are the single errors of a configuration.

@@ -172,8 +172,22 @@ type AgentSection struct {
 	Server     []Address      `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT]"`
 	Token      Secret         `yaml:"token" help:"One-time enrolment token, used where the host has no certificate yet." placeholder:"TOKEN"`
 	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed; none: not at all (the host sends its log by syslog)." placeholder:"PATH"`
+	Journal    JournalSource  `yaml:"journal" embed:"" prefix:"journal-"`
+	Logs       []LogSource    `yaml:"logs" help:"Log files that are no syslog, with their format: PATH=FORMAT." placeholder:"PATH=FORMAT"`
+	Discover   bool           `yaml:"discover" negatable:"" help:"Follow the logs of servers that lie where Debian puts them, beside those that are named."`
+	Containers []LogContainer `yaml:"containers" help:"Docker containers whose log is followed, with its format: NAME=FORMAT." placeholder:"NAME=FORMAT"`
+	Docker     string         `yaml:"docker_socket" name:"docker-socket" default:"/var/run/docker.sock" check:"abspath" help:"Socket of the Docker Engine that has the containers." placeholder:"PATH"`
+	Redis      []RedisSource  `yaml:"redis" help:"Redis servers whose ACL LOG is read: HOST:PORT, or the path of a socket." placeholder:"ADDRESS"`
 	Services   []ServicePort  `yaml:"services" default:"ssh:22" help:"Services that may be redirected: SERVICE:PORT." placeholder:"SERVICE[:PORT]"`
 	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected, whatever the server says." placeholder:"CIDR"`
 	Endpoints  []netip.Prefix `yaml:"endpoints" help:"Networks where endpoints may be; empty: anywhere." placeholder:"CIDR"`
 	DockerUser bool           `yaml:"docker_user" negatable:"" help:"Where Docker's FORWARD policy would eat redirected traffic, add one marked rule to its chain DOCKER-USER."`
+}
+
+// JournalSource is what of the systemd journal is followed.
+type JournalSource struct {
+	Follow      string   `yaml:"follow" default:"auto" enum:"auto,on,off" help:"Follow the systemd journal: ${enum}; auto: where it is there and none of agent.files is." placeholder:"WHEN"`
+	Identifiers []string `yaml:"identifiers" default:"sshd,sshd-session,sshd-auth,dropbear,login,mariadbd,mysqld,postgres,redis-server,vsftpd,proftpd,pure-ftpd,nginx,apache2,postfix/smtpd,postfix/submission/smtpd,postfix/smtps/smtpd,dovecot" help:"Programs whose entries are sent, by the name that they give themselves; with neither these nor units, all." placeholder:"NAME"`
+	Units       []string `yaml:"units" help:"Units whose entries are sent beside those." placeholder:"UNIT"`
+	Directory   string   `yaml:"directory" check:"abspath" help:"Folder of the journal's files; empty: the system's." placeholder:"DIR"`
 }

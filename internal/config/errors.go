@@ -9,18 +9,21 @@ import (
 
 // What a value may be; the texts complete "allowed: …".
 var (
-	errNotDuration    = errors.New("a time span with a unit, such as 90s, 10m, 24h or 30d")
-	errNotSize        = errors.New("a size, such as 512MiB, 1GiB or 4096")
-	errNotPortRange   = errors.New("a range of ports from 1024 to 65535, such as 20000-29999")
-	errNotRange       = errors.New("a number from 1 to 100 or a range of them, such as 3 or 2-6")
-	errNotAddress     = errors.New("a host name or address with a port, such as server.example.net:12666")
-	errNotFileSource  = errors.New("an absolute path or pattern, with =HOST after it where all lines are of one host, such as /var/log/hosts/%HOST%/auth-%Y-%m-%d.log")
-	errNotServicePort = errors.New("a service, with its port after a colon where that is not the usual one, such as ssh or ssh:2222")
-	errNotAddrPort    = errors.New("an address with a port, such as 127.0.0.1:12666, [::1]:12666 or :12666 for all addresses")
-	errNotAddr        = errors.New("an IP address, such as 192.0.2.1 or 2001:db8::1")
-	errNotPrefix      = errors.New("a network in CIDR notation or an address, such as 192.0.2.0/24 or 2001:db8::1")
-	errNotBool        = errors.New("true or false")
-	errNotInt         = errors.New("a whole number")
+	errNotDuration     = errors.New("a time span with a unit, such as 90s, 10m, 24h or 30d")
+	errNotSize         = errors.New("a size, such as 512MiB, 1GiB or 4096")
+	errNotPortRange    = errors.New("a range of ports from 1024 to 65535, such as 20000-29999")
+	errNotRange        = errors.New("a number from 1 to 100 or a range of them, such as 3 or 2-6")
+	errNotAddress      = errors.New("a host name or address with a port, such as server.example.net:12666")
+	errNotFileSource   = errors.New("an absolute path or pattern, with =HOST after it where all lines are of one host, such as /var/log/hosts/%HOST%/auth-%Y-%m-%d.log")
+	errNotLogSource    = errors.New("an absolute path with =FORMAT after it, such as /var/log/mysql/error.log=mysql-error")
+	errNotLogContainer = errors.New("a container's name with =FORMAT after it, such as db=mysql-error")
+	errNotRedis        = errors.New("a host with a port, or the path of a socket, such as 127.0.0.1:6379 or /run/redis/redis.sock")
+	errNotServicePort  = errors.New("a service, with its port after a colon where that is not the usual one, such as ssh or ssh:2222")
+	errNotAddrPort     = errors.New("an address with a port, such as 127.0.0.1:12666, [::1]:12666 or :12666 for all addresses")
+	errNotAddr         = errors.New("an IP address, such as 192.0.2.1 or 2001:db8::1")
+	errNotPrefix       = errors.New("a network in CIDR notation or an address, such as 192.0.2.0/24 or 2001:db8::1")
+	errNotBool         = errors.New("true or false")
+	errNotInt          = errors.New("a whole number")
 )
 
 // Origin says where a value came from.

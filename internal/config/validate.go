@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kokkuri/kokkuri/internal/native"
 )
 
 // validator checks values against the tags of their fields, and against each other.
@@ -101,6 +103,13 @@ func checkText(check, text string) (allowed string, ok bool) {
 	case "sshversion":
 		ok := regexp.MustCompile(`^SSH-2\.0-[!-,.-~][ -~]{0,240}$`).MatchString(text)
 		return "what an SSH server calls itself, such as SSH-2.0-OpenSSH_9.2p1", ok
+	case "format":
+		_, ok := native.Find(text)
+		return formatNames(), ok
+	case "program":
+		return "a program's name, at most 48 long, without spaces", validProgram(text)
+	case "redis":
+		return errNotRedis.Error(), validRedis(text)
 	case "engine":
 		u, err := url.Parse(text)
 		return "an engine's URL, such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375", err == nil && slices.Contains([]string{"unix", "tcp", "http", "https"}, u.Scheme)
@@ -129,7 +138,28 @@ func (c *validator) relations(u *Up) {
 	if len(u.Agent.Services) == 0 {
 		c.fail("agent.services", "found none", "at least one service, such as ssh:22")
 	}
+	c.logs(u)
 	c.unique(u)
+}
+
+// logs refuses logs of which it is not clear how to read them.
+func (c *validator) logs(u *Up) {
+	one := func(key, format, program string) {
+		if (format == "") == (program == "") {
+			c.fail(key, "has neither a format nor a program, or both", "one of both; formats are "+formatNames())
+		}
+	}
+	for i, l := range u.Agent.Logs {
+		one(fmt.Sprintf("agent.logs[%d]", i), l.Format, l.Program)
+	}
+	for i, l := range u.Agent.Containers {
+		one(fmt.Sprintf("agent.containers[%d]", i), l.Format, l.Program)
+	}
+	for i, r := range u.Agent.Redis {
+		if r.Username != "" && r.PasswordFile == "" {
+			c.fail(fmt.Sprintf("agent.redis[%d]", i), "has a username without a password_file", "both or neither")
+		}
+	}
 }
 
 func (c *validator) subnet(p netip.Prefix) {

@@ -45,7 +45,8 @@ type Road string
 
 // Roads of decision 2.
 const (
-	RoadAgent     Road = "agent"
+	RoadAgent     Road = "agent"   // files, logs of containers and what was converted
+	RoadJournal   Road = "journal" // by the agent as well: a road of its own, since the journal and a log file may hold the same
 	RoadSyslogTCP Road = "syslog-tcp"
 	RoadSyslogUDP Road = "syslog-udp"
 	RoadFile      Road = "file"

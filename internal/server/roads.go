@@ -53,6 +53,8 @@ func family(r event.Road) string {
 	switch r {
 	case event.RoadSyslogTCP, event.RoadSyslogUDP:
 		return "syslog"
+	case event.RoadJournal:
+		return string(event.RoadAgent)
 	case event.RoadAgent, event.RoadFile:
 	}
 	return string(r)

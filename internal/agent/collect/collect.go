@@ -19,18 +19,31 @@ import (
 
 // Options of a Collector.
 type Options struct {
-	Host     string   // whose lines they are
-	Files    []string // followed files; may have date parts
-	StateDir string   // keeps the cursors
+	Host    string   // whose lines they are
+	Files   []string // followed files of syslog; may have date parts
+	Logs    []Log    // followed files of other forms
+	Journal *Journal // nil: not followed
+	// Containers whose logs are followed, and the socket of the Docker Engine that has them.
+	Containers   []Container
+	DockerSocket string
+	Redis        []Redis
+	StateDir     string // keeps the cursors
 	// Publish returns when the bus has acknowledged the batch.
 	Publish func(ctx context.Context, b event.Batch) error
 	Log     *slog.Logger
 }
 
-// Collector follows files and publishes their lines.
+// road is a way by which lines come, beside files of syslog.
+type road interface {
+	run(ctx context.Context, w *tail.Watcher) error
+	findings() []event.Finding
+}
+
+// Collector follows logs and publishes their lines.
 type Collector struct {
 	o         Options
 	followers []*tail.Follower
+	roads     []road
 }
 
 var errTwice = errors.New("it is named twice, and its lines would count twice")
@@ -52,6 +65,28 @@ func New(o Options) (*Collector, error) {
 		}
 		c.followers = append(c.followers, f)
 	}
+	for i, l := range o.Logs {
+		if slices.Contains(o.Files, l.Path) || slices.ContainsFunc(o.Logs[:i], func(m Log) bool { return m.Path == l.Path }) {
+			return nil, fmt.Errorf("follow %s: %w", l.Path, errTwice)
+		}
+		n, err := newNativeLog(l, &c.o, dir)
+		if err != nil {
+			return nil, fmt.Errorf("follow %s: %w", l.Path, err)
+		}
+		c.roads = append(c.roads, n)
+	}
+	if len(o.Containers) > 0 {
+		c.roads = append(c.roads, newContainers(o.Containers, o.DockerSocket, &c.o, dir))
+	}
+	for i, r := range o.Redis {
+		if slices.ContainsFunc(o.Redis[:i], func(e Redis) bool { return e.Address == r.Address }) {
+			return nil, fmt.Errorf("read ACL LOG of %s: %w", r.Address, errTwice)
+		}
+		c.roads = append(c.roads, newRedisLog(r, &c.o, dir))
+	}
+	if o.Journal != nil {
+		c.roads = append(c.roads, newJournal(*o.Journal, &c.o, dir))
+	}
 	return c, nil
 }
 
@@ -61,7 +96,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer watcher.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	errs := make([]error, len(c.followers))
+	errs := make([]error, len(c.followers)+len(c.roads))
 	var running sync.WaitGroup
 	for i, f := range c.followers {
 		f.Watch(watcher)
@@ -71,7 +106,15 @@ func (c *Collector) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if len(c.followers) == 0 {
+	for i, r := range c.roads {
+		running.Go(func() {
+			at := len(c.followers) + i
+			if errs[at] = r.run(ctx, watcher); errs[at] != nil {
+				cancel()
+			}
+		})
+	}
+	if len(errs) == 0 {
 		<-ctx.Done()
 	}
 	running.Wait()
@@ -96,6 +139,9 @@ func (c *Collector) Findings() []event.Finding {
 	var out []event.Finding
 	for _, f := range c.followers {
 		out = append(out, f.Findings()...)
+	}
+	for _, r := range c.roads {
+		out = append(out, r.findings()...)
 	}
 	return out
 }

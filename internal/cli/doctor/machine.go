@@ -198,6 +198,9 @@ func answers(ctx context.Context, socket string) bool {
 // logs looks at the files that the agent follows.
 func (m machine) logs(c config.AgentSection) check {
 	return func(context.Context) []event.Finding {
+		if journal := m.journal(c.Journal); journal != "" && !slices.ContainsFunc(c.Files, m.exists) {
+			return ok("logs", "the journal is followed: %s", journal)
+		}
 		if len(c.Files) == 0 {
 			return ok("logs", "no files are followed (agent.files is empty)")
 		}
@@ -209,12 +212,36 @@ func (m machine) logs(c config.AgentSection) check {
 	}
 }
 
+func (m machine) exists(file string) bool {
+	_, err := os.Stat(m.path(file))
+	return err == nil
+}
+
+// journal is where the journal's files lie that are followed where no other file is; empty where none are.
+func (m machine) journal(c config.JournalSource) string {
+	if c.Follow == "off" {
+		return ""
+	}
+	dirs := []string{"/run/log/journal", "/var/log/journal"}
+	if c.Directory != "" {
+		dirs = []string{c.Directory}
+	}
+	for _, dir := range dirs {
+		for _, pattern := range []string{"*.journal", "*/*.journal"} {
+			if found, _ := filepath.Glob(m.path(dir, pattern)); len(found) > 0 {
+				return dir
+			}
+		}
+	}
+	return ""
+}
+
 func (m machine) log(file string) []event.Finding {
 	subject := "log " + file
 	f, err := os.Open(m.path(file))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return failed(subject, "there is no such file: nothing is noticed", "apt-get install rsyslog (it writes sshd's lines there), or set agent.files")
+		return failed(subject, "there is no such file: nothing is noticed", "apt-get install rsyslog (it writes sshd's lines there), or follow the journal (agent.journal.follow: on), or set agent.files")
 	case errors.Is(err, fs.ErrPermission):
 		return failed(subject, "it may not be read by this user", "run the agent as root, or usermod -aG adm USER")
 	case err != nil:

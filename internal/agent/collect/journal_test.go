@@ -1,0 +1,173 @@
+package collect
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// begun starts a collector and waits until it runs its roads.
+func begun(t *testing.T, o Options) (c *Collector, stop func()) {
+	t.Helper()
+	o.Host, o.Log = "web", slog.New(slog.DiscardHandler)
+	c, err := New(o)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	t.Cleanup(stop)
+	return c, stop
+}
+
+func stateExists(t *testing.T, state, name string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(filepath.Join(state, "cursors", name))
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+}
+
+// messages are what follows the structured data.
+func messages(lines []string) []string {
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		_, out[i], _ = strings.Cut(l, `"] `)
+	}
+	return out
+}
+
+func holds(t *testing.T, s *stream, want []string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		if diff := cmp.Diff(want, messages(s.got())); diff != "" {
+			c.Errorf("written - and got +:\n%s", diff)
+		}
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	j, s, state := startJournald(t), &stream{}, t.TempDir()
+	j.run(t, "", "logger", "-t", "sshd", "was there before")
+	o := Options{StateDir: state, Publish: s.publish, Journal: &Journal{Identifiers: []string{"sshd", "mail"}, Units: []string{"nosuch"}, Directory: j.dir}}
+	c, stop := begun(t, o)
+	stateExists(t, state, "journal.json")
+	j.run(t, "", "logger", "-t", "sshd", "--", "plain")
+	j.run(t, "", "logger", "-t", "cron", "--", "not asked for")
+	j.run(t, "", "setpriv", "--reuid=65534", "--clear-groups", "logger", "-t", "sshd", "--", "nobody's")
+	j.run(t, "bytes \xff\x00\x1b[31m]\"\\\n", "systemd-cat", "-t", "mail")
+	j.run(t, "MESSAGE=two\nSYSLOG_IDENTIFIER=mail\n", "logger", "--journald")
+	multi := "MESSAGE\n" + string([]byte{9, 0, 0, 0, 0, 0, 0, 0}) + "one\nt\xffwo\n\nSYSLOG_IDENTIFIER=mail\n"
+	send(t, j, multi)
+	send(t, j, "MESSAGE="+strings.Repeat("x", 30_000)+"\nSYSLOG_IDENTIFIER=mail\n")
+	send(t, j, "MESSAGE="+strings.Repeat("y", 600_000)+"\nSYSLOG_IDENTIFIER=mail\n")
+	send(t, j, "MESSAGE=twice\nMESSAGE=given\n_UID=0\nSYSLOG_IDENTIFIER=mail\n")
+	j.run(t, "", "logger", "-t", "sshd", "--", "last")
+	want := []string{
+		"plain", "nobody's", "bytes \xff", "\x1b[31m]\"\\", "two", "one#012t\xffwo", strings.Repeat("x", maxLine/4), "twice", "last",
+	}
+	require.Eventually(t, func() bool { return len(s.got()) >= len(want) }, 20*time.Second, 10*time.Millisecond)
+	got := s.got()
+	if diff := cmp.Diff(want, messages(got)); diff != "" {
+		t.Errorf("written - and got +:\n%s", diff)
+	}
+	require.Contains(t, got[1], `uid="65534"`)
+	require.Contains(t, got[1], " sshd ")
+	require.Contains(t, got[0], `[kokkuri@32473 uid="0"`)
+	require.Len(t, c.Findings(), 1, "one entry was too long: %v", c.Findings())
+
+	// A collector that was away takes up where it was, over rotation, and says when entries were vacuumed.
+	stop()
+	j.run(t, "", "logger", "-t", "sshd", "--", "away 1")
+	j.rotate(t)
+	j.run(t, "", "logger", "-t", "sshd", "--", "away 2")
+	want = append(want, "away 1", "away 2")
+	c, stop = begun(t, o)
+	holds(t, s, want)
+	require.Empty(t, c.Findings())
+	stop()
+	j.run(t, "", "logger", "-t", "sshd", "--", "vacuumed")
+	j.rotate(t)
+	j.run(t, "", "logger", "-t", "sshd", "--", "kept")
+	j.vacuum(t)
+	want = append(want, "kept")
+	c, stop = begun(t, o)
+	holds(t, s, want)
+	require.Len(t, c.Findings(), 1)
+	require.Contains(t, c.Findings()[0].Text, "vacuumed")
+	stop()
+}
+
+// send sends an entry in journald's own protocol.
+func send(t *testing.T, j *journald, text string) {
+	t.Helper()
+	const program = `import socket,sys,os
+b=sys.stdin.buffer.read()
+s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET,socket.SO_SNDBUF,8<<20)
+s.connect("/run/systemd/journal/socket")
+try: s.send(b)
+except OSError:
+  f=os.memfd_create("entry",os.MFD_ALLOW_SEALING); os.write(f,b)
+  import fcntl; fcntl.fcntl(f,1033,15)
+  socket.send_fds(s,[b""],[f])
+`
+	j.run(t, text, "python3", "-c", program)
+}
+
+// TestJournalKilled kills the collector and its journalctl again and again while entries are written and files rotated.
+func TestJournalKilled(t *testing.T) {
+	t.Parallel()
+	j := startJournald(t)
+	k := newKilled(t, childSetup{Journal: j.dir})
+	k.launch()
+	stateExists(t, k.state, "journal.json")
+	pipe, logger := io.Pipe()
+	cat := j.command(t.Context(), "logger", "-t", "sshd")
+	cat.Stdin = pipe
+	require.NoError(t, cat.Start())
+	var want []string
+	for round := range 25 {
+		for range 1 + rand.IntN(40) {
+			want = append(want, "line "+strconv.Itoa(len(want)))
+			_, err := fmt.Fprintln(logger, want[len(want)-1])
+			require.NoError(t, err)
+		}
+		if round%5 == 2 {
+			j.rotate(t)
+		}
+		if round%3 == 1 { // journalctl dies, the collector does not
+			require.Eventually(t, func() bool {
+				pids := k.children()
+				return len(pids) == 1 && syscall.Kill(pids[0], syscall.SIGKILL) == nil
+			}, 10*time.Second, time.Millisecond)
+			continue
+		}
+		k.again(80 * time.Millisecond)
+	}
+	require.NoError(t, logger.Close())
+	require.NoError(t, cat.Wait())
+	k.holds(want, messages)
+	var left []int
+	require.Eventually(t, func() bool { left = k.children(); return len(left) == 1 }, 10*time.Second, time.Millisecond)
+	k.kill()
+	require.Eventually(t, func() bool { return syscall.Kill(left[0], 0) != nil }, 10*time.Second, time.Millisecond, "journalctl ends with its collector")
+}

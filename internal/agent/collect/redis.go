@@ -1,0 +1,408 @@
+package collect
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/native"
+	"github.com/kokkuri/kokkuri/internal/tail"
+)
+
+// Redis is a server whose ACL LOG is read: its own log says nothing of logins that failed.
+type Redis struct {
+	Address      string // host:port, or the path of a Unix socket
+	Username     string // empty: default
+	PasswordFile string // empty: none; read at every connection
+	TLS          bool
+	CAFile       string // empty: the system's
+}
+
+const (
+	redisPoll    = 250 * time.Millisecond
+	redisTimeout = 5 * time.Second
+	redisFew     = 10   // entries that are asked for first: those that changed stand first
+	redisAll     = 1000 // entries that are looked at at most
+	redisBlur    = 4 * time.Millisecond
+	redisTries   = 20      // polls that are left out for being too blurred
+	redisAnswer  = 8 << 20 // bytes of an answer: who may not log in may choose long names
+)
+
+// redisLog polls one server.
+type redisLog struct {
+	o        Redis
+	host     string
+	out      outbox[aclPosition]
+	problems problems
+	log      *slog.Logger
+
+	longest int // of the server's ACL LOG; 0: not known
+	blurred int // polls that were left out, one after the other
+
+	polls, guesses, lost, overflows atomic.Int64
+}
+
+func newRedisLog(o Redis, c *Options, dir string) *redisLog {
+	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: problems{log: c.Log}}
+	r.out = outbox[aclPosition]{
+		host: c.Host, origin: "redis " + o.Address, name: "redis/" + o.Address, road: event.RoadAgent, publish: c.Publish,
+		file: stateFile{path: filepath.Join(dir, "redis-"+tail.FileName(o.Address))}, problems: &r.problems, log: c.Log,
+	}
+	return r
+}
+
+// run polls until ctx ends.
+func (r *redisLog) run(ctx context.Context, _ *tail.Watcher) error {
+	if err := r.out.open(); err != nil {
+		return err
+	}
+	defer r.out.close()
+	if r.out.resend(ctx) != nil {
+		return nil //nolint:nilerr // ctx ended
+	}
+	// A server that refuses us notes that in the very log that is read: don't fill it.
+	const shortest, longest = time.Second, 30 * time.Second
+	for pause := shortest; ctx.Err() == nil; pause = min(2*pause, longest) {
+		began := time.Now()
+		err := r.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > longest {
+			pause = shortest
+		}
+		if _, refused := errors.AsType[redis.Error](err); refused {
+			pause = longest
+		}
+		r.complain(err)
+		wait(ctx, pause)
+	}
+	return nil
+}
+
+// session polls over one connection until that fails.
+func (r *redisLog) session(ctx context.Context) error {
+	conn, raw, err := r.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()                                         //nolint:errcheck // nothing is lost
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // what waits for an answer waits no more
+	defer stop()
+	position, err := r.identify(conn)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(redisPoll)
+	defer tick.Stop()
+	for {
+		if position, err = r.poll(ctx, conn, position); err != nil {
+			return err
+		}
+		r.polls.Add(1)
+		r.problems.clear("redis")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *redisLog) dial(ctx context.Context) (conn redis.Conn, raw net.Conn, err error) {
+	network := "tcp"
+	if strings.HasPrefix(r.o.Address, "/") {
+		network = "unix"
+	}
+	options := []redis.DialOption{
+		redis.DialConnectTimeout(redisTimeout), redis.DialReadTimeout(redisTimeout), redis.DialWriteTimeout(redisTimeout),
+		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+			d := net.Dialer{Timeout: redisTimeout}
+			conn, err := d.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err //nolint:wrapcheck // says of what
+			}
+			raw = &boundedConn{Conn: conn}
+			return raw, nil
+		}),
+	}
+	if r.o.PasswordFile != "" {
+		password, err := os.ReadFile(r.o.PasswordFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("password for Redis: %w", err)
+		}
+		options = append(options, redis.DialPassword(strings.TrimRight(string(password), "\r\n")))
+		if r.o.Username != "" {
+			options = append(options, redis.DialUsername(r.o.Username))
+		}
+	}
+	if r.o.TLS {
+		config, err := r.tlsConfig()
+		if err != nil {
+			return nil, nil, err
+		}
+		options = append(options, redis.DialUseTLS(true), redis.DialTLSConfig(config))
+	}
+	if conn, err = redis.DialContext(ctx, network, r.o.Address, options...); err != nil {
+		return nil, nil, fmt.Errorf("connect: %w", err)
+	}
+	return conn, raw, nil
+}
+
+var errNoCertificate = errors.New("no certificate in it")
+
+func (r *redisLog) tlsConfig() (*tls.Config, error) {
+	host, _, _ := net.SplitHostPort(r.o.Address)
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	if r.o.CAFile == "" {
+		return config, nil
+	}
+	b, err := os.ReadFile(r.o.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificates for Redis: %w", err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("certificates for Redis: %s: %w", r.o.CAFile, errNoCertificate)
+	}
+	return config, nil
+}
+
+// boundedConn ends a connection on which too much comes at once; the bound holds for what comes between two writes.
+type boundedConn struct {
+	net.Conn
+
+	got int
+}
+
+var errRedisAnswer = errors.New("its answer is too long")
+
+func (b *boundedConn) Write(p []byte) (int, error) {
+	b.got = 0
+	return b.Conn.Write(p) //nolint:wrapcheck // a connection's
+}
+
+func (b *boundedConn) Read(p []byte) (int, error) {
+	if b.got > redisAnswer {
+		return 0, errRedisAnswer
+	}
+	n, err := b.Conn.Read(p)
+	b.got += n
+	return n, err //nolint:wrapcheck // a connection's
+}
+
+// identify learns which run of the server this is. A log of another run has nothing in common with what was seen.
+func (r *redisLog) identify(conn redis.Conn) (aclPosition, error) {
+	at := r.out.state.Position
+	info, err := redis.String(conn.Do("INFO", "server"))
+	if fatal(err) {
+		return at, fmt.Errorf("INFO: %w", err)
+	}
+	run := ""
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "run_id:"); ok {
+			run = value
+		}
+	}
+	if run != "" && at.Run != "" && run != at.Run {
+		at.Entries = nil
+	}
+	at.Run = run
+	r.longest = 0
+	pair, err := redis.Strings(conn.Do("CONFIG", "GET", "acllog-max-len"))
+	if fatal(err) {
+		return at, fmt.Errorf("CONFIG GET acllog-max-len: %w", err)
+	}
+	if len(pair) == 2 {
+		r.longest, _ = strconv.Atoi(pair[1])
+	}
+	return at, nil
+}
+
+// fatal reports whether a command failed for another reason than that the server refuses it.
+func fatal(err error) bool {
+	_, refused := errors.AsType[redis.Error](err)
+	return err != nil && !refused
+}
+
+// poll reads what is new and hands it on.
+func (r *redisLog) poll(ctx context.Context, conn redis.Conn, at aclPosition) (aclPosition, error) {
+	known := r.out.known
+	got, err := r.read(conn, redisFew)
+	if err != nil {
+		return at, err
+	}
+	if !got.complete && !(known && at.has(got, len(got.entries)-1)) {
+		if got, err = r.read(conn, redisAll); err != nil {
+			return at, err
+		}
+	}
+	if got.blur > redisBlur && r.blurred < redisTries { // a busy server: entries are hard to tell from each other
+		r.blurred++
+		return at, nil
+	}
+	r.blurred = 0
+	news := at.compare(got, r.longest)
+	if !known {
+		r.out.move(news.next)
+		return news.next, nil
+	}
+	if news.overflow {
+		r.overflow(news.lost)
+	}
+	if !news.changed {
+		return news.next, nil
+	}
+	var lines [][]byte
+	for i := len(got.entries) - 1; i >= 0; i-- { // the oldest stands last
+		r.guesses.Add(int64(news.counts[i]))
+		for _, record := range got.entries[i].Records(news.counts[i], got.at) {
+			lines = append(lines, native.Encode(record, r.host, native.RedisACLApp))
+		}
+	}
+	if len(lines) == 0 {
+		r.out.move(news.next)
+		return news.next, nil
+	}
+	return news.next, r.out.put(ctx, lines, news.next)
+}
+
+func (r *redisLog) overflow(lost uint64) {
+	r.overflows.Add(1)
+	total := r.lost.Add(int64(min(lost, 1<<40)))
+	text := fmt.Sprintf("its ACL LOG overflowed between two polls, %d times since the agent started", r.overflows.Load())
+	if total > 0 {
+		text += fmt.Sprintf("; %d entries were lost", total)
+	} else {
+		text += "; how many entries were lost this version does not tell"
+	}
+	r.problems.set("overflow", event.Finding{
+		Level: levelWarning, Subject: "redis " + r.o.Address, Text: text,
+		Mend: "make it longer: acllog-max-len 1000 in redis.conf, and redis-cli CONFIG SET acllog-max-len 1000",
+	})
+}
+
+// read asks for at most so many entries.
+func (r *redisLog) read(conn redis.Conn, most int) (aclLog, error) {
+	var log aclLog
+	for _, command := range [][]any{{"TIME"}, {"ACL", "LOG", most}, {"TIME"}} {
+		if err := conn.Send(command[0].(string), command[1:]...); err != nil { //nolint:forcetypeassert // above
+			return log, fmt.Errorf("ask: %w", err)
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return log, fmt.Errorf("ask: %w", err)
+	}
+	before, timeErr := serverTime(conn.Receive())
+	if fatal(timeErr) {
+		return log, timeErr
+	}
+	values, err := redis.Values(conn.Receive())
+	after, _ := serverTime(conn.Receive())
+	if err != nil {
+		return log, fmt.Errorf("ACL LOG: %w", err)
+	}
+	log.at, log.complete = time.Now(), len(values) < most
+	for _, v := range values {
+		e, err := aclEntry(v)
+		if err != nil {
+			return log, err
+		}
+		log.entries = append(log.entries, e)
+		log.hasID = e.HasID
+	}
+	if log.hasID {
+		return log, nil
+	}
+	// Ages say when only together with the server's own clock.
+	if timeErr != nil {
+		return log, fmt.Errorf("TIME: %w", timeErr)
+	}
+	log.at, log.blur = before, after.Sub(before)+time.Millisecond
+	return log, nil
+}
+
+func serverTime(reply any, err error) (time.Time, error) {
+	parts, err := redis.Int64s(reply, err)
+	if err != nil {
+		return time.Time{}, err //nolint:wrapcheck // the caller says of what
+	}
+	if len(parts) != 2 {
+		return time.Time{}, errRedisReply
+	}
+	return time.Unix(parts[0], parts[1]*1000), nil
+}
+
+var errRedisReply = errors.New("an answer of another form than Redis's documentation has")
+
+// aclEntry reads an entry: names and values in turn.
+func aclEntry(v any) (native.ACLEntry, error) {
+	var e native.ACLEntry
+	fields, err := redis.Values(v, nil)
+	if err != nil || len(fields)%2 != 0 {
+		return e, fmt.Errorf("ACL LOG: %w", errors.Join(err, errRedisReply))
+	}
+	for i := 0; i < len(fields); i += 2 {
+		name, err := redis.String(fields[i], nil)
+		if err != nil {
+			return e, fmt.Errorf("ACL LOG: %w", err)
+		}
+		var value string
+		switch f := fields[i+1].(type) {
+		case int64:
+			value = strconv.FormatInt(f, 10)
+		case []byte:
+			value = string(f)
+		default:
+			continue // of a later version
+		}
+		if err := e.Set(name, value); err != nil {
+			return e, err //nolint:wrapcheck // says of what
+		}
+	}
+	return e, nil
+}
+
+// complain says what hinders the polling, and what to do about it.
+func (r *redisLog) complain(err error) {
+	mend := "does the server run, and is agent.redis[].address right?"
+	if refusal, ok := errors.AsType[redis.Error](err); ok {
+		code, _, _ := strings.Cut(string(refusal), " ")
+		switch code {
+		case "NOPERM":
+			mend = "let its user: redis-cli ACL SETUSER " + userOf(r.o) + " +acl|log +time +info +config|get"
+		case "NOAUTH", "WRONGPASS":
+			mend = "set agent.redis[].username and agent.redis[].password_file to a user with: +acl|log +time +info +config|get"
+		default:
+			mend = "ACL LOG came with Redis 6: an older server tells of failed logins nowhere; update it"
+		}
+	} else if errors.Is(err, errRedisAnswer) {
+		mend = "somebody filled it with overlong names: redis-cli ACL LOG RESET; Redis 6.2 and later bound them"
+	}
+	r.problems.set("redis", event.Finding{
+		Level: levelError, Subject: "redis " + r.o.Address, Text: fmt.Sprintf("its ACL LOG is not read: %v", err), Mend: mend,
+	})
+}
+
+func userOf(o Redis) string {
+	if o.Username == "" {
+		return "default"
+	}
+	return o.Username
+}
+
+// findings are what hinders the polling now.
+func (r *redisLog) findings() []event.Finding { return r.problems.list() }

@@ -40,8 +40,4 @@ fmt: ## format all Go code
 
 .PHONY: bench
 bench: build ## measure: log line to redirect, prompts, pots, scp, a thousand sources; the agent's memory
-	@scripts/deps.sh test
-	@go test -run '^$$' -bench 'PoolHit|IdlePot' -benchtime 10x ./internal/honeypot/pool
-	@go test -run '^$$' -bench 'SCP' -benchtime 5x ./internal/honeypot/front/ssh
-	@go test -run '^$$' -bench 'ThousandSources' -benchtime 1x ./internal/honeypot
-	@bin/kokkuri lab bench
+	@scripts/bench.sh

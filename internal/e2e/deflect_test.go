@@ -80,6 +80,7 @@ func TestOpenConnectionIsCutColleagueStays(t *testing.T) {
 }
 
 func TestHydraAndOpenSSH(t *testing.T) {
+	told := watch(t, "events", "tail", "--format", "cowrie")
 	report, err := the.Attack(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, report.Problems)
@@ -94,6 +95,11 @@ func TestHydraAndOpenSSH(t *testing.T) {
 	}
 	assert.Equal(t, []string{"log_written", "event", "offence", "lease", "redirect_active", "front_first_byte", "login", "shell", "commands", "upload"}, names)
 	evidenceReachesTheOperator(t, report.Session)
+	for _, id := range []string{"session.connect", "client.kex", "login.failed", "login.success", "command.input", "session.file_upload", "log.closed", "session.closed"} {
+		eventually(t, "cowrie."+id+" is told as it happens", func() (bool, error) {
+			return strings.Contains(told(), `"eventid":"cowrie.`+id+`"`), nil
+		})
+	}
 }
 
 // evidenceReachesTheOperator asks, as an operator would, for what a session of the lab's attacker left.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -77,6 +78,22 @@ func kokkuri(t *testing.T, args ...string) (output string, code int) {
 		require.NoError(t, err)
 	}
 	return string(text), cmd.ProcessState.ExitCode()
+}
+
+// watch runs a command that goes on until the test has ended, and returns what tells its output so far.
+func watch(t *testing.T, args ...string) (output func() string) {
+	t.Helper()
+	out, err := os.CreateTemp(t.TempDir(), "watched")
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), bin+"/kokkuri", args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Wait(); _ = out.Close() })
+	return func() string {
+		text, err := os.ReadFile(out.Name())
+		require.NoError(t, err)
+		return string(text)
+	}
 }
 
 // rules lists web's nftables rules that are Kokkuri's.

@@ -13,8 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// boundSCP is how much of the straight throughput is left through the front, in per cent, at least.
+const boundSCP = 70
+
 // BenchmarkSCP copies a file of 256 MiB with OpenSSH's scp straight to an sshd, and through the front to
-// the same one. The bound is 70 % of the straight throughput.
+// the same one.
 func BenchmarkSCP(b *testing.B) {
 	key := filepath.Join(b.TempDir(), "id")
 	require.NoError(b, exec.CommandContext(b.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
@@ -46,6 +49,9 @@ func BenchmarkSCP(b *testing.B) {
 	}
 	b.ReportMetric(median(straights), "straight-MiB/s")
 	b.ReportMetric(median(fronts), "front-MiB/s")
+	if percent := 100 * median(ratios); percent < boundSCP {
+		b.Errorf("NOT within: %.1f %% of the straight throughput, at least %d %% are wanted", percent, boundSCP)
+	}
 	b.ReportMetric(100*median(ratios), "percent-of-straight")
 }
 

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Measures everything that has a bound, each beside what it is compared with, and says at the end what was not within.
+# Machines are noisy: let nothing else run meanwhile.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+logs=$(mktemp -d) || exit 1
+trap 'rm -rf "$logs"' EXIT
+failed=()
+
+# bench NAME COMMAND…: shows what it printed but for the making of images, and remembers whether it was within bounds.
+bench() {
+  local name=$1
+  shift
+  printf '\n%s\n' "$name"
+  "$@" >"$logs/out" 2>&1 || failed+=("$name")
+  grep -vE '^(goos|goarch|pkg|PASS|    (base )?image|    I: |--- BENCH)' "$logs/out"
+}
+
+gobench() {
+  local what=$1 times=$2
+  shift 2
+  go test -run '^$' -bench "$what" -benchtime "$times" "$@"
+}
+
+scripts/deps.sh test || exit 1
+bench "Who gets in: to a pot that answers (bound: 40 ms at the median); what a pot costs that waits" \
+  gobench 'PoolHit|IdlePot' 10x ./internal/honeypot/pool
+bench "scp of 256 MiB, straight and through the front (bound: 70 % of straight)" gobench SCP 7x ./internal/honeypot/front/ssh
+bench "1,000 sources guess at once at one node (bound: 200 MB with the clients, all answered)" \
+  gobench ThousandSources 1x ./internal/honeypot
+bench "The lab: prompts, and from log line to redirect" bin/kokkuri lab bench
+
+if ((${#failed[@]} > 0)); then
+  printf '\nNOT within bounds, or failed: %s\n' "${failed[@]}"
+  exit 1
+fi
+printf '\nall within bounds\n'

@@ -43,7 +43,7 @@ func services() []served {
 			},
 		},
 		{
-			name: event.Redis, port: 6379, account: RedisAccount, password: "123456", refused: "WRONGPASS", in: "let in",
+			name: event.Redis, port: 6379, account: RedisAccount, password: "123456", refused: "NOAUTH Authentication required", in: "let in",
 			client: func(host, account, password string) []string {
 				return []string{
 					"redis-cli", "-h", host, "--user", account, "--pass", password, "--no-auth-warning",

@@ -18,7 +18,7 @@ import (
 )
 
 // newBuiltin runs a node with the image that it builds itself.
-func newBuiltin(t *testing.T) (*fixture, *honeypot.Node) {
+func newBuiltin(t *testing.T, change ...func(*honeypot.Options)) (*fixture, *honeypot.Node) {
 	t.Helper()
 	d, err := engine.New(engine.Options{})
 	require.NoError(t, err)
@@ -26,6 +26,9 @@ func newBuiltin(t *testing.T) (*fixture, *honeypot.Node) {
 	require.NoError(t, d.Close())
 	f := newFixture(t)
 	f.opts.Image = ""
+	for _, c := range change {
+		c(&f.opts)
+	}
 	n, _ := f.run(t)
 	return f, n
 }
@@ -110,16 +113,33 @@ true`)
 	require.NoError(t, err)
 	_, err = f.say(t.Context(), redis, "AUTH 123456\r\n")
 	require.Error(t, err)
+	f.endsWith(t, event.Redis, "the service does not start")
+	_, err = f.shell(t.Context(), shell.Endpoint, "true")
+	require.NoError(t, err)
+}
+
+// endsWith waits for a session with a service that ended for a reason.
+func (f *fixture) endsWith(t *testing.T, service event.Service, reason string) {
+	t.Helper()
 	require.Eventually(t, func() bool {
 		for _, s := range f.bus.ended() {
-			if s.Service == event.Redis && strings.Contains(s.Reason, "the service does not start") {
+			if s.Service == service && strings.Contains(s.Reason, reason) {
 				return true
 			}
 		}
 		return false
 	}, 20*time.Second, 10*time.Millisecond)
-	_, err = f.shell(t.Context(), shell.Endpoint, "true")
-	require.NoError(t, err)
+}
+
+// Many who come at once don't make the machine start more than it can hold.
+func TestNoServiceStartsWhereMemoryIsShort(t *testing.T) {
+	f, n := newBuiltin(t, func(o *honeypot.Options) { o.Pool.KeepFree = 1 << 60 })
+	_, err := f.shell(t.Context(), f.grant(t, "203.0.113.66/32").Endpoint, "true")
+	require.NoError(t, err, "what runs with the pot is there")
+	_, err = f.say(t.Context(), f.grantService(t, "203.0.113.66/32", event.Redis), "AUTH 123456\r\n")
+	require.Error(t, err)
+	f.endsWith(t, event.Redis, "short of memory")
+	assert.Zero(t, n.Stats().Pots.Roused)
 }
 
 // All services of a pot at once stay far below what a pot may take.

@@ -393,7 +393,7 @@ func (p *Pots) Findings() []event.Finding {
 	}
 	if p.short {
 		out = append(out, event.Finding{
-			Level: "warning", Subject: "memory", Text: "the machine is short of memory: no pots are made to wait for attackers",
+			Level: "warning", Subject: "memory", Text: "the machine is short of memory: no pots are made to wait for attackers, and no services are started in others",
 			Mend: "give the machine more memory, or lower honeypot.pool.keep_free",
 		})
 	}

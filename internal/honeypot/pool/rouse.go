@@ -18,8 +18,12 @@ const (
 	rousePoll   = 50 * time.Millisecond
 )
 
-// errNotRoused says that a service could not be started in a pot that is alive.
-var errNotRoused = errors.New("the service does not start")
+// errNotRoused says that a service could not be started in a pot that is alive, errNoMemory that the machine would
+// run out of memory.
+var (
+	errNotRoused = errors.New("the service does not start")
+	errNoMemory  = errors.New("the machine is short of memory")
+)
 
 // reach connects to a service where it is. Where nothing listens, and it is a service that does not start with
 // the pot, it is started first: pots that only wait for attackers stay small, and whichever service an attacker
@@ -51,6 +55,9 @@ func (s *Stay) reach(ctx context.Context, service event.Service) (net.Conn, erro
 	}
 	if conn, err = s.p.dial(ctx, to); err == nil {
 		return conn, nil // somebody else was here before
+	}
+	if s.p.memoryShort() { // what answers already goes on; nobody makes the machine start more than it can hold
+		return nil, fmt.Errorf("%w: %s: %w", errNotRoused, service, errNoMemory)
 	}
 	if err := s.p.rouse(ctx, way, command); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errNotRoused, service, err)

@@ -59,9 +59,9 @@ agent:
   name: %s
   server: ["%s"]
   files: %s
-  services: ["ssh:22"]
+  services: [%s]
   endpoints: [%s]
-`, HostName, netip.AddrPortFrom(serverAddrs()[0], busPort), files, addrs(nodeAddrs()))
+`, HostName, netip.AddrPortFrom(serverAddrs()[0], busPort), files, servicesYAML(), addrs(nodeAddrs()))
 }
 
 // addrs and addrPorts write the elements of a YAML list.

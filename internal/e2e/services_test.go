@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -68,6 +70,108 @@ func TestEveryServiceIsRedirectedToAPotThatRunsIt(t *testing.T) {
 			for _, service := range lab.Services() {
 				onRealService(t, the.Attacker, family.from, service)
 			}
+		})
+	}
+}
+
+// ruleOf is the shipped rule that counts guesses at a service.
+func ruleOf(service event.Service) string { return string(service) + "-bruteforce" }
+
+// guesses are more wrong passwords than any shipped rule takes.
+func guesses() []string {
+	return []string{"alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"}
+}
+
+// offenceOf waits for a source's offence by a rule.
+func offenceOf(t *testing.T, from netip.Addr, rule string) (found event.Offence) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s is an offender by %s", from, rule), func() (bool, error) {
+		offences, err := the.OffencesOf(t.Context(), from)
+		for _, o := range offences {
+			if o.Rule == rule {
+				found = o
+			}
+		}
+		return found.ID != "", fmt.Errorf("%+v, %w", offences, err)
+	})
+	return found
+}
+
+// redirecting has a shipped rule redirect until the test ends, as an operator would.
+func redirecting(t *testing.T, rule string) {
+	t.Helper()
+	text, code := kokkuri(t, "rules", "enable", rule, "--redirect", "--yes")
+	require.Zero(t, code, text)
+	t.Cleanup(func() {
+		text, code := kokkuri(t, "rules", "disable", rule, "--redirect")
+		assert.Zero(t, code, text)
+	})
+}
+
+// Wrong passwords at each of web's services, by its real client: as shipped they lead to an offence and no more; once
+// an operator has the rule redirect, to the service in the attacker's own pot.
+func TestBruteForceOfEveryService(t *testing.T) {
+	for _, service := range lab.Services() {
+		t.Run(string(service), func(t *testing.T) {
+			account, _ := lab.PotLogin(service)
+			alerted := source(t)
+			refused, err := the.Attacker.GuessAt(t.Context(), alerted, service, account, guesses()...)
+			require.NoError(t, err)
+			require.Len(t, guesses(), refused)
+			o := offenceOf(t, alerted, ruleOf(service))
+			assert.Equal(t, service, o.Service)
+			assert.Equal(t, event.ActionAlert, o.Action)
+			untouched(t, alerted)
+
+			redirecting(t, ruleOf(service))
+			for _, from := range []netip.Addr{source(t), source6(t)} {
+				refused, err := the.Attacker.GuessAt(t.Context(), from, service, account, guesses()...)
+				require.NoError(t, err)
+				require.Len(t, guesses(), refused)
+				r, err := the.WaitDeflected(t.Context(), from, service, soon)
+				require.NoError(t, err)
+				assert.Equal(t, ruleOf(service), r.Rule)
+				inPot(t, from, service)
+			}
+			onRealService(t, the.Attacker, lab.OtherAddr(), service)
+			onRealService(t, the.User, lab.UserAddr(), service)
+			onRealService(t, the.User, lab.UserAddr6(), service)
+			untouched(t, alerted)
+		})
+	}
+}
+
+// An application whose password was changed under it goes on with the old one: it is alerted on, and stays where it is.
+func TestRotatedPasswordIsAlertedOn(t *testing.T) {
+	const before, after = "before the rotation", "after the rotation"
+	for _, db := range []struct {
+		service event.Service
+		rotate  string // with the new password
+	}{
+		{event.MySQL, `mariadb -e "ALTER USER app@'%%' IDENTIFIED BY '%s'"`},
+		{event.Postgres, `runuser -u postgres -- psql -qc "ALTER USER app PASSWORD '%s'"`},
+	} {
+		t.Run(string(db.service), func(t *testing.T) {
+			from := source(t)
+			isReal, err := the.Attacker.Visit(t.Context(), from, db.service, "app", before)
+			require.NoError(t, err)
+			require.True(t, isReal)
+			_, err = the.Web.Shell(t.Context(), fmt.Sprintf(db.rotate, after))
+			require.NoError(t, err)
+			t.Cleanup(func() {
+				_, err := the.Web.Shell(context.WithoutCancel(t.Context()), fmt.Sprintf(db.rotate, before))
+				assert.NoError(t, err)
+			})
+			for range guesses() {
+				_, err := the.Attacker.Visit(t.Context(), from, db.service, "app", before)
+				require.ErrorIs(t, err, lab.ErrRefused)
+			}
+			assert.Equal(t, db.service, offenceOf(t, from, ruleOf(db.service)).Service)
+			pipelineDrained(t)
+			untouched(t, from)
+			isReal, err = the.Attacker.Visit(t.Context(), from, db.service, "app", after)
+			require.NoError(t, err)
+			assert.True(t, isReal, "it is where it was")
 		})
 	}
 }

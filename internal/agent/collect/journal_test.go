@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kokkuri/kokkuri/internal/agent/collect/journaltest"
 )
 
 // begun starts a collector and waits until it runs its roads.
@@ -65,22 +67,22 @@ func holds(t *testing.T, s *stream, want []string) {
 
 func TestJournal(t *testing.T) {
 	t.Parallel()
-	j, s, state := startJournald(t), &stream{}, t.TempDir()
-	j.run(t, "", "logger", "-t", "sshd", "was there before")
-	o := Options{StateDir: state, Publish: s.publish, Journal: &Journal{Identifiers: []string{"sshd", "mail"}, Units: []string{"nosuch"}, Directory: j.dir}}
+	j, s, state := journaltest.Start(t), &stream{}, t.TempDir()
+	j.Run(t, "", "logger", "-t", "sshd", "was there before")
+	o := Options{StateDir: state, Publish: s.publish, Journal: &Journal{Identifiers: []string{"sshd", "mail"}, Units: []string{"nosuch"}, Directory: j.Dir}}
 	c, stop := begun(t, o)
 	stateExists(t, state, "journal.json")
-	j.run(t, "", "logger", "-t", "sshd", "--", "plain")
-	j.run(t, "", "logger", "-t", "cron", "--", "not asked for")
-	j.run(t, "", "setpriv", "--reuid=65534", "--clear-groups", "logger", "-t", "sshd", "--", "nobody's")
-	j.run(t, "bytes \xff\x00\x1b[31m]\"\\\n", "systemd-cat", "-t", "mail")
-	j.run(t, "MESSAGE=two\nSYSLOG_IDENTIFIER=mail\n", "logger", "--journald")
+	j.Run(t, "", "logger", "-t", "sshd", "--", "plain")
+	j.Run(t, "", "logger", "-t", "cron", "--", "not asked for")
+	j.Run(t, "", "setpriv", "--reuid=65534", "--clear-groups", "logger", "-t", "sshd", "--", "nobody's")
+	j.Run(t, "bytes \xff\x00\x1b[31m]\"\\\n", "systemd-cat", "-t", "mail")
+	j.Run(t, "MESSAGE=two\nSYSLOG_IDENTIFIER=mail\n", "logger", "--journald")
 	multi := "MESSAGE\n" + string([]byte{9, 0, 0, 0, 0, 0, 0, 0}) + "one\nt\xffwo\n\nSYSLOG_IDENTIFIER=mail\n"
 	send(t, j, multi)
 	send(t, j, "MESSAGE="+strings.Repeat("x", 30_000)+"\nSYSLOG_IDENTIFIER=mail\n")
 	send(t, j, "MESSAGE="+strings.Repeat("y", 600_000)+"\nSYSLOG_IDENTIFIER=mail\n")
 	send(t, j, "MESSAGE=twice\nMESSAGE=given\n_UID=0\nSYSLOG_IDENTIFIER=mail\n")
-	j.run(t, "", "logger", "-t", "sshd", "--", "last")
+	j.Run(t, "", "logger", "-t", "sshd", "--", "last")
 	want := []string{
 		"plain", "nobody's", "bytes \xff", "\x1b[31m]\"\\", "two", "one#012t\xffwo", strings.Repeat("x", maxLine/4), "twice", "last",
 	}
@@ -96,18 +98,18 @@ func TestJournal(t *testing.T) {
 
 	// A collector that was away takes up where it was, over rotation, and says when entries were vacuumed.
 	stop()
-	j.run(t, "", "logger", "-t", "sshd", "--", "away 1")
-	j.rotate(t)
-	j.run(t, "", "logger", "-t", "sshd", "--", "away 2")
+	j.Run(t, "", "logger", "-t", "sshd", "--", "away 1")
+	j.Rotate(t)
+	j.Run(t, "", "logger", "-t", "sshd", "--", "away 2")
 	want = append(want, "away 1", "away 2")
 	c, stop = begun(t, o)
 	holds(t, s, want)
 	require.Empty(t, c.Findings())
 	stop()
-	j.run(t, "", "logger", "-t", "sshd", "--", "vacuumed")
-	j.rotate(t)
-	j.run(t, "", "logger", "-t", "sshd", "--", "kept")
-	j.vacuum(t)
+	j.Run(t, "", "logger", "-t", "sshd", "--", "vacuumed")
+	j.Rotate(t)
+	j.Run(t, "", "logger", "-t", "sshd", "--", "kept")
+	j.Vacuum(t)
 	want = append(want, "kept")
 	c, stop = begun(t, o)
 	holds(t, s, want)
@@ -117,7 +119,7 @@ func TestJournal(t *testing.T) {
 }
 
 // send sends an entry in journald's own protocol.
-func send(t *testing.T, j *journald, text string) {
+func send(t *testing.T, j *journaltest.Journald, text string) {
 	t.Helper()
 	const program = `import socket,sys,os
 b=sys.stdin.buffer.read()
@@ -130,18 +132,18 @@ except OSError:
   import fcntl; fcntl.fcntl(f,1033,15)
   socket.send_fds(s,[b""],[f])
 `
-	j.run(t, text, "python3", "-c", program)
+	j.Run(t, text, "python3", "-c", program)
 }
 
 // TestJournalKilled kills the collector and its journalctl again and again while entries are written and files rotated.
 func TestJournalKilled(t *testing.T) {
 	t.Parallel()
-	j := startJournald(t)
-	k := newKilled(t, childSetup{Journal: j.dir})
+	j := journaltest.Start(t)
+	k := newKilled(t, childSetup{Journal: j.Dir})
 	k.launch()
 	stateExists(t, k.state, "journal.json")
 	pipe, logger := io.Pipe()
-	cat := j.command(t.Context(), "logger", "-t", "sshd")
+	cat := j.Command(t.Context(), "logger", "-t", "sshd")
 	cat.Stdin = pipe
 	require.NoError(t, cat.Start())
 	var want []string
@@ -152,7 +154,7 @@ func TestJournalKilled(t *testing.T) {
 			require.NoError(t, err)
 		}
 		if round%5 == 2 {
-			j.rotate(t)
+			j.Rotate(t)
 		}
 		if round%3 == 1 { // journalctl dies, the collector does not
 			require.Eventually(t, func() bool {

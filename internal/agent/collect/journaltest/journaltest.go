@@ -1,4 +1,5 @@
-package collect
+// Package journaltest runs a real systemd-journald for tests, in a world of its own.
+package journaltest
 
 import (
 	"bytes"
@@ -15,15 +16,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// journald is a real systemd-journald in a world of its own: mounts and processes. Its journal's files lie in dir, where a
+// Journald is a real systemd-journald in a world of its own: mounts and processes. Its journal's files lie in Dir, where a
 // journalctl outside reads them.
-type journald struct {
-	dir string
+type Journald struct {
+	Dir string // of its files
+
 	pid int // of its init, as we see it
 }
 
-// journaldWorld makes the world. /dev/log is journald's there.
-const journaldWorld = `set -e
+// world makes the world. /dev/log is journald's there.
+const world = `set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal /run/sshd /run/olddev
@@ -41,12 +43,13 @@ ln -s /run/systemd/journal/dev-log /dev/log
 exec /lib/systemd/systemd-journald
 `
 
-func startJournald(t *testing.T) *journald {
+// Start starts one that ends with the test.
+func Start(t *testing.T) *Journald {
 	t.Helper()
-	j := &journald{dir: t.TempDir()}
+	j := &Journald{Dir: t.TempDir()}
 	var said bytes.Buffer
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"sh", "-c", journaldWorld, "sh", j.dir)
+		"sh", "-c", world, "sh", j.Dir)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
@@ -65,39 +68,40 @@ func startJournald(t *testing.T) *journald {
 			return false
 		}
 		comm, _ := os.ReadFile("/proc/" + strconv.Itoa(j.pid) + "/comm")
-		found, _ := filepath.Glob(filepath.Join(j.dir, "*", "system.journal"))
+		found, _ := filepath.Glob(filepath.Join(j.Dir, "*", "system.journal"))
 		return strings.HasPrefix(string(comm), "systemd-journal") && len(found) == 1 && j.try(t, "logger", "-t", "test", "it is there") == nil
 	}, 20*time.Second, 10*time.Millisecond, "systemd-journald starts (apt-get install systemd)")
 	return j
 }
 
-func (j *journald) command(ctx context.Context, args ...string) *exec.Cmd {
+// Command is a program in journald's world.
+func (j *Journald) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(j.pid), "--mount", "--pid"}, args...)...)
 }
 
-func (j *journald) try(t *testing.T, args ...string) error {
+func (j *Journald) try(t *testing.T, args ...string) error {
 	t.Helper()
-	return j.command(t.Context(), args...).Run()
+	return j.Command(t.Context(), args...).Run()
 }
 
-// run runs a program in journald's world.
-func (j *journald) run(t *testing.T, in string, args ...string) {
+// Run runs a program in journald's world.
+func (j *Journald) Run(t *testing.T, in string, args ...string) {
 	t.Helper()
-	cmd := j.command(t.Context(), args...)
+	cmd := j.Command(t.Context(), args...)
 	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%v: %s", args, out)
 }
 
-// rotate begins a new file.
-func (j *journald) rotate(t *testing.T) {
+// Rotate begins a new file.
+func (j *Journald) Rotate(t *testing.T) {
 	t.Helper()
 	require.NoError(t, syscall.Kill(j.pid, syscall.SIGUSR2))
 }
 
-// vacuum removes all files but the one that is written to.
-func (j *journald) vacuum(t *testing.T) {
+// Vacuum removes all files but the one that is written to.
+func (j *Journald) Vacuum(t *testing.T) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "journalctl", "--directory="+j.dir, "--vacuum-files=1").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "journalctl", "--directory="+j.Dir, "--vacuum-files=1").CombinedOutput()
 	require.NoError(t, err, string(out))
 }

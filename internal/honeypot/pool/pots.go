@@ -164,9 +164,9 @@ type pot struct {
 	services map[event.Service]uint16
 	starts   map[event.Service]string // commands that start those that don't start with the pot
 	rousing  chan struct{}            // held by who starts one of these; nil before
-	ready    bool // wired, and its services answered
-	died     bool // since it was last looked at
-	full     bool // it wrote more than it may
+	ready    bool                     // wired, and its services answered
+	died     bool                     // since it was last looked at
+	full     bool                     // it wrote more than it may
 	failure  string
 
 	pid     int    // of its first process

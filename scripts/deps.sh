@@ -15,8 +15,10 @@ readonly engine_patience=60 # seconds
 # What each purpose needs: the command that shows that it is there, and Debian's package that brings it.
 demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
-  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux
-  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl)
+  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux journalctl=systemd
+  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl
+  mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
+  nginx=nginx apache2=apache2 vsftpd=vsftpd)
 lint=(shellcheck=shellcheck git=git)
 
 usage() {
@@ -91,6 +93,8 @@ keep_off() {
     case $package in
       openssh-server) systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true ;;
       rsyslog) systemctl --quiet disable rsyslog.service 2>/dev/null || true ;;
+      mariadb-server) systemctl --quiet disable mariadb.service 2>/dev/null || true ;;
+      postgresql | redis-server | nginx | apache2 | vsftpd) systemctl --quiet disable "$package.service" 2>/dev/null || true ;;
     esac
   done
 }

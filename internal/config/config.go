@@ -83,6 +83,7 @@ type ServerSection struct {
 	Bus        Bus            `yaml:"bus" embed:"" prefix:"bus-"`
 	Syslog     Syslog         `yaml:"syslog" embed:"" prefix:"syslog-"`
 	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date." placeholder:"PATTERN[=HOST]"`
+	HTTP       HTTP           `yaml:"http" embed:"" prefix:"http-"`
 	Rules      string         `yaml:"rules" check:"path" help:"Rules file; empty: the built-in rules." placeholder:"FILE"`
 	DryRun     bool           `yaml:"dry_run" negatable:"" help:"Decide and record, but redirect nobody."`
 	Breaker    Breaker        `yaml:"breaker" embed:"" prefix:"breaker-"`
@@ -104,6 +105,22 @@ type Syslog struct {
 	ListenTCP []netip.AddrPort `yaml:"listen_tcp" default:"127.0.0.1:10514" help:"Addresses for syslog over TCP; none: not at all." placeholder:"ADDR:PORT"`
 	ListenUDP []netip.AddrPort `yaml:"listen_udp" default:"127.0.0.1:10514" help:"Addresses for syslog over UDP, which proves nothing; none: not at all." placeholder:"ADDR:PORT"`
 	TrustUDP  []netip.Prefix   `yaml:"trust_udp" help:"Networks whose UDP lines may cause redirects: where nobody else can send from these addresses." placeholder:"CIDR"`
+}
+
+// HTTP is how the logs of web servers are read.
+type HTTP struct {
+	Logins         []HTTPLogin    `yaml:"logins" kong:"-"`
+	ShippedLogins  bool           `yaml:"shipped_logins" default:"true" negatable:"" help:"Know the login forms of widespread software, beside those of server.http.logins."`
+	Proxies        []netip.Prefix `yaml:"proxies" help:"Networks of the reverse proxies in front of web servers: what they say of their client is believed, and they are no source." placeholder:"CIDR"`
+	ForwardedField int            `yaml:"forwarded_field" default:"3" min:"1" max:"16" help:"Which quoted field of an access log's line, after the request, is X-Forwarded-For; 3 in nginx's format main." placeholder:"N"`
+}
+
+// HTTPLogin is a place where a web application takes credentials.
+type HTTPLogin struct {
+	Path    string   `yaml:"path" check:"urlpath" required:"" help:"Path of the URL; with * at its beginning or end it is the end or the beginning of one."`
+	Methods []string `yaml:"methods" check:"httpmethod" help:"Methods of the requests; empty: POST."`
+	Failed  []int    `yaml:"failed" min:"100" max:"599" help:"Statuses of a failed login; empty: 401 and 403."`
+	OK      []int    `yaml:"ok" min:"100" max:"599" help:"Statuses of a successful login; empty: none tells."`
 }
 
 // Breaker stops redirecting where something must be wrong.

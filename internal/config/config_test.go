@@ -73,6 +73,12 @@ server:
   files:
     - /var/log/hosts/%HOST%/auth-%Y-%m-%d.log
     - {path: /var/log/web.log, host: web}
+  http:
+    proxies: [198.51.100.0/28]
+    shipped_logins: false
+    logins:
+      - {path: "*/login.do", methods: [POST, PUT], failed: [200, 401], ok: [302]}
+      - path: /api/session
   breaker: {sources_per_hour: 7}
   allow: [192.0.2.0/24, 2001:db8::7]
   hosts:
@@ -102,6 +108,12 @@ func TestFile(t *testing.T) {
 	want.Server.Syslog.ListenTCP = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:10514")}
 	want.Server.Syslog.ListenUDP = []netip.AddrPort{}
 	want.Server.Files = []config.FileSource{{Path: "/var/log/hosts/%HOST%/auth-%Y-%m-%d.log"}, {Path: "/var/log/web.log", Host: "web"}}
+	want.Server.HTTP = config.HTTP{
+		Logins: []config.HTTPLogin{
+			{Path: "*/login.do", Methods: []string{"POST", "PUT"}, Failed: []int{200, 401}, OK: []int{302}}, {Path: "/api/session"},
+		},
+		Proxies: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/28")}, ForwardedField: 3,
+	}
 	want.Server.Breaker.SourcesPerHour = 7
 	want.Server.Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::7/128")}
 	want.Server.Hosts = []config.HostInfo{{
@@ -115,7 +127,7 @@ func TestFile(t *testing.T) {
 	if diff := cmp.Diff(want, l.Up, opts); diff != "" {
 		t.Errorf("file read differently (-want +got):\n%s", diff)
 	}
-	if got, want := l.Origin("server.breaker.sources_per_hour").String(), path+":16"; got != want {
+	if got, want := l.Origin("server.breaker.sources_per_hour").String(), path+":22"; got != want {
 		t.Errorf("origin %q, want %q", got, want)
 	}
 }
@@ -187,7 +199,7 @@ func TestEnvironmentSetsEveryLeaf(t *testing.T) {
 		}
 	}
 	again := load(t, config.Options{Environ: environ})
-	again.Server.Hosts = l.Server.Hosts // only in the file
+	again.Server.Hosts, again.Server.HTTP.Logins = l.Server.Hosts, l.Server.HTTP.Logins // only in the file
 	opts := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(l.Up, again.Up, opts); diff != "" {
 		t.Errorf("through the environment (-want +got):\n%s", diff)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kokkuri/kokkuri/internal/config"
+	"github.com/kokkuri/kokkuri/internal/native"
 )
 
 func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
@@ -13,6 +14,34 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"unknown key": {
 			"server:\n  bus:\n    listne: [127.0.0.1:1]\n",
 			"FILE:3: server.bus.listne: unknown key; did you mean listen?; allowed: listen, names, log_budget",
+		},
+		"unknown format of a log": {
+			"agent:\n  logs:\n    - {path: /var/log/x.log, format: nosuch}\n",
+			`FILE:3: agent.logs[0].format: found "nosuch"; allowed: ` + formats(),
+		},
+		"a log without a format": {
+			"agent:\n  logs: [{path: /var/log/x.log}]\n",
+			"FILE:2: agent.logs[0]: has neither a format nor a program, or both; allowed: one of both; formats are " + formats(),
+		},
+		"a log that is no log": {
+			"agent:\n  logs: [x.log]\n",
+			`FILE:2: agent.logs[0]: found "x.log"; allowed: an absolute path with =FORMAT after it, such as /var/log/mysql/error.log=mysql-error`,
+		},
+		"a container's program": {
+			"agent:\n  containers: [{name: db, program: my program}]\n",
+			`FILE:2: agent.containers[0].program: found "my program"; allowed: a program's name, at most 48 long, without spaces`,
+		},
+		"a Redis that is nowhere": {
+			"agent:\n  redis: [localhost]\n",
+			`FILE:2: agent.redis[0]: found "localhost"; allowed: a host with a port, or the path of a socket, such as 127.0.0.1:6379 or /run/redis/redis.sock`,
+		},
+		"a Redis user without password": {
+			"agent:\n  redis: [{address: \"127.0.0.1:6379\", username: u}]\n",
+			"FILE:2: agent.redis[0]: has a username without a password_file; allowed: both or neither",
+		},
+		"when to follow the journal": {
+			"agent:\n  journal: {follow: yes}\n",
+			`FILE:2: agent.journal.follow: found "yes"; allowed: auto, on, off`,
 		},
 		"unknown section": {
 			"sever: {}\n",
@@ -25,6 +54,22 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"twice": {
 			"server:\n  rules: /a\n  rules: /b\n",
 			`FILE:3: not valid YAML: mapping key "rules" already defined at [2:3]`,
+		},
+		"status of a login": {
+			"server:\n  http:\n    logins:\n      - path: /login\n        failed: [200, 4000]\n",
+			"FILE:5: server.http.logins[0].failed[1]: found 4000; allowed: 100 to 599",
+		},
+		"path of a login": {
+			"server:\n  http:\n    logins: [{path: login}]\n",
+			`FILE:3: server.http.logins[0].path: found "login"; allowed: a path that begins with / (or *), without a query, * only at its beginning or end`,
+		},
+		"method of a login": {
+			"server:\n  http:\n    logins: [{path: /login, methods: [post]}]\n",
+			`FILE:3: server.http.logins[0].methods[0]: found "post"; allowed: a method in upper case, such as POST`,
+		},
+		"login without a path": {
+			"server:\n  http:\n    logins:\n      - {ok: [302]}\n",
+			"FILE:4: server.http.logins[0].path: is missing; allowed: Path of the URL; with * at its beginning or end it is the end or the beginning of one.",
 		},
 		"section instead of value": {
 			"state_dir: {a: b}\n",
@@ -125,7 +170,7 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"several": {
 			"log: {level: loud}\nserver:\n  x: 1\n  dry_run: 3\n",
 			"FILE:1: log.level: found \"loud\"; allowed: debug, info, warn, error\n" +
-				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, rules, dry_run, breaker, exempt_days, keep_days, allow, hosts\n" +
+				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, http, rules, dry_run, breaker, exempt_days, keep_days, allow, hosts\n" +
 				`FILE:4: server.dry_run: found "3"; allowed: true or false`,
 		},
 	} {
@@ -253,4 +298,13 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("what is shown doesn't load: %v\n%s", err, shown.String())
 		}
 	})
+}
+
+// formats are the forms of logs that are known.
+func formats() string {
+	var names []string
+	for _, f := range native.Formats() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
 }

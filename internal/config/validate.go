@@ -98,6 +98,12 @@ func checkText(check, text string) (allowed string, ok bool) {
 		return "a DNS name or an address", err == nil || validDNSName(text)
 	case "abspath":
 		return "an absolute path", strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "\x00\n")
+	case "urlpath":
+		bare := strings.TrimPrefix(strings.TrimSuffix(text, "*"), "*")
+		return "a path that begins with / (or *), without a query, * only at its beginning or end", (strings.HasPrefix(text, "/") || strings.HasPrefix(text, "*")) &&
+			bare != "" && !strings.ContainsAny(bare, "*?# \x00\n")
+	case "httpmethod":
+		return "a method in upper case, such as POST", text == strings.ToUpper(text) && !strings.ContainsAny(text, " \x00\n")
 	case "path":
 		return "a path", !strings.ContainsAny(text, "\x00\n")
 	case "sshversion":

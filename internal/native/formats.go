@@ -1,6 +1,13 @@
 package native
 
+import "slices"
+
 // Formats are all that are known.
 func Formats() []Format {
-	return nil
+	return slices.Concat(
+		mysqlFormats(),
+		postgresFormats(),
+		httpFormats(),
+		ftpFormats(),
+	)
 }

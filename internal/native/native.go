@@ -43,6 +43,14 @@ type Record struct {
 	Params []Param
 }
 
+// add states a parameter that is not empty.
+func (r *Record) add(name, value string) {
+	const longest = 512
+	if value != "" {
+		r.Params = append(r.Params, Param{name, value[:min(len(value), longest)]})
+	}
+}
+
 // Format is a form of native log.
 type Format struct {
 	Name    string // as configurations name it, such as postgres-csv

@@ -60,6 +60,7 @@ type pipeline struct {
 	offence   func(ctx context.Context, id string) (event.Offence, error)
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
+	parse     parse.Options
 	roads     *roads
 	counters  *counters
 	tail      *tail
@@ -141,7 +142,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parser, p.detector, p.seq, p.saved = &parse.Parser{}, d, seq, seq
+	p.parser, p.detector, p.seq, p.saved = parse.New(p.parse), d, seq, seq
 	p.roads.restore(s.Roads)
 	p.second = map[string]time.Time{}
 	p.decider.SetLogins(logins)
@@ -191,7 +192,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 		p.tail.publish(api.Watched{Event: &seen})
 	}
 	offences := p.detector.Observe(pos, e, line)
-	if e.Kind == event.AuthFailed || e.Kind == event.AuthOK {
+	if e.Kind == event.AuthFailed || parse.ProvesLogin(e) {
 		p.decider.ObserveLogin(event.SourcePrefix(e.Source, 64), e)
 	}
 	if len(offences) == 0 {

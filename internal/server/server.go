@@ -21,6 +21,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
 	"github.com/kokkuri/kokkuri/internal/server/intake"
+	"github.com/kokkuri/kokkuri/internal/server/parse"
 	"github.com/kokkuri/kokkuri/internal/store"
 )
 
@@ -162,7 +163,7 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 		return err
 	}
 	s.pipeline = &pipeline{
-		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP,
+		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP, parse: parse.Options{HTTP: httpOptions(c.HTTP)},
 		roads:    &roads{fixed: func(name string) string { h, _ := s.hosts.get(name); return h.Road }},
 		counters: s.counters, tail: s.tail, now: time.Now, log: s.part("pipeline"),
 	}
@@ -177,6 +178,15 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 	})
 	s.pipeline.decider = s.decider
 	return nil
+}
+
+// httpOptions are how web servers' logs are read.
+func httpOptions(c config.HTTP) parse.HTTPOptions {
+	o := parse.HTTPOptions{NoShippedLogins: !c.ShippedLogins, Proxies: c.Proxies, ForwardedField: c.ForwardedField}
+	for _, l := range c.Logins {
+		o.Logins = append(o.Logins, parse.HTTPLogin(l))
+	}
+	return o
 }
 
 func (s *Server) openIntake() error {

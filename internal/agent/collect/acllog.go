@@ -83,6 +83,18 @@ func (p aclPosition) has(log aclLog, i int) bool {
 	return false
 }
 
+// enough reports whether the first entries of a log tell all that is new. Without numbers they do so only where nothing is:
+// an entry that grew looks like one that was made anew while the old one sank.
+func (p aclPosition) enough(log aclLog) bool {
+	switch {
+	case log.complete:
+		return true
+	case log.hasID:
+		return p.has(log, len(log.entries)-1)
+	}
+	return p.has(log, 0)
+}
+
 // compare finds what is new in a log; longest is how many entries the server keeps, 0 where it does not tell.
 //
 // Redis 7.2 and later number their entries. Before, an entry is known by what Redis folds by and by when it happened last:

@@ -1,11 +1,12 @@
 package collect
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +27,8 @@ const (
 // converter turns the lines of one log into records, and these into syslog on the bus.
 //
 // A record may span batches of lines, and the cursor behind the lines moves with each batch. So the lines of a record that
-// is not whole yet are kept in a state file: after a crash a new reader gets them again, and stands where the old one
-// did. What is published is named after the batch of lines that completed it, and the state moves only after it was
+// is not whole yet, and of the one before it, are kept in a state file: after a crash a new reader gets them again, and
+// stands where the old one did. What is published is named after the batch of lines that completed it, and the state moves only after it was
 // taken: what a crash makes come again comes under the same ID.
 type converter struct {
 	format   native.Format
@@ -52,7 +53,8 @@ type converter struct {
 // convertState is what survives a crash.
 type convertState struct {
 	Last     string   `json:"last"`               // batch of lines that was taken last
-	Open     [][]byte `json:"open,omitempty"`     // lines of the record that may go on
+	Lines    [][]byte `json:"lines,omitempty"`    // that bring a new reader to where this one stands; see feed
+	Open     bool     `json:"open,omitempty"`     // a record may go on
 	Flushing bool     `json:"flushing,omitempty"` // that record is being published as it is
 }
 
@@ -99,9 +101,7 @@ func (v *converter) restore(ctx context.Context) error {
 	if _, err := v.kept.load(&v.state, v.log); err != nil {
 		return err
 	}
-	for _, line := range v.state.Open {
-		v.reader.Line(line, v.now()) // what was whole with it was published
-	}
+	feed(v.reader, v.state.Lines, v.now()) // what was whole with them was published
 	if v.state.Flushing {
 		_ = v.flush(ctx) // fails only when ctx ends
 	}
@@ -119,21 +119,34 @@ func (v *converter) take(ctx context.Context, b tail.Batch) error {
 	}
 	ref := v.now()
 	var records [][]byte
-	open, since := v.state.Open, 0 // since: of open, the line that completed a record last
+	lines, whole := v.state.Lines, [2]int{} // whole: the lines with which the last two records were whole
+	for i, line := range lines {
+		if len(line) == 0 {
+			whole = [2]int{whole[1], i}
+		}
+	}
 	for _, line := range b.Lines {
-		open = append(open, append([]byte(nil), line...))
+		if len(line) == 0 {
+			continue // tail hands none on
+		}
+		lines = append(lines, bytes.Clone(line))
 		if got := v.reader.Line(line, ref); len(got) > 0 {
 			records = v.encode(records, got)
-			since = len(open) - 1
+			whole = [2]int{whole[1], len(lines) - 1}
 		}
 	}
 	if err := v.send(ctx, b.ID, records); err != nil {
 		return v.rewind(err)
 	}
-	v.state = convertState{Last: b.ID, Open: v.trim(open, since, ref)}
+	v.state = convertState{Last: b.ID}
+	v.state.Lines, v.state.Open = v.trim(lines, whole, ref)
+	full := tooMuch(v.state.Lines)
+	if full && !v.state.Open {
+		v.state.Lines = nil
+	}
 	v.save()
 	v.last = v.now()
-	if tooMuch(v.state.Open) {
+	if full && v.state.Open {
 		v.forced.Add(1)
 		return v.flush(ctx)
 	}
@@ -144,10 +157,19 @@ func (v *converter) take(ctx context.Context, b tail.Batch) error {
 // rewind puts the reader back to where it stood before the batch that was not taken: it comes again.
 func (v *converter) rewind(err error) error {
 	v.reader = v.format.New()
-	for _, line := range v.state.Open {
-		v.reader.Line(line, v.now())
-	}
+	feed(v.reader, v.state.Lines, v.now())
 	return err
+}
+
+// feed gives lines to a reader; an empty one, which no log has, stands for a record that did not go on.
+func feed(r native.Reader, lines [][]byte, ref time.Time) {
+	for _, line := range lines {
+		if len(line) == 0 {
+			r.Flush()
+		} else {
+			r.Line(line, ref)
+		}
+	}
 }
 
 func tooMuch(lines [][]byte) bool {
@@ -158,27 +180,23 @@ func tooMuch(lines [][]byte) bool {
 	return len(lines) > maxOpenLines || size > maxOpenBytes
 }
 
-// trim returns the fewest lines known to bring a new reader to the record that is open after lines: none, those after
-// the one that completed a record last, those from it on, or all.
-func (v *converter) trim(lines [][]byte, since int, ref time.Time) [][]byte {
-	open := v.replay(lines, ref)
-	if len(open) == 0 {
-		return nil
-	}
-	for _, part := range [][][]byte{lines[min(since+1, len(lines)):], lines[since:]} {
-		if reflect.DeepEqual(v.replay(part, ref), open) {
-			return part
+// trim returns lines that bring a new reader to where one stands after all of them, and whether a record may go on then.
+// What the record before said may matter for how the next is read, so both are kept where that is a place to begin at;
+// there may be none but the very first line.
+func (v *converter) trim(lines [][]byte, whole [2]int, ref time.Time) (kept [][]byte, open bool) {
+	now := v.replay(lines, ref)
+	for _, part := range [][][]byte{lines[whole[0]:], lines[whole[1]:], lines[min(whole[1]+1, len(lines)):]} {
+		if slices.Equal(v.replay(part, ref), now) {
+			return part, len(now) > 0
 		}
 	}
-	return lines
+	return lines, len(now) > 0
 }
 
 // replay is the record that is open after lines.
 func (v *converter) replay(lines [][]byte, ref time.Time) []string {
 	r := v.format.New()
-	for _, line := range lines {
-		r.Line(line, ref)
-	}
+	feed(r, lines, ref)
 	var out []string
 	for _, record := range r.Flush() {
 		out = append(out, string(native.Encode(record, v.host, v.format.App)))
@@ -190,7 +208,7 @@ func (v *converter) replay(lines [][]byte, ref time.Time) []string {
 func (v *converter) settle(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.state.Open) == 0 || v.now().Sub(v.last) < settled {
+	if !v.state.Open || v.now().Sub(v.last) < settled {
 		return nil
 	}
 	return v.flush(ctx)
@@ -207,7 +225,10 @@ func (v *converter) flush(ctx context.Context) error {
 	if err := v.send(ctx, v.state.Last+".end", records); err != nil {
 		return v.rewind(err)
 	}
-	v.state = convertState{Last: v.state.Last}
+	v.state = convertState{Last: v.state.Last, Lines: append(v.state.Lines, nil)}
+	if tooMuch(v.state.Lines) {
+		v.state.Lines = nil
+	}
 	v.save()
 	return nil
 }
@@ -276,5 +297,5 @@ func (v *converter) quiet(d time.Duration) bool {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.state.Open) == 0 && v.now().Sub(v.last) > d
+	return !v.state.Open && v.now().Sub(v.last) > d
 }

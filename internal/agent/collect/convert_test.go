@@ -213,7 +213,7 @@ func TestOpenRecordIsBounded(t *testing.T) {
 			b.Lines[0] = []byte(`"begins`)
 		}
 		require.NoError(t, v.take(t.Context(), b))
-		require.LessOrEqual(t, len(v.state.Open), maxOpenLines)
+		require.LessOrEqual(t, len(v.state.Lines), maxOpenLines)
 	}
 	require.Equal(t, int64(1), v.forced.Load())
 	require.Positive(t, v.cut.Load())

@@ -245,7 +245,7 @@ func (r *redisLog) poll(ctx context.Context, conn redis.Conn, at aclPosition) (a
 	if err != nil {
 		return at, err
 	}
-	if !got.complete && !(known && at.has(got, len(got.entries)-1)) {
+	if !known || !at.enough(got) {
 		if got, err = r.read(conn, redisAll); err != nil {
 			return at, err
 		}

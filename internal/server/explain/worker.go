@@ -30,7 +30,7 @@ func (w *worker) block(b *block) {
 			r.Event = w.reader.Message(w.service, line)
 		}
 		e := &r.Event
-		if e.Kind == event.None && (e.Service != "" || !r.Header) {
+		if e.Kind == event.None && !r.Understood() && (e.Service != "" || !r.Header) {
 			b.shapes = w.masker.add(b.shapes, line, e.Service, r.Header, number, b.ref)
 		}
 		if r.Joins() {

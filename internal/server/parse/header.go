@@ -178,23 +178,11 @@ func skipStructuredData(b []byte) ([]byte, bool) {
 		return nil, false
 	}
 	for len(b) > 0 && b[0] == '[' {
-		quoted := false
-		i := 1
-	element:
-		for ; i < len(b); i++ {
-			switch c := b[i]; {
-			case quoted && c == '\\':
-				i++
-			case c == '"':
-				quoted = !quoted
-			case c == ']' && !quoted:
-				break element
-			}
-		}
-		if i >= len(b) {
+		end := elementEnd(b)
+		if end < 0 {
 			return nil, false
 		}
-		b = b[i+1:]
+		b = b[end+1:]
 	}
 	return b, true
 }

@@ -9,7 +9,7 @@ import (
 // originFits says whether who wrote a message, as the host's journal or rsyslog saw it, can be the program that the
 // message's tag names: anybody may call itself sshd. Where the road tells nothing of the writer, it fits.
 func originFits(sd []byte, p program) bool {
-	if len(sd) == 0 || sd[0] != '[' {
+	if len(sd) == 0 || sd[0] != '[' || p.exe == "" && p.uid == "" {
 		return true
 	}
 	list := params(sd, native.ElementID)

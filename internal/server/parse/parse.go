@@ -49,24 +49,26 @@ func Line(line []byte, ref time.Time) event.Event {
 		return event.Event{Kind: event.None}
 	}
 	var e event.Event
-	parseWhole(&h, plain, &e)
+	parseWhole(&h, nil, plain, &e)
 	return e
 }
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, plain)
+	return parseMessage(service, msg, nil, plain)
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
 // parseWhole reads a line's message into e, and returns what it states.
-func parseWhole(h *head, str func([]byte) string, e *event.Event) fact {
+func parseWhole(h *head, http *httpRules, str func([]byte) string, e *event.Event) fact {
 	p := programOf(h.tag)
-	f := fact{kind: event.None}
+	var f fact
 	if p.read != nil && originFits(h.sd, p) {
-		f = p.read(h.message())
+		m := h.message()
+		m.http = http
+		f = p.read(m)
 	}
 	f.event(p.service, str, e)
 	e.Host = str(h.host)
@@ -74,10 +76,10 @@ func parseWhole(h *head, str func([]byte) string, e *event.Event) fact {
 	return f
 }
 
-func parseMessage(service event.Service, msg []byte, str func([]byte) string) event.Event {
+func parseMessage(service event.Service, msg []byte, http *httpRules, str func([]byte) string) event.Event {
 	f := fact{kind: event.None}
 	if p := programOfService(service); p.read != nil {
-		f = p.read(message{text: msg})
+		f = p.read(message{text: msg, http: http})
 	}
 	var e event.Event
 	f.event(service, str, &e)
@@ -96,6 +98,18 @@ type fact struct {
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
+
+	// What joins say of it, see [Joiner].
+	join   join
+	serial []byte // of the message of which the line is a part
+	tabbed bool   // the line begins with a tab
+	style  lineStyle
+	open   bool // account is a name that goes on in lines to come
+	// inDatabase says that resource is such a name, of somebody who got in.
+	inDatabase bool
+	named      string // the method where it is a word of ours, not of the message
+	peer       peerForm
+	web        webLine // which of a web server's two lines of a guess it is
 }
 
 // maxAccount bounds what is kept of an account and of a resource.
@@ -110,7 +124,7 @@ func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
 	if len(f.account) > 0 {
 		e.Account = str(f.account[:min(len(f.account), maxAccount)])
 	}
-	if len(f.method) > 0 {
+	if e.Method = f.named; len(f.method) > 0 {
 		e.Method = methodName(f.method, str)
 	}
 	if len(f.resource) > 0 {

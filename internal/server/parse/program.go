@@ -8,6 +8,7 @@ type message struct {
 	tag, pid []byte
 	sd       []byte // RFC 5424's structured data; see param
 	text     []byte
+	http     *httpRules // how HTTP is to be read
 }
 
 // program is one that writes logs: the service that it is, how its messages are read, and who it runs as.
@@ -41,7 +42,7 @@ func programOf(tag []byte) program {
 		return program{service: event.FTP, read: proftpdMessage}
 	case "pure-ftpd":
 		return program{service: event.FTP, read: pureftpdMessage}
-	case "nginx", "apache2", "apache", "httpd":
+	case "nginx", "apache2", "apache", "httpd", "nginx-access", "nginx-error", "apache-access", "apache-error":
 		return program{service: event.HTTP, read: httpMessage}
 	case "login", "telnetd", "in.telnetd":
 		return program{service: event.Telnet, read: loginMessage}

@@ -14,18 +14,34 @@ const maxInterned = 8192
 type Reader struct {
 	strings map[string]string
 	clock   clock
+	http    *httpRules
 }
 
 // Reading is what a line says by itself.
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
+	known  bool
 	joins  bool
 	twin   twin
+	joined joined
+	web    webTwin
+	peer   peerForm
+}
+
+// joined is what a Joiner needs of the lines of databases.
+type joined struct {
+	pid, serial string
+	op          join
+	tabbed      bool
+	name        nameLine
 }
 
 // Joins says whether what the line means depends on the lines before it, or theirs on it: whether a [Joiner] must see it.
 func (r *Reading) Joins() bool { return r.joins }
+
+// Understood says whether the line has a form that is known of its program, though it may state nothing of interest.
+func (r *Reading) Understood() bool { return r.known }
 
 // Line reads a line, header and message, into r (see [Line]), all of which it sets.
 func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
@@ -34,15 +50,29 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.intern, &r.Event)
+	f := parseWhole(&h, p.http, p.intern, &r.Event)
+	r.known = f.kind != ""
 	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
+	}
+	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
+	case event.MySQL:
+		r.joins = true
+		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
+	case event.Postgres:
+		if r.joins = f.join != noJoin; r.joins {
+			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}
+		}
+	}
+	r.web, r.peer = webTwin{f.web, max(f.repeated, 1)}, f.peer
+	if f.web != notWeb || f.peer == peerName || f.peer == peerAddress && f.kind != event.None {
+		r.joins = true
 	}
 }
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.intern)
+	return parseMessage(service, msg, p.http, p.intern)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -64,11 +94,27 @@ func (p *Reader) intern(b []byte) string {
 // is for one goroutine, and the zero value is ready.
 type Joiner struct {
 	twins twins
+	names names
+	links links
+	web   webTwins
+	peers naming
 }
 
 // Settle changes r's event where it restates what another line said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
-	if r.joins {
+	if !r.joins {
+		return
+	}
+	j.peers.settle(&r.Event, r.peer)
+	switch {
+	case r.Event.Service == event.MySQL:
+		j.names.settle(&r.Event, r.joined.pid, r.joined.name)
+	case r.Event.Service == event.Postgres:
+		j.links.once(&r.Event, r.joined)
+		j.links.settle(&r.Event, r.joined)
+	case r.web.line != notWeb:
+		j.web.settle(&r.Event, r.web)
+	default:
 		j.twins.settle(&r.Event, r.twin)
 	}
 }

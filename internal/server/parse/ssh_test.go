@@ -20,7 +20,7 @@ import (
 
 var sameAddr = cmpopts.EquateComparable(netip.Addr{})
 
-func textLines(t *testing.T, path string) []string {
+func textLines(t testing.TB, path string) []string {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

@@ -26,18 +26,42 @@ func params(sd []byte, id string) []byte {
 
 // elementEnd is where the ] stands that ends the element at the beginning of sd.
 func elementEnd(sd []byte) int {
-	quoted := false
 	for i := 1; i < len(sd); i++ {
-		switch c := sd[i]; {
-		case quoted && c == '\\':
+		// Names have neither quotes nor brackets in them, so one of the two is next.
+		n := bytes.IndexByte(sd[i:], '"')
+		end := sd[i:]
+		if n >= 0 {
+			end = sd[i : i+n]
+		}
+		if e := bytes.IndexByte(end, ']'); e >= 0 {
+			return i + e
+		}
+		if n < 0 {
+			return -1
+		}
+		i += n + 1
+		for { // to the quote that ends the value
+			n := bytes.IndexByte(sd[i:], '"')
+			if n < 0 {
+				return -1
+			}
+			i += n
+			if slashes := trailingBackslashes(sd[i-n : i]); slashes%2 == 0 {
+				break
+			}
 			i++
-		case c == '"':
-			quoted = !quoted
-		case c == ']' && !quoted:
-			return i
 		}
 	}
 	return -1
+}
+
+// trailingBackslashes counts the backslashes that end b.
+func trailingBackslashes(b []byte) int {
+	n := 0
+	for n < len(b) && b[len(b)-1-n] == '\\' {
+		n++
+	}
+	return n
 }
 
 // param is the value of a parameter that Kokkuri's agent, or a template of ours for rsyslog, wrote. It allocates only
@@ -85,4 +109,73 @@ func unescapeParam(b []byte) []byte {
 		out = append(out, b[i])
 	}
 	return out
+}
+
+// fields are the parameters of a record that are about a login, read in one go.
+type fields struct {
+	format, reason, source, port, account, database, object, count []byte
+}
+
+func fieldsOf(sd []byte) fields {
+	var f fields
+	for list := trimLeft(params(sd, native.ElementID)); len(list) > 0; list = trimLeft(list) {
+		i := bytes.IndexByte(list, '=')
+		if i < 0 || i+1 >= len(list) || list[i+1] != '"' {
+			break
+		}
+		key, rest := list[:i], list[i+2:]
+		end := bytes.IndexByte(rest, '"')
+		if end < 0 {
+			break
+		}
+		value := rest[:end]
+		if bytes.IndexByte(value, '\\') >= 0 {
+			var ok bool
+			if value, ok = paramOf(list, string(key)); !ok {
+				break
+			}
+			end = endOfValue(rest)
+		}
+		f.set(key, value)
+		list = rest[end+1:]
+	}
+	return f
+}
+
+// endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along.
+func endOfValue(b []byte) int {
+	i := 0
+	for i < len(b) && b[i] != '"' {
+		if b[i] == '\\' {
+			i++
+		}
+		i++
+	}
+	return min(i, len(b)-1)
+}
+
+// set keeps a parameter where it is the first of its name.
+func (f *fields) set(key, value []byte) {
+	at := (*[]byte)(nil)
+	switch string(key) {
+	case native.ParamFormat:
+		at = &f.format
+	case native.ParamReason:
+		at = &f.reason
+	case native.ParamSource:
+		at = &f.source
+	case native.ParamSourcePort:
+		at = &f.port
+	case native.ParamAccount:
+		at = &f.account
+	case native.ParamDatabase:
+		at = &f.database
+	case native.ParamObject:
+		at = &f.object
+	case native.ParamCount:
+		at = &f.count
+	}
+	if at != nil && *at == nil {
+		*at = value
+	}
 }

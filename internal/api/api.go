@@ -225,4 +225,5 @@ type Backend interface {
 	Views
 	Operator
 	AllowList
+	Rules
 }

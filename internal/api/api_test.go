@@ -27,6 +27,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend is a server in memory.
 type backend struct {
+	rules     []api.Rule
+	preview   api.RulePreview
+	reload    error
 	redirects []event.Redirect
 	allowed   []api.AllowEntry
 	asked     any // what the last call was given
@@ -381,4 +384,29 @@ func TestASocketThatWasLeftIsReplaced(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	require.NoError(t, s.Run(ctx))
+}
+
+func (b *backend) Rules(context.Context) ([]api.Rule, error) { return b.rules, b.err }
+
+func (b *backend) SetRule(_ context.Context, name string, s api.SetRule) (api.RuleSet, error) {
+	for i := range b.rules {
+		if r := &b.rules[i]; r.Name == name {
+			if r.Disabled, r.Action = s.Disabled, r.FileAction; s.Redirect {
+				r.Action = event.ActionRedirect
+			}
+			return api.RuleSet{Rule: *r, Released: []event.Redirect{}}, nil
+		}
+	}
+	return api.RuleSet{}, fs.ErrNotExist
+}
+
+func (b *backend) PreviewRule(_ context.Context, name string) (api.RulePreview, error) {
+	if b.preview.Rule != name {
+		return api.RulePreview{}, fs.ErrNotExist
+	}
+	return b.preview, nil
+}
+
+func (b *backend) ReloadRules(context.Context) (api.Reloaded, error) {
+	return api.Reloaded{Rules: len(b.rules)}, b.reload
 }

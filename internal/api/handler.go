@@ -44,6 +44,7 @@ func newHandler(b Backend, log *slog.Logger) *handler {
 	h.evidence()
 	h.operator()
 	h.allow()
+	h.rules()
 	h.mux.HandleFunc("GET "+PathEvents, h.tail)
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, &Error{Status: http.StatusNotFound, Message: "no such thing as " + r.Method + " " + r.URL.Path})

@@ -73,6 +73,55 @@ func (c *Conn) ConsumeBatches(
 	}, nil)
 }
 
+// errRead ends reading at the last batch that there was.
+var errRead = errors.New("all was read")
+
+// ReadBatches calls fn with each batch that the stream holds at this moment, in order and one at a time, and returns when
+// the last was given, ctx ends or fn returns an error (returning it). It changes nothing, neither in the stream nor for
+// who consumes it. Only the server's own connection may do this.
+func (c *Conn) ReadBatches(ctx context.Context, fn func(ctx context.Context, seq uint64, b event.Batch) error) error {
+	stream, err := c.js.Stream(ctx, StreamLogs)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", StreamLogs, err)
+	}
+	state := stream.CachedInfo().State
+	if state.Msgs == 0 {
+		return nil
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: state.FirstSeq, InactiveThreshold: consumerIdle,
+		NamePrefix: "read_" + nuid.Next(),
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", StreamLogs, err)
+	}
+	err = c.run(ctx, consumer, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		seq := meta.Sequence.Stream
+		if seq <= state.LastSeq {
+			if b, err := decodeBatch(m.Subject(), m.Headers(), m.Data()); err == nil { // what is malformed was told when it came
+				if err := fn(ctx, seq, b); err != nil {
+					return err
+				}
+			}
+		}
+		if seq >= state.LastSeq {
+			return errRead
+		}
+		return nil
+	}, nil)
+	if errors.Is(err, errRead) {
+		return nil
+	}
+	if err == nil && ctx.Err() != nil {
+		return fmt.Errorf("read %s: %w", StreamLogs, context.Cause(ctx))
+	}
+	return err
+}
+
 // ConsumeSessions calls fn with each report of a session, in order and one at a time, until ctx ends (returning nil). The
 // server remembers under the durable name what was done: a report for which fn returned an error, or
 // during which the process ended, comes again; so fn must be repeatable.

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend is a server in memory.
 type backend struct {
+	rules     []api.Rule
+	preview   api.RulePreview
+	reload    error
 	hosts     []api.Host
 	nodes     []api.Node
 	redirects []event.Redirect
@@ -159,4 +162,29 @@ func (w *world) ok(t *testing.T, line string) string {
 	stdout, stderr, code := w.run(t.Context(), line)
 	require.Equal(t, cli.ExitDone, code, "kokkuri %s: %s", line, stderr)
 	return stdout
+}
+
+func (b *backend) Rules(context.Context) ([]api.Rule, error) { return b.rules, nil }
+
+func (b *backend) SetRule(_ context.Context, name string, s api.SetRule) (api.RuleSet, error) {
+	for i := range b.rules {
+		if r := &b.rules[i]; r.Name == name {
+			if r.Disabled, r.Action = s.Disabled, r.FileAction; s.Redirect {
+				r.Action = event.ActionRedirect
+			}
+			return api.RuleSet{Rule: *r, Released: []event.Redirect{}}, nil
+		}
+	}
+	return api.RuleSet{}, fs.ErrNotExist
+}
+
+func (b *backend) PreviewRule(_ context.Context, name string) (api.RulePreview, error) {
+	if b.preview.Rule != name {
+		return api.RulePreview{}, fs.ErrNotExist
+	}
+	return b.preview, nil
+}
+
+func (b *backend) ReloadRules(context.Context) (api.Reloaded, error) {
+	return api.Reloaded{Rules: len(b.rules)}, b.reload
 }

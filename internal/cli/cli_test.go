@@ -349,6 +349,23 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// TestDoctorAsksTheServer: what the server that runs here heard of hosts and their logs is doctor's too.
+func TestDoctorAsksTheServer(t *testing.T) {
+	t.Parallel()
+	b := full()
+	b.status.Findings = []event.Finding{{Level: "warning", Subject: "host web", Text: "18 lines were forged", Mend: "look"}}
+	w := newWorld(t, b)
+	w.env = []string{"KOKKURI_STATE_DIR=" + t.TempDir()}
+	stdout, _, _ := w.run(t.Context(), "doctor --role server")
+	require.Contains(t, stdout, "18 lines were forged")
+	require.Contains(t, stdout, "it answers on "+w.socket)
+	stdout, _, _ = w.run(t.Context(), "doctor --role agent")
+	require.NotContains(t, stdout, "18 lines were forged", "it is the server's to say")
+	w.socket = "/nowhere.sock"
+	stdout, _, _ = w.run(t.Context(), "doctor --role server")
+	require.Contains(t, stdout, "none answers on /nowhere.sock")
+}
+
 // TestEveryKeyHasAFlag compares the flags with the keys of the configuration file.
 func TestEveryKeyHasAFlag(t *testing.T) {
 	t.Parallel()

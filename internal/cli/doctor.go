@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
+	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/cli/doctor"
 	"github.com/kokkuri/kokkuri/internal/config"
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -56,6 +58,9 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 	}
 	list = append(list, a.agentFindings(ctx, roles, l.AgentConfig())...)
 	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Rules: a.roles.Checks.Rules})...)
+	if slices.Contains(roles, config.RoleServer) {
+		list = append(list, a.serverFindings(ctx, l.Socket)...)
+	}
 	list = sorted(list)
 	if a.wantsJSON(o) {
 		if err := a.json(map[string]any{"ok": !doctor.Failed(list), "findings": list}); err != nil {
@@ -68,6 +73,20 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 		return errFailed
 	}
 	return nil
+}
+
+// serverFindings are what the server says that runs here: of hosts and nodes, and of the log lines that came. None runs where
+// its socket is not there or does not answer; that is no fault, since doctor is asked before a start too.
+func (a *app) serverFindings(ctx context.Context, socket string) []event.Finding {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, err := api.NewClient(socket).Status(ctx)
+	if err != nil {
+		return []event.Finding{{Level: doctor.OK, Subject: "server", Text: "none answers on " + socket + ": what it hears of hosts and logs is not looked at"}}
+	}
+	list := []event.Finding{{Level: doctor.OK, Subject: "server", Text: "it answers on " + socket}}
+	return append(list, s.Findings...)
 }
 
 // agentFindings are what this host's agent has to say, where one is or would be.

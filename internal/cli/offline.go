@@ -8,21 +8,6 @@ import (
 	"strconv"
 )
 
-type rulesCmd struct {
-	Test rulesTestCmd `cmd:"" help:"Validate a rules file and run the examples in it."`
-}
-
-type rulesTestCmd struct {
-	File string `arg:"" help:"Rules file."`
-}
-
-func (c *rulesTestCmd) Run(ctx context.Context, a *app) error {
-	if a.roles.TestRules == nil {
-		return missing("rules test")
-	}
-	return a.roles.TestRules(ctx, c.File, a.env.Stdout)
-}
-
 // line writes a JSON object on a line of its own.
 func (a *app) line(v any) error {
 	return writeLine(a.env.Stdout, v)

@@ -206,6 +206,7 @@ func offenceView() view[event.Offence] {
 				{"first", a.stamp(o.First)},
 				{"last", a.stamp(o.Last)},
 				{"fired", a.stamp(o.FiredAt)},
+				{"severity", string(o.Severity)},
 				{"action", string(o.Action)},
 				{"outcome", o.Outcome},
 				{"spared", joined(o.Logins)},

@@ -21,11 +21,12 @@ const (
 	Telnet   Service = "telnet" // and other logins at a terminal
 	SMTP     Service = "smtp"
 	IMAP     Service = "imap" // and POP3
+	PAM      Service = "pam"  // programs that say nothing themselves of the logins which they ask PAM about
 )
 
 // Services are those that Kokkuri knows by name.
 func Services() []Service {
-	return []Service{SSH, MySQL, Redis, Postgres, FTP, HTTP, Telnet, SMTP, IMAP}
+	return []Service{SSH, MySQL, Redis, Postgres, FTP, HTTP, Telnet, SMTP, IMAP, PAM}
 }
 
 // Kind says what an event states.
@@ -106,6 +107,34 @@ type Action string
 const (
 	ActionRedirect Action = "redirect"
 	ActionAlert    Action = "alert"
+	ActionDryRun   Action = "dry-run" // say what redirect would do, and do nothing
+)
+
+// Severity says how soon an operator should look at an offence.
+type Severity string
+
+// Severities; critical is the highest there is.
+const (
+	SeverityInfo     Severity = "info"
+	SeverityLow      Severity = "low"
+	SeverityMedium   Severity = "medium"
+	SeverityHigh     Severity = "high"
+	SeverityCritical Severity = "critical"
+)
+
+// Severities are all of them, the lowest first.
+func Severities() []Severity {
+	return []Severity{SeverityInfo, SeverityLow, SeverityMedium, SeverityHigh, SeverityCritical}
+}
+
+// Scope says what of an offender's traffic is redirected.
+type Scope string
+
+// Scopes of redirects.
+const (
+	ScopeService Scope = "service"          // to this service of this host
+	ScopeTrapped Scope = "trapped-services" // to every service of this host that a pot offers and its agent permits
+	ScopeFleet   Scope = "fleet"            // to this service of every host
 )
 
 // Offence is a rule that fired, with its proof.
@@ -122,7 +151,13 @@ type Offence struct {
 	Line    Position      `json:"line"` // of the line that fired the rule
 	Action  Action        `json:"action"`
 	TTL     time.Duration `json:"ttl"` // how long to redirect; in nanoseconds
-	Proof   []Proof       `json:"proof,omitempty"`
+	// Steps are how long to redirect the first time, the second, and so on; empty: always TTL.
+	Steps    []time.Duration `json:"steps,omitempty"`
+	Severity Severity        `json:"severity,omitempty"`
+	Scope    Scope           `json:"scope,omitempty"` // empty: service
+	// Contributor says that the source is one of several that made the rule fire: who ever logged in anywhere is no offender.
+	Contributor bool    `json:"contributor,omitempty"`
+	Proof       []Proof `json:"proof,omitempty"`
 	// Logins are the source's connections whose login succeeded before First; they are spared when flows are cut.
 	Logins []netip.AddrPort `json:"logins,omitempty"`
 	// The legs of the way from the firing line to the redirect: collected, read as an event, rule fired, lease granted.

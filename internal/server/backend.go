@@ -232,8 +232,11 @@ func (b backend) AddRedirects(ctx context.Context, a api.AddRedirect) ([]event.R
 
 // Release implements api.Operator.
 func (b backend) Release(ctx context.Context, s api.Selector) ([]event.Redirect, error) {
+	named, _ := b.s.decider.Board().Get(s.ID)
 	return b.release(ctx, func(r event.Redirect) bool {
-		return r.ID == s.ID && s.ID != "" || s.Source.IsValid() && s.Source.Overlaps(r.Source)
+		// What one offence caused ends together.
+		together := named.OffenceID != "" && r.OffenceID == named.OffenceID
+		return r.ID == s.ID && s.ID != "" || together || s.Source.IsValid() && s.Source.Overlaps(r.Source)
 	}, "by hand")
 }
 

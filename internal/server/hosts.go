@@ -159,6 +159,21 @@ func (r *hosts) Port(name string, s event.Service) uint16 {
 	return defaultPort(s)
 }
 
+// Names implements decide.Hosts.
+func (r *hosts) Names() []string {
+	var out []string
+	for _, h := range r.all() {
+		out = append(out, h.Name)
+	}
+	return out
+}
+
+// Services implements decide.Hosts.
+func (r *hosts) Services(name string) []event.HostPort {
+	h, _ := r.get(name)
+	return h.Status.Services
+}
+
 // Addresses implements decide.Hosts.
 func (r *hosts) Addresses(name string) []netip.Addr {
 	h, _ := r.get(name)

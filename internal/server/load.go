@@ -2,11 +2,11 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
 	"github.com/kokkuri/kokkuri/internal/store"
@@ -80,16 +80,13 @@ func (s *Server) loadBreaker(ctx context.Context) (*decide.Breaker, error) {
 	return b, nil
 }
 
-// isOver reports whether the redirect of an offence has ended.
+// isOver reports whether the redirects of an offence, if it had any, have all ended.
 func (s *Server) isOver(ctx context.Context, offence string) (bool, error) {
-	r, err := s.store.Redirect(ctx, decide.RedirectID(offence))
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
+	of, err := s.store.RedirectsOf(ctx, offence)
 	if err != nil {
 		return false, err
 	}
-	return !r.State.Live(), nil
+	return len(of) > 0 && !slices.ContainsFunc(of, func(r event.Redirect) bool { return r.State.Live() }), nil
 }
 
 // loadLogins brings back what was learnt of logins.

@@ -100,6 +100,17 @@ func (n *nodes) addresses() []netip.Addr {
 	return out
 }
 
+// Offers implements decide.Leaser.
+func (n *nodes) Offers() []event.Service {
+	var out []event.Service
+	for _, s := range n.all() {
+		if n.connected(s) {
+			out = append(out, s.Services...)
+		}
+	}
+	return out
+}
+
 // Grant implements decide.Leaser: the first connected node that serves the service over the attacker's address family.
 func (n *nodes) Grant(ctx context.Context, r event.LeaseRequest) (event.Lease, error) {
 	err := decide.ErrNoNode

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/api"
@@ -46,34 +47,40 @@ type batches interface {
 
 // pipelineState is the State of a checkpoint.
 type pipelineState struct {
-	Detector []byte      `json:"detector"`
-	Roads    []roadState `json:"roads"`
+	Detector []byte       `json:"detector"`
+	Roads    []roadState  `json:"roads"`
+	Clocks   []clockState `json:"clocks,omitempty"`
 }
 
 // pipeline reads the stream of lines: parse, detect, decide.
 type pipeline struct {
 	stream    batches
 	store     checkpoints
-	rules     detect.Rules
+	rules     detect.Rules // changes under mu
+	onList    func(list string, source netip.Addr) bool
 	newLogins func(ctx context.Context) (*decide.Logins, error)
 	over      func(ctx context.Context, offence string) (bool, error) // its redirect has ended
 	offence   func(ctx context.Context, id string) (event.Offence, error)
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
-	parse     parse.Options
+	http      parse.HTTPOptions
 	roads     *roads
 	counters  *counters
 	tail      *tail
 	now       func() time.Time
 	log       *slog.Logger
 
-	mu       sync.Mutex // over all below
-	parser   *parse.Parser
-	detector *detect.Detector
-	tally    tally
-	second   map[string]time.Time // host and road that last brought what another brings already
-	seq      uint64               // of the last batch that was evaluated
-	saved    uint64               // of the last checkpoint
+	mu        sync.Mutex // over all below
+	parser    *parse.Parser
+	detector  *detect.Detector
+	tally     tally
+	clocks    clocks
+	origins   origins
+	second    map[string]time.Time            // host and road that last brought what another brings already
+	seq       uint64                          // of the last batch that was evaluated
+	current   atomic.Pointer[detect.Detector] // detector, for who must not wait for mu
+	saved     uint64                          // of the last checkpoint
+	restUntil time.Time                       // no other is made by the clock before
 }
 
 // run reads until ctx ends. What can't be stored is read again from the last checkpoint.
@@ -113,7 +120,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load checkpoint: %w", err)
 	}
-	d := detect.New(detect.Options{Rules: p.rules})
+	d := p.newDetector()
 	var s pipelineState
 	if len(state) > 0 {
 		err := json.Unmarshal(state, &s)
@@ -123,7 +130,7 @@ func (p *pipeline) load(ctx context.Context) error {
 		if err != nil { // to detect nothing any more would be worse than to forget the last minutes
 			p.log.ErrorContext(ctx, "the checkpoint is damaged: windows begin anew", "error", err)
 			p.counters.add("checkpoints", "damaged")
-			d, s = detect.New(detect.Options{Rules: p.rules}), pipelineState{}
+			d, s = p.newDetector(), pipelineState{}
 		}
 	}
 	// What ended after the checkpoint was made must not stay open.
@@ -142,11 +149,43 @@ func (p *pipeline) load(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parser, p.detector, p.seq, p.saved = parse.New(p.parse), d, seq, seq
+	d.SetRules(p.rules) // they may have changed meanwhile
+	p.parser, p.detector, p.seq, p.saved = parse.New(p.parserOptions()), d, seq, seq
+	p.current.Store(d)
 	p.roads.restore(s.Roads)
+	p.clocks.restore(s.Clocks)
 	p.second = map[string]time.Time{}
 	p.decider.SetLogins(logins)
 	return nil
+}
+
+func (p *pipeline) newDetector() *detect.Detector {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return detect.New(detect.Options{Rules: p.rules, OnList: p.onList})
+}
+
+// useRules exchanges the rules. The open offences of those in reopened end, so that what they do now reaches sources that
+// offended before.
+func (p *pipeline) useRules(rules detect.Rules, reopened []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules = rules
+	if p.detector == nil {
+		return
+	}
+	p.detector.SetRules(rules)
+	p.parser.SetPatterns(rules.Patterns)
+	for _, o := range p.detector.Open() {
+		if slices.Contains(reopened, o.Rule) && !p.decider.Board().OfOffence(o.ID) {
+			p.detector.Close(o.ID)
+		}
+	}
+}
+
+// parserOptions are what the lines are read by. It reads the rules, over which the lock must be held.
+func (p *pipeline) parserOptions() parse.Options {
+	return parse.Options{HTTP: p.http, Patterns: p.rules.Patterns}
 }
 
 // batch evaluates one batch of lines.
@@ -155,25 +194,31 @@ func (p *pipeline) batch(ctx context.Context, seq uint64, b event.Batch) error {
 	defer p.mu.Unlock()
 	defer p.tally.flush(p.counters)
 	p.tally.add("lines", string(b.Road), int64(len(b.Lines)))
+	var last latest
 	for i, line := range b.Lines {
-		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line); err != nil {
+		if err := p.line(ctx, event.Position{Sequence: seq, Index: i}, b, line, &last); err != nil {
 			return err
 		}
 	}
+	p.learn(&b, &last)
 	p.seq = seq
-	if p.seq-p.saved >= checkpointBatches {
+	if p.seq-p.saved >= checkpointBatches && !p.now().Before(p.restUntil) {
 		return p.saveLocked(ctx)
 	}
 	return nil
 }
 
-func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte) error {
-	e := p.parser.Line(line, b.Received)
+func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, line []byte, last *latest) error {
+	e, n := p.parser.Read(line, b.Received)
+	last.add(n.Local, e.Time)
+	if n.Forged || e.Kind != event.None {
+		p.note(&b, e.Kind, n)
+	}
 	if e.Kind == event.None {
 		return nil
 	}
 	e.Host = b.Host
-	e.Time = plausible(e.Time, b.Received)
+	e.Time = p.clocks.correct(clockKey{b.Host, b.Road, n.Local}, e.Time, b.Received)
 	switch {
 	case b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin):
 		p.counters.add("events_untrusted", b.Host)
@@ -220,6 +265,47 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 	return nil
 }
 
+// learn holds the latest times that a batch's lines state against when they came; what can't be trusted teaches nothing.
+func (p *pipeline) learn(b *event.Batch, last *latest) {
+	if b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin) {
+		return
+	}
+	for i, stated := range last {
+		p.clocks.learn(clockKey{b.Host, b.Road, i == 1}, stated, b.Received)
+	}
+}
+
+// note counts what of a line does not show in its event.
+func (p *pipeline) note(b *event.Batch, k event.Kind, n parse.Note) {
+	p.origins.note(b.Host, b.Road, k, n, b.Received)
+	switch {
+	case n.Forged:
+		p.counters.add("lines_forged", b.Host+" "+string(n.Service))
+	case n.NoAddress:
+		p.counters.add("events_without_address", b.Host+" "+string(n.Service))
+	}
+}
+
+// lineFindings are what doctor says of the lines that came: by whom they may have been written, what in them counts for
+// nothing, and whose clock is off.
+func (p *pipeline) lineFindings() []event.Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.origins.findings(p.now())
+	for _, c := range p.clocks.off() {
+		by := "behind"
+		if c.Offset > 0 {
+			by = "ahead"
+		}
+		text, mend := fmt.Sprintf("the times in its lines by road %s are %s %s: they are mended", c.Road, c.Offset.Abs(), by), "set its clock: timedatectl set-ntp true"
+		if c.Local {
+			mend = "where its clock is right it is in another zone: let its syslog write times with a zone (rsyslog: RSYSLOG_SyslogProtocol23Format)"
+		}
+		out = append(out, event.Finding{Level: "warning", Subject: "host " + c.Host, Text: text, Mend: mend})
+	}
+	return out
+}
+
 // trusted reports whether an operator vouched for the network that a UDP line came from.
 func (p *pipeline) trusted(origin string) bool {
 	a, err := netip.ParseAddr(origin)
@@ -257,7 +343,7 @@ func (p *pipeline) reopen(ctx context.Context, minAge time.Duration) error {
 		return nil
 	}
 	for _, open := range p.detector.Open() {
-		if _, live := p.decider.Board().Get(decide.RedirectID(open.ID)); live {
+		if p.decider.Board().OfOffence(open.ID) || !open.Group.Source.IsValid() {
 			continue
 		}
 		o, err := p.offence(ctx, open.ID)
@@ -297,7 +383,8 @@ func (p *pipeline) drops() map[string]int64 {
 	}
 	st := p.detector.Stats()
 	return map[string]int64{
-		"groups_evicted": int64(st.Evicted), "open_evicted": int64(st.EvictedOpen), "logins_evicted": int64(st.EvictedLogins) + p.decider.Logins().Evicted(),
+		"groups_evicted": int64(st.Evicted), "heavy_groups_evicted": int64(st.EvictedHeavy), "events_late": int64(st.Late),
+		"conditions_unanswered": int64(st.Conditions), "open_evicted": int64(st.EvictedOpen), "logins_evicted": int64(st.EvictedLogins) + p.decider.Logins().Evicted(),
 		"without_group": int64(st.NoGroup), "replayed": int64(st.Replayed),
 	}
 }
@@ -315,11 +402,24 @@ func (p *pipeline) saveRegularly(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			if p.rests() {
+				continue
+			}
 			if err := p.save(ctx); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// restsFor is how long the pipeline goes on after a checkpoint, in times that it took: so those of a great memory take no
+// more than a twentieth of the time.
+const restsFor = 19
+
+func (p *pipeline) rests() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now().Before(p.restUntil)
 }
 
 func (p *pipeline) save(ctx context.Context) error {
@@ -333,6 +433,8 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 	if p.seq == p.saved {
 		return nil
 	}
+	begin := p.now()
+	defer func() { p.restUntil = p.now().Add(restsFor * p.now().Sub(begin)) }()
 	if err := p.decider.Flush(); err != nil {
 		return fmt.Errorf("store offences: %w", err)
 	}
@@ -340,7 +442,7 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("snapshot detector: %w", err)
 	}
-	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot()})
+	state, err := json.Marshal(pipelineState{Detector: snapshot, Roads: p.roads.snapshot(), Clocks: p.clocks.snapshot()})
 	if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
@@ -356,7 +458,7 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 func (p *pipeline) ended(r event.Redirect) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.detector != nil && r.OffenceID != "" {
+	if p.detector != nil && r.OffenceID != "" && !p.decider.Board().OfOffence(r.OffenceID) {
 		p.detector.Close(r.OffenceID)
 	}
 }
@@ -381,12 +483,11 @@ func (p *pipeline) roadsByHost() map[string][]string {
 
 // spare are the source's open connections to a service whose login succeeded.
 func (p *pipeline) spare(host string, s event.Service, source netip.Prefix) []netip.AddrPort {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.detector == nil {
+	d := p.current.Load() // without the lock, which is held while the decider's workers are waited for
+	if d == nil {
 		return nil
 	}
-	return p.detector.Logins(host, s, source)
+	return d.Logins(host, s, source)
 }
 
 func pause(ctx context.Context, d time.Duration) {

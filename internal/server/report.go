@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -78,9 +79,29 @@ func (s *Server) findings() []event.Finding {
 		}
 	}
 	out = append(out, s.intake.Findings()...)
+	out = append(out, s.pipeline.lineFindings()...)
+	out = append(out, s.rules.findings()...)
+	out = append(out, detectFindings(s.pipeline.drops())...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")
 		warn("host "+host, "events come by a second road ("+road+") and are not evaluated", "send each log by one road, or choose one with server.hosts[].road")
+	}
+	return out
+}
+
+// detectFindings say where the detector had to forget.
+func detectFindings(drops map[string]int64) []event.Finding {
+	var out []event.Finding
+	if n := drops["groups_evicted"]; n > 0 {
+		text := fmt.Sprintf("more sources came than are remembered at once: %d were forgotten before their windows were over", n)
+		level := "warning"
+		if heavy := drops["heavy_groups_evicted"]; heavy > 0 {
+			level, text = "error", text+fmt.Sprintf(", %d of them with several failures: some may have attacked unnoticed", heavy)
+		}
+		out = append(out, event.Finding{Level: level, Subject: "detector", Text: text, Mend: "see kokkuri offences ls for a flood; shorten the windows of rules (within), or disable some"})
+	}
+	if n := drops["conditions_unanswered"]; n > 0 {
+		out = append(out, event.Finding{Level: "warning", Subject: "detector", Text: fmt.Sprintf("%d times a rule's condition could not be answered, and so did not hold", n), Mend: "kokkuri rules ls; simplify the conditions (if)"})
 	}
 	return out
 }

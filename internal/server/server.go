@@ -21,6 +21,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/decide"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
 	"github.com/kokkuri/kokkuri/internal/server/intake"
+	"github.com/kokkuri/kokkuri/internal/server/lists"
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 	"github.com/kokkuri/kokkuri/internal/store"
 )
@@ -38,6 +39,8 @@ type Options struct {
 	Config  config.Server
 	Version string
 	Log     *slog.Logger
+	// Reload has the rules read again at each value, as SIGHUP does; nil: never.
+	Reload <-chan struct{}
 	// Ready, where given, is called when hosts, nodes and commands are answered.
 	Ready func(*Server)
 }
@@ -58,6 +61,8 @@ type Server struct {
 	decider  *decide.Decider
 	pipeline *pipeline
 	intake   *intake.Intake
+	rules    *rulebook
+	lists    *lists.Set
 	counters *counters
 	tail     *tail
 
@@ -101,13 +106,13 @@ func (s *Server) close(ctx context.Context) error {
 // start opens what must be there before anything runs; what it opened is closed by close, also after an error.
 func (s *Server) start(ctx context.Context) error {
 	c := s.opts.Config
-	rules, err := loadRules(c.Rules)
-	if err != nil {
+	if _, err := loadRules(c.Rules); err != nil { // before anything is there that would have to be undone
 		return err
 	}
 	if err := os.MkdirAll(Dir(c), 0o700); err != nil {
 		return fmt.Errorf("state folder: %w (state_dir says where it is)", err)
 	}
+	var err error
 	if s.store, err = store.Open(ctx, store.Options{Path: filepath.Join(Dir(c), "kokkuri.db"), Log: s.part("store")}); err != nil {
 		return err
 	}
@@ -118,7 +123,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.load(ctx); err != nil {
 		return err
 	}
-	if err := s.assemble(ctx, rules); err != nil {
+	if err := s.assemble(ctx); err != nil {
 		return err
 	}
 	return s.openIntake()
@@ -152,8 +157,14 @@ func (s *Server) startBus(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
+func (s *Server) assemble(ctx context.Context) error {
 	c := s.opts.Config
+	s.lists = lists.New(lists.Options{Dir: filepath.Join(Dir(c), "lists"), Log: s.part("lists")})
+	s.rules = &rulebook{path: c.Rules, store: s.store, lists: s.lists, use: s.useRules, now: time.Now, log: s.part("rules")}
+	rules, err := s.rules.load(ctx)
+	if err != nil {
+		return err
+	}
 	live, err := s.store.Redirects(ctx, store.Filter{Live: true})
 	if err != nil {
 		return err
@@ -163,7 +174,8 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 		return err
 	}
 	s.pipeline = &pipeline{
-		stream: s.conn, store: savedIn{s.store}, rules: rules, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP, parse: parse.Options{HTTP: httpOptions(c.HTTP)},
+		stream: s.conn, store: savedIn{s.store}, rules: rules, onList: s.lists.Contains, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP,
+		http:     httpOptions(c.HTTP),
 		roads:    &roads{fixed: func(name string) string { h, _ := s.hosts.get(name); return h.Road }},
 		counters: s.counters, tail: s.tail, now: time.Now, log: s.part("pipeline"),
 	}
@@ -174,7 +186,7 @@ func (s *Server) assemble(ctx context.Context, rules detect.Rules) error {
 	s.decider = decide.New(decide.Options{
 		Store: s.store, Leaser: s.nodes, Notifier: s, Hosts: s.hosts, Allow: s.allow, Logins: decide.NewLogins(loginSources, loginMemory),
 		Breaker: breaker, Live: live, Paused: paused, DryRun: c.DryRun,
-		ExemptFor: time.Duration(c.ExemptDays) * 24 * time.Hour, Protected: s.protected, Ended: s.pipeline.ended, Log: s.part("decide"),
+		ExemptFor: time.Duration(c.ExemptDays) * 24 * time.Hour, Protected: s.protected, Ended: s.pipeline.ended, Spare: s.pipeline.spare, Log: s.part("decide"),
 	})
 	s.pipeline.decider = s.decider
 	return nil
@@ -254,6 +266,8 @@ func (s *Server) run(ctx context.Context) error {
 	part("sessions", func(ctx context.Context) error { return s.conn.ConsumeSessions(ctx, "store", s.takeSession) })
 	part("commands", api)
 	part("housekeeping", s.keepHouse)
+	part("rules", s.watchRules)
+	part("lists", s.lists.Run)
 	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
 		"socket", s.opts.Config.Socket, "dry_run", s.opts.Config.DryRun, "paused", s.decider.Paused())
 	if s.opts.Ready != nil {
@@ -265,6 +279,11 @@ func (s *Server) run(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "server stops")
 	return nil
+}
+
+// useRules hands rules over to the pipeline.
+func (s *Server) useRules(rules detect.Rules, reopened []string) {
+	s.pipeline.useRules(rules, reopened)
 }
 
 // enrolled notes a new host or node; the certificate is handed out only after that.

@@ -28,6 +28,8 @@ type site struct {
 	t    *testing.T
 	dir  string
 	conf config.Server
+	// has the rules read again
+	reload <-chan struct{}
 
 	server *Server
 	api    *api.Client
@@ -56,7 +58,7 @@ func (s *site) start() {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	ready, ended := make(chan *Server, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Options{Config: s.conf, Version: "test", Log: slog.New(slog.DiscardHandler), Ready: func(x *Server) { ready <- x }})
+		ended <- Run(ctx, Options{Config: s.conf, Version: "test", Log: slog.New(slog.DiscardHandler), Reload: s.reload, Ready: func(x *Server) { ready <- x }})
 	}()
 	select {
 	case s.server = <-ready:

@@ -11,9 +11,9 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// SaveOffence stores an offence and, where it has one, its redirect, durably and at once. An offence
-// that is stored already changes nothing and reports false.
-func (s *SQLite) SaveOffence(ctx context.Context, o event.Offence, r *event.Redirect) (stored bool, err error) {
+// SaveOffence stores an offence and its redirects, durably and at once. An offence that is stored already
+// changes nothing and reports false.
+func (s *SQLite) SaveOffence(ctx context.Context, o event.Offence, redirects ...event.Redirect) (stored bool, err error) {
 	text, err := document(o)
 	if err != nil {
 		return false, err
@@ -29,10 +29,15 @@ func (s *SQLite) SaveOffence(ctx context.Context, o event.Offence, r *event.Redi
 		if err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
-		if stored = n == 1; !stored || r == nil {
+		if stored = n == 1; !stored {
 			return nil
 		}
-		return putRedirect(ctx, tx, *r)
+		for _, r := range redirects {
+			if err := putRedirect(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return false, fmt.Errorf("store offence %s: %w", o.ID, err)

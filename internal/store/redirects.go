@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/netip"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
@@ -76,4 +77,24 @@ func (s *SQLite) Leases(ctx context.Context, node string) ([]event.Lease, error)
 		})
 	}
 	return out, nil
+}
+
+// RedirectsOf lists the redirects that an offence caused.
+func (s *SQLite) RedirectsOf(ctx context.Context, offence string) ([]event.Redirect, error) {
+	out, err := documents[event.Redirect](ctx, s.reads, "SELECT document FROM redirects WHERE offence_id = ? ORDER BY id", []any{offence}, 0, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list redirects of offence %s: %w", offence, err)
+	}
+	return out, nil
+}
+
+// Repeats says for how many other offences a source was redirected before, other than those that were released.
+func (s *SQLite) Repeats(ctx context.Context, source netip.Prefix, offence string) (int, error) {
+	var n int
+	err := s.reads.QueryRowContext(ctx, `SELECT COUNT(DISTINCT offence_id) FROM redirects
+		WHERE source = ? AND offence_id NOT IN ('', ?) AND state <> 'released'`, prefixText(source), offence).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count redirects of %s: %w", source, err)
+	}
+	return n, nil
 }

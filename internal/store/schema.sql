@@ -129,6 +129,13 @@ CREATE INDEX redirects_by_state ON redirects (state, created_at);
 
 CREATE INDEX redirects_by_time ON redirects (created_at, id);
 
+CREATE TABLE rule_overrides (
+  rule       TEXT    NOT NULL PRIMARY KEY,
+  disabled   INTEGER NOT NULL,
+  redirect   INTEGER NOT NULL,
+  changed_at BIGINT  NOT NULL
+);
+
 CREATE TABLE sessions (
   id         TEXT   NOT NULL PRIMARY KEY,
   node       TEXT   NOT NULL,

@@ -77,13 +77,13 @@ func TestOffenceIsStoredOnceWithItsRedirect(t *testing.T) {
 	t.Parallel()
 	s, ctx := fresh(t), t.Context()
 	o, r := offence("o1", "203.0.113.66/32", 1), redirect("ro1", "203.0.113.66/32", 1, event.Pending)
-	stored, err := s.SaveOffence(ctx, o, &r)
+	stored, err := s.SaveOffence(ctx, o, r)
 	require.NoError(t, err)
 	require.True(t, stored)
 
 	again := r
 	again.Endpoint = netip.MustParseAddrPort("198.51.100.20:20002")
-	stored, err = s.SaveOffence(ctx, o, &again)
+	stored, err = s.SaveOffence(ctx, o, again)
 	require.NoError(t, err)
 	require.False(t, stored, "a replay stores the offence twice")
 
@@ -102,7 +102,7 @@ func TestOffenceWithoutASource(t *testing.T) {
 	t.Parallel()
 	s, ctx := fresh(t), t.Context()
 	o := offence("alert", "", 1)
-	_, err := s.SaveOffence(ctx, o, nil)
+	_, err := s.SaveOffence(ctx, o)
 	require.NoError(t, err)
 	got, err := s.Offences(ctx, store.Filter{})
 	require.NoError(t, err)
@@ -185,13 +185,13 @@ func TestAttackersAreSummedUp(t *testing.T) {
 	s, ctx := fresh(t), t.Context()
 	source := "203.0.113.66/32"
 	r := redirect("ro1", source, 1, event.Active)
-	_, err := s.SaveOffence(ctx, offence("o1", source, 1), &r)
+	_, err := s.SaveOffence(ctx, offence("o1", source, 1), r)
 	require.NoError(t, err)
 	second := offence("o2", source, 5)
 	second.Host = "db"
-	_, err = s.SaveOffence(ctx, second, nil)
+	_, err = s.SaveOffence(ctx, second)
 	require.NoError(t, err)
-	_, err = s.SaveOffence(ctx, offence("o3", "203.0.113.67/32", 3), nil)
+	_, err = s.SaveOffence(ctx, offence("o3", "203.0.113.67/32", 3))
 	require.NoError(t, err)
 	require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: event.Session{ID: "1", Host: "web", Attacker: netip.MustParsePrefix(source), StartedAt: at(6), EndedAt: at(9)}}))
 
@@ -245,7 +245,7 @@ func TestWhatIsStoredSurvivesAKill(t *testing.T) {
 	dir := t.TempDir()
 	s, ctx := openStore(t, filepath.Join(dir, "kokkuri.db")), t.Context()
 	r := redirect("ro1", "203.0.113.66/32", 1, event.Pending)
-	_, err := s.SaveOffence(ctx, offence("o1", "203.0.113.66/32", 1), &r)
+	_, err := s.SaveOffence(ctx, offence("o1", "203.0.113.66/32", 1), r)
 	require.NoError(t, err)
 	require.NoError(t, s.SaveCheckpoint(ctx, store.Checkpoint{Sequence: 5, State: []byte("x")}))
 
@@ -364,13 +364,13 @@ func TestPrune(t *testing.T) {
 	t.Parallel()
 	s, ctx := fresh(t), t.Context()
 	old := redirect("ro1", "203.0.113.66/32", 1, event.Active) // live, though it is old
-	_, err := s.SaveOffence(ctx, offence("o1", "203.0.113.66/32", 1), &old)
+	_, err := s.SaveOffence(ctx, offence("o1", "203.0.113.66/32", 1), old)
 	require.NoError(t, err)
 	over := redirect("ro2", "203.0.113.67/32", 1, event.Expired)
 	over.ExpiresAt = at(3)
-	_, err = s.SaveOffence(ctx, offence("o2", "203.0.113.67/32", 1), &over)
+	_, err = s.SaveOffence(ctx, offence("o2", "203.0.113.67/32", 1), over)
 	require.NoError(t, err)
-	_, err = s.SaveOffence(ctx, offence("o3", "203.0.113.67/32", 50), nil)
+	_, err = s.SaveOffence(ctx, offence("o3", "203.0.113.67/32", 50))
 	require.NoError(t, err)
 	require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: event.Session{ID: "1", StartedAt: at(1), EndedAt: at(2)}}))
 	require.NoError(t, s.PutReport(ctx, event.SessionReport{Session: event.Session{ID: "2", StartedAt: at(1), EndedAt: at(40)}}))
@@ -391,7 +391,7 @@ func TestWritesAtOnce(t *testing.T) {
 		wg.Go(func() {
 			id := fmt.Sprintf("o%d", i%100) // each twice
 			r := redirect("r"+id, "203.0.113.66/32", 1, event.Pending)
-			if _, err := s.SaveOffence(ctx, offence(id, "203.0.113.66/32", 1), &r); err != nil {
+			if _, err := s.SaveOffence(ctx, offence(id, "203.0.113.66/32", 1), r); err != nil {
 				t.Errorf("save: %v", err)
 			}
 			if i%10 == 0 {
@@ -494,7 +494,7 @@ func BenchmarkSaveOffence(b *testing.B) {
 		id := fmt.Sprintf("o%d", i)
 		o := offence(id, "203.0.113.66/32", 1)
 		r := redirect("r"+id, "203.0.113.66/32", 1, event.Pending)
-		if _, err := s.SaveOffence(context.Background(), o, &r); err != nil {
+		if _, err := s.SaveOffence(context.Background(), o, r); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -23,6 +23,7 @@ type Options struct {
 	Config  config.Up
 	Version string
 	Log     *slog.Logger
+	Reload  <-chan struct{} // has the rules read again at each value; nil: never
 }
 
 // role is one part that runs until its context ends.
@@ -44,7 +45,7 @@ func Run(ctx context.Context, o Options) error {
 	ready, ended := make(chan *server.Server, 1), make(chan error, 1)
 	go func() {
 		err := server.Run(serving, server.Options{
-			Config: o.Config.ServerConfig(), Version: o.Version, Log: o.Log.With("role", "server"), Ready: func(s *server.Server) { ready <- s },
+			Config: o.Config.ServerConfig(), Version: o.Version, Log: o.Log.With("role", "server"), Reload: o.Reload, Ready: func(s *server.Server) { ready <- s },
 		})
 		cancel(err)
 		ended <- err

@@ -44,6 +44,28 @@ func Context(exit func(int)) (context.Context, context.CancelFunc) {
 	}
 }
 
+// Hangups tells of each SIGHUP until ctx ends; several that come at once are one.
+func Hangups(ctx context.Context) <-chan struct{} {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	out := make(chan struct{}, 1)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				select {
+				case out <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	return out
+}
+
 // Env is the process's.
 func Env(version string) cli.Env {
 	hostname, err := os.Hostname()

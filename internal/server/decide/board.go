@@ -18,6 +18,8 @@ type Board struct {
 	mu    sync.RWMutex
 	hosts map[string]*desired
 	byID  map[string]event.Redirect
+	// live redirects of each offence
+	offences map[string]int
 }
 
 type desired struct {
@@ -33,7 +35,7 @@ type target struct {
 
 // NewBoard makes a board with these live redirects.
 func NewBoard(live []event.Redirect) *Board {
-	b := &Board{epoch: rand.Text(), hosts: make(map[string]*desired), byID: make(map[string]event.Redirect)}
+	b := &Board{epoch: rand.Text(), hosts: make(map[string]*desired), byID: make(map[string]event.Redirect), offences: make(map[string]int)}
 	for _, r := range live {
 		b.Add(r)
 	}
@@ -50,6 +52,9 @@ func (b *Board) Add(r event.Redirect) (event.Change, bool) {
 		return event.Change{}, false
 	}
 	h.redirects[target{r.Source, r.Service}] = r.ID
+	if r.OffenceID != "" {
+		b.offences[r.OffenceID]++
+	}
 	return b.put(h, r), true
 }
 
@@ -91,6 +96,11 @@ func (b *Board) Delete(id string) (event.Change, bool) {
 		return event.Change{}, false
 	}
 	delete(b.byID, id)
+	if n := b.offences[r.OffenceID] - 1; n > 0 {
+		b.offences[r.OffenceID] = n
+	} else {
+		delete(b.offences, r.OffenceID)
+	}
 	h := b.host(r.Host)
 	h.revision++
 	delete(h.redirects, target{r.Source, r.Service})
@@ -115,6 +125,13 @@ func (b *Board) Find(host string, source netip.Prefix, service event.Service) (e
 	}
 	r, ok := b.byID[h.redirects[target{source, service}]]
 	return r, ok
+}
+
+// OfOffence reports whether any redirect of an offence is live.
+func (b *Board) OfOffence(id string) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.offences[id] > 0
 }
 
 // Live returns the live redirects that a filter wants, oldest first; a nil filter wants all.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,14 +17,18 @@ import (
 
 // Store keeps what was decided.
 type Store interface {
-	// SaveOffence stores an offence and, where it has one, its redirect, durably and at once; an
-	// offence that is stored already changes nothing and reports false.
-	SaveOffence(ctx context.Context, o event.Offence, r *event.Redirect) (stored bool, err error)
+	// SaveOffence stores an offence and its redirects, durably and at once; an offence that is stored
+	// already changes nothing and reports false.
+	SaveOffence(ctx context.Context, o event.Offence, redirects ...event.Redirect) (stored bool, err error)
 	SaveRedirect(ctx context.Context, r event.Redirect) error
+	// Repeats says for how many other offences a source was redirected before, other than those that an operator released.
+	Repeats(ctx context.Context, source netip.Prefix, offence string) (int, error)
 }
 
 // Leaser gets endpoints from nodes.
 type Leaser interface {
+	// Offers are the services that some node has pots for.
+	Offers() []event.Service
 	Grant(ctx context.Context, r event.LeaseRequest) (event.Lease, error)
 	Release(ctx context.Context, r event.Redirect)
 }
@@ -37,6 +42,10 @@ type Notifier interface {
 type Hosts interface {
 	Port(host string, s event.Service) uint16
 	Addresses(host string) []netip.Addr
+	// Names are all hosts.
+	Names() []string
+	// Services are what a host's agent lets be redirected.
+	Services(host string) []event.HostPort
 }
 
 // grantWithin is how long all nodes together may take for a lease.
@@ -60,6 +69,8 @@ type Options struct {
 	ExemptFor time.Duration // how long a login exempts its source
 	// Protected lists the addresses that must never be redirected on a host.
 	Protected func(host string) []Protected
+	// Spare are a source's open connections to a service of a host whose login succeeded; nil: none are known.
+	Spare func(host string, s event.Service, source netip.Prefix) []netip.AddrPort
 	// Ended is called when a redirect is over, so that the rule may fire again.
 	Ended   func(event.Redirect)
 	Workers int // offences that are handled at once; default 8
@@ -224,29 +235,38 @@ func (d *Decider) carryOut(ctx context.Context, j job) error {
 	if o.Outcome != OutcomeRedirected {
 		return d.record(ctx, o, j.verdict.alarm)
 	}
-	r := event.Redirect{
-		ID: RedirectID(o.ID), Source: o.Source, Host: o.Host, Service: o.Service, Port: d.opts.Hosts.Port(o.Host, o.Service),
-		Rule: o.Rule, OffenceID: o.ID, State: event.Pending, CreatedAt: d.now(), ExpiresAt: d.now().Add(o.TTL), Spare: o.Logins,
+	if err := d.escalate(ctx, &o); err != nil {
+		return err
 	}
-	d.grant(ctx, &r)
+	wanted := d.redirects(o)
+	if len(wanted) == 0 {
+		o.Outcome = OutcomeNowhere + ": no host has the service " + string(o.Service)
+		return d.record(ctx, o, true)
+	}
+	d.grant(ctx, &wanted[0]) // the others' leases are asked for when the offence is stored
 	o.LeasedAt = d.now()
-	why, err := d.enact(r, func() (bool, error) { return d.opts.Store.SaveOffence(ctx, o, &r) })
+	enacted, why, err := d.enact(wanted, func(of []event.Redirect) (bool, error) { return d.opts.Store.SaveOffence(ctx, o, of...) })
 	if err != nil {
 		return fmt.Errorf("store offence %s: %w", o.ID, err)
 	}
-	if why != "" {
-		d.releaseLater(r)
+	if !slices.ContainsFunc(enacted, func(r event.Redirect) bool { return r.ID == wanted[0].ID }) {
+		d.releaseLater(wanted[0])
+	}
+	if len(enacted) == 0 && why != "" {
 		o.Outcome = why
 		return d.record(ctx, o, false)
 	}
-	d.log.InfoContext(ctx, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
-		"guesses", o.Count, "outcome", o.Outcome, "endpoint", r.Endpoint, "redirect", r.ID)
+	for _, r := range enacted {
+		d.log.LogAttrs(ctx, slog.LevelInfo, "offence", slog.String("rule", o.Rule), slog.Any("source", o.Source), slog.String("host", r.Host),
+			slog.String("service", string(r.Service)), slog.Int("guesses", o.Count), slog.String("outcome", o.Outcome),
+			slog.Any("endpoint", r.Endpoint), slog.String("redirect", r.ID))
+	}
 	return nil
 }
 
 // record stores and logs an offence that redirects nobody.
 func (d *Decider) record(ctx context.Context, o event.Offence, alarm bool) error {
-	stored, err := d.opts.Store.SaveOffence(ctx, o, nil)
+	stored, err := d.opts.Store.SaveOffence(ctx, o)
 	if err != nil {
 		return fmt.Errorf("store offence %s: %w", o.ID, err)
 	}
@@ -254,38 +274,50 @@ func (d *Decider) record(ctx context.Context, o event.Offence, alarm bool) error
 		return nil
 	}
 	level := slog.LevelInfo
-	if alarm {
+	switch {
+	case o.Severity == event.SeverityCritical:
+		level = slog.LevelError
+	case alarm:
 		level = slog.LevelWarn
 	}
-	d.log.Log(ctx, level, "offence", "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
+	d.log.Log(ctx, level, "offence", "severity", o.Severity, "rule", o.Rule, "source", o.Source, "host", o.Host, "service", o.Service,
 		"account", o.Account, "guesses", o.Count, "outcome", o.Outcome)
 	return nil
 }
 
-// RedirectID is the id of the redirect that an offence causes.
-func RedirectID(offence string) string { return "r" + offence }
-
-// enact stores a new redirect, puts it on the board and tells its host, unless something that came up
-// while its lease was asked for forbids it: then it says why. What is stored already, before a restart, is
-// on the board already.
-func (d *Decider) enact(r event.Redirect, save func() (stored bool, err error)) (why string, err error) {
+// enact stores new redirects, puts them on the board and tells their hosts, except those that something forbids that came
+// up while leases were asked for: why says what. What is stored already, before a restart, is on the board already.
+func (d *Decider) enact(wanted []event.Redirect, save func([]event.Redirect) (stored bool, err error)) (enacted []event.Redirect, why string, err error) {
 	d.life.Lock()
 	defer d.life.Unlock()
-	if why := d.forbidden(r.Host, r.Source, r.Service); why != "" {
-		return why, nil
+	for _, r := range wanted {
+		if w := d.forbidden(r.Host, r.Source, r.Service); w != "" {
+			if why == "" {
+				why = w
+			}
+			continue
+		}
+		enacted = append(enacted, r)
 	}
-	stored, err := save()
+	if len(enacted) == 0 {
+		return nil, why, nil
+	}
+	stored, err := save(enacted)
 	if err != nil || !stored {
-		return "", err
+		return nil, "", err
 	}
-	if c, ok := d.board.Add(r); ok {
-		d.opts.Notifier.Changed(r.Host, c)
+	missing := false
+	for _, r := range enacted {
+		if c, ok := d.board.Add(r); ok {
+			d.opts.Notifier.Changed(r.Host, c)
+		}
+		missing = missing || !r.Endpoint.IsValid()
 	}
 	poke(d.changed)
-	if !r.Endpoint.IsValid() {
+	if missing {
 		d.Wake()
 	}
-	return "", nil
+	return enacted, why, nil
 }
 
 // forbidden says what stands against redirecting a source at this moment; empty where nothing does.

@@ -37,7 +37,7 @@ func newWorld() *world {
 	return &world{offences: map[string]event.Offence{}, redirects: map[string]event.Redirect{}}
 }
 
-func (w *world) SaveOffence(_ context.Context, o event.Offence, r *event.Redirect) (bool, error) {
+func (w *world) SaveOffence(_ context.Context, o event.Offence, redirects ...event.Redirect) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.noStore != nil {
@@ -47,10 +47,30 @@ func (w *world) SaveOffence(_ context.Context, o event.Offence, r *event.Redirec
 		return false, nil
 	}
 	w.offences[o.ID] = o
-	if r != nil {
-		w.redirects[r.ID] = *r
+	for _, r := range redirects {
+		w.redirects[r.ID] = r
 	}
 	return true, nil
+}
+
+func (w *world) Repeats(_ context.Context, source netip.Prefix, offence string) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	of := map[string]bool{}
+	for _, r := range w.redirects {
+		if r.Source == source && r.OffenceID != offence && r.State != event.Released {
+			of[r.OffenceID] = true
+		}
+	}
+	return len(of), nil
+}
+
+func (w *world) Offers() []event.Service { return []event.Service{event.SSH, event.MySQL, event.FTP} }
+
+func (w *world) Names() []string { return []string{"db", "mail", "web"} }
+
+func (w *world) Services(string) []event.HostPort {
+	return []event.HostPort{{Service: event.SSH, Port: 22}, {Service: event.MySQL, Port: 3306}, {Service: event.Redis, Port: 6379}}
 }
 
 func (w *world) SaveRedirect(_ context.Context, r event.Redirect) error {
@@ -82,7 +102,9 @@ func (w *world) Changed(_ string, c event.Change) {
 	w.changes = append(w.changes, c)
 }
 
-func (w *world) Port(string, event.Service) uint16 { return 22 }
+func (w *world) Port(_ string, s event.Service) uint16 {
+	return map[event.Service]uint16{event.SSH: 22, event.MySQL: 3306, event.Redis: 6379}[s]
+}
 
 func (w *world) Addresses(string) []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("203.0.113.10")}

@@ -41,7 +41,7 @@ func (d *Decider) Add(ctx context.Context, source netip.Prefix, service event.Se
 		Rule: Manual, State: event.Pending, CreatedAt: now, ExpiresAt: now.Add(ttl), Spare: spare,
 	}
 	d.grant(ctx, &r)
-	why, err := d.enact(r, func() (bool, error) { return true, d.opts.Store.SaveRedirect(ctx, r) })
+	_, why, err := d.enact([]event.Redirect{r}, func([]event.Redirect) (bool, error) { return true, d.opts.Store.SaveRedirect(ctx, r) })
 	if err != nil || why != "" {
 		d.releaseLater(r)
 	}

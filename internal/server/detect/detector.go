@@ -1,9 +1,8 @@
 package detect
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
+	"math"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,9 +18,10 @@ const (
 	DefaultMaxOpen   = 100_000
 	DefaultMaxLogins = 65_536
 
-	maxProof = 32   // events kept whole for an offence's proof; older ones only count
-	maxLine  = 1024 // bytes kept of a line
-	maxHosts = 10_000
+	maxProof    = 16  // events kept whole for an offence's proof; older ones only count
+	maxLine     = 512 // bytes kept of a line
+	maxHosts    = 10_000
+	maxAttempts = math.MaxInt32
 
 	// lateness is how much later than its time an event may come and still meet all those before it.
 	lateness = 30 * time.Second
@@ -37,25 +37,34 @@ type Options struct {
 	MaxBytes  int64 // about how much memory those take
 	MaxOpen   int   // offences that are open
 	MaxLogins int   // connections remembered for Offence.Logins
+	// OnList says whether a source is on a list of the rules'; nil: none is on any.
+	OnList func(list string, source netip.Addr) bool
 }
 
-// Detector finds offences. What it answers depends on nothing but the calls made to it and their order: it
-// has no clock, and time is the events' own. It is safe for concurrent use, but a stream's events must
-// come in the stream's order.
+// Detector finds offences. What it answers depends on nothing but the calls made to it and their order, and on
+// what is on its lists: it has no clock, and time is the events' own. It is safe for concurrent use, but a
+// stream's events must come in the stream's order.
 type Detector struct {
-	mu     sync.Mutex
-	opts   Options
-	rules  []Rule
-	groups map[groupKey]*group
-	byID   map[string]*group // open ones by their offence
-	count  lru               // groups that count, by their last event
-	open   lru               // groups whose offence is open, by their firing
-	bytes  int64             // of groups that count, about
-	clocks map[string]int64  // by host: time of its last event in nanoseconds
-	logins logins
-	last   event.Position
-	seen   bool // last is set
-	stats  Stats
+	mu       sync.Mutex
+	opts     Options
+	rules    []*ruleState
+	table    table
+	subjects map[subjectKey]*subject
+	shapes   map[shape]*shape
+	byID     map[string]*group // open ones by their offence
+	perClass [classes]int      // groups that count
+	counting int               // their sum
+	open     lru               // groups whose offence is open, by their firing
+	bytes    int64             // of groups that count, about
+	clocks   clocks
+	sweep    int // rule that is tidied next
+	logins   logins
+	friends  friends
+	hash     hashKey
+	eval     evaluator
+	last     event.Position
+	seen     bool // last is set
+	stats    Stats
 }
 
 // Stats says what a Detector holds and what it left out.
@@ -68,7 +77,10 @@ type Stats struct {
 	Absorbed      uint64 `json:"absorbed"`       // events of groups whose offence was open
 	Replayed      uint64 `json:"replayed"`       // events seen before
 	NoGroup       uint64 `json:"no_group"`       // events without what a rule groups by, such as an address
+	Late          uint64 `json:"late"`           // events that came later than windows wait for
+	Conditions    uint64 `json:"conditions"`     // conditions that could not be answered, and so did not hold
 	Evicted       uint64 `json:"evicted"`        // groups given up, for the bounds, before their window was over
+	EvictedHeavy  uint64 `json:"evicted_heavy"`  // of these, groups that had counted more than one event
 	EvictedOpen   uint64 `json:"evicted_open"`   // open offences given up, for the bounds
 	EvictedLogins uint64 `json:"evicted_logins"` // connections given up, for the bounds
 }
@@ -86,8 +98,10 @@ func New(o Options) *Detector {
 	setDefault(&o.MaxBytes, DefaultMaxBytes)
 	setDefault(&o.MaxOpen, DefaultMaxOpen)
 	setDefault(&o.MaxLogins, DefaultMaxLogins)
-	d := &Detector{opts: o, rules: o.Rules.Rules}
-	d.reset()
+	d := &Detector{opts: o, hash: hashKey{rand.Uint64(), rand.Uint64()}} //nolint:gosec // only against values that are chosen to meet
+	d.subjects, d.shapes, d.byID, d.clocks = map[subjectKey]*subject{}, map[shape]*shape{}, map[string]*group{}, newClocks()
+	d.logins, d.friends = newLogins(o.MaxLogins), newFriends(o.MaxLogins)
+	d.setRules(o.Rules)
 	return d
 }
 
@@ -97,20 +111,59 @@ func setDefault[T int | int64](v *T, to T) {
 	}
 }
 
-func (d *Detector) reset() {
-	d.groups = map[groupKey]*group{}
-	d.byID = map[string]*group{}
-	d.count, d.open = lru{}, lru{}
-	d.bytes = 0
-	d.clocks = map[string]int64{}
-	d.logins = newLogins(d.opts.MaxLogins)
-	d.last, d.seen = event.Position{}, false
-	d.stats = Stats{}
+// SetRules exchanges the rules. What was counted for a rule, and its open offences, stay where the rule still groups and counts
+// the same events the same way; otherwise they are forgotten.
+func (d *Detector) SetRules(r Rules) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.setRules(r)
 }
 
-// Observe takes the event read from the line raw at pos and returns the offences that it completes, at most one of each
-// rule. An event at or shortly before the last position is ignored as seen before. FiredAt,
-// ReceivedAt and Outcome of offences are left to the caller.
+func (d *Detector) setRules(r Rules) {
+	former := map[string]*ruleState{}
+	for _, s := range d.rules {
+		former[s.Name] = s
+	}
+	d.opts.Rules = r
+	d.rules = nil
+	kept := map[*ruleState]bool{}
+	for _, rule := range r.Rules {
+		s := newRuleState(rule)
+		s.shape = d.shape(rule)
+		if old, ok := former[rule.Name]; ok && old.sig == s.sig {
+			s.count = old.count
+			*old = *s // groups point to it
+			s = old
+			kept[old] = true
+		}
+		if rule.SourceIn != "" && d.opts.OnList != nil {
+			list := rule.SourceIn
+			s.onList = func(a netip.Addr) bool { return d.opts.OnList(list, a) }
+		}
+		d.rules = append(d.rules, s)
+	}
+	for _, s := range d.subjects {
+		for _, at := range slices.Clone(s.groups) {
+			if !kept[at.rule] {
+				d.drop(at.group)
+			}
+		}
+	}
+	d.table = newTable(d.rules)
+}
+
+// shape returns the one shape of rules that group alike.
+func (d *Detector) shape(r Rule) *shape {
+	s := shapeOf(r)
+	if _, ok := d.shapes[s]; !ok {
+		d.shapes[s] = &s
+	}
+	return d.shapes[s]
+}
+
+// Observe takes the event read from the line raw at pos and returns the offences that it completes: at most one of each
+// rule, and those of a rule's contributors. An event at or shortly before the last position is ignored as
+// seen before. FiredAt, ReceivedAt and Outcome of offences are left to the caller.
 func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []event.Offence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,105 +173,175 @@ func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []even
 	}
 	d.last, d.seen = pos, true
 	d.logins.observe(pos, e)
+	if e.Kind == event.AuthOK {
+		d.friends.note(e.Source)
+	}
+	rules := d.table.rules(&e)
+	if len(rules) == 0 {
+		return nil
+	}
+	o := occurrence{event: &e, raw: raw, pos: pos, nanos: nanosOf(e.Time)}
+	var late bool
+	if o.clock, late = d.clocks.tick(e.Host, o.nanos); late {
+		d.stats.Late++
+	}
 	var fired []event.Offence
-	var whole *detail
-	for i := range d.rules {
-		r := &d.rules[i]
-		if r.Service != e.Service || !slices.Contains(r.Kinds, e.Kind) {
-			continue
-		}
-		key, ok := keyOf(r, e)
-		if !ok {
-			d.stats.NoGroup++
-			continue
-		}
-		if whole == nil {
-			whole = newDetail(e, raw)
-			d.tick(e)
-		}
-		if o, ok := d.add(r, key, pos, e, whole); ok {
-			fired = append(fired, o)
+	for _, a := range rules {
+		key, ok := a.shape.keyOf(&e)
+		of := d.subjects[key]
+		for _, r := range a.rules {
+			switch {
+			case r.guarded() && !d.concerns(r, &e):
+			case !ok:
+				d.stats.NoGroup++
+			default:
+				fired = d.add(fired, r, &of, key, &o)
+				d.tidy(&r.count[0])
+			}
 		}
 	}
+	d.sweep = (d.sweep + 1) % (len(d.rules) * classes)
+	d.tidy(&d.rules[d.sweep/classes].count[d.sweep%classes])
 	return fired
+}
+
+// occurrence is an event with what the rules share of it.
+type occurrence struct {
+	event *event.Event
+	raw   []byte
+	pos   event.Position
+	nanos int64
+	clock *hostClock
+	size  uint32
+	whole *detail // made when the first rule wants it
+}
+
+func (o *occurrence) detail() *detail {
+	if o.whole == nil {
+		o.whole = newDetail(o.event, o.raw)
+		o.size = o.whole.size()
+	}
+	return o.whole
+}
+
+// guarded says whether it takes more than an event's service and kind to concern the rule.
+func (s *ruleState) guarded() bool { return s.If != nil || s.SourceIn != "" }
+
+// concerns says whether an event is one of those that the rule is about.
+func (d *Detector) concerns(r *ruleState, e *event.Event) bool {
+	if r.SourceIn != "" && (r.onList == nil || !e.Source.IsValid() || !r.onList(event.Canonical(e.Source))) {
+		return false
+	}
+	if r.If == nil {
+		return true
+	}
+	holds, err := d.eval.holds(r.If, *e)
+	if err != nil {
+		d.stats.Conditions++
+	}
+	return holds
 }
 
 func (d *Detector) replayed(pos event.Position) bool {
 	return d.seen && !d.last.Before(pos) && d.last.Sequence-pos.Sequence <= replayReach
 }
 
-// tick moves the host's clock and drops a few groups that this makes obsolete.
-func (d *Detector) tick(e event.Event) {
-	now := nanosOf(e.Time)
-	for _, host := range [...]string{e.Host, ""} {
-		if _, known := d.clocks[host]; known || len(d.clocks) < maxHosts {
-			d.clocks[host] = now
+// add counts an event for a rule's group of a subject.
+func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key subjectKey, o *occurrence) []event.Offence {
+	var g *group
+	if at := (*of).slot(r); at != nil {
+		if g = at.group; at.openUntil != 0 {
+			if o.nanos < at.openUntil {
+				d.stats.Absorbed++
+				return d.contribute(fired, g, o)
+			}
+			d.drop(g)
+			g = nil
 		}
 	}
-	for range 2 {
-		g := d.count.oldest()
-		if g == nil || !d.obsolete(g) {
-			return
-		}
-		d.drop(g)
+	if r.Then != "" && !r.counts(o.event.Kind) {
+		return d.complete(fired, g, o)
 	}
-}
-
-// obsolete says whether no event can meet the group's any more.
-func (d *Detector) obsolete(g *group) bool {
-	now, ok := d.clocks[g.key.host]
-	r := d.rule(g.key.rule)
-	return ok && len(g.entries) > 0 && g.entries[len(g.entries)-1].nanos+int64(r.Within+lateness) < now
-}
-
-func (d *Detector) rule(name string) *Rule {
-	for i := range d.rules {
-		if d.rules[i].Name == name {
-			return &d.rules[i]
-		}
-	}
-	return nil
-}
-
-// add counts an event for a rule's group.
-func (d *Detector) add(r *Rule, key groupKey, pos event.Position, e event.Event, whole *detail) (event.Offence, bool) {
-	now := nanosOf(e.Time)
-	g := d.groups[key]
-	if g != nil && g.offence != "" {
-		if now < g.openUntil {
-			d.stats.Absorbed++
-			return event.Offence{}, false
-		}
-		d.drop(g)
-		g = nil
+	value, ok := d.hash.value(r, o.event, o.nanos)
+	if !ok {
+		d.stats.NoGroup++
+		return fired
 	}
 	if g == nil {
-		g = &group{key: key}
-		d.groups[key] = g
-		d.count.push(g)
+		g = &group{rule: r, clock: o.clock, last: o.nanos}
+		if !r.shape.byHost {
+			g.clock = d.clocks.all
+		}
+		d.join(of, key, g)
+		d.enlist(g)
 	} else {
-		d.count.touch(g)
+		d.bytes -= g.bytes()
 	}
 	d.stats.Counted++
-	d.bytes -= g.bytes
-	at := g.insert(r, entry{nanos: now, pos: pos, attempts: max(e.Attempts, 1), whole: whole})
-	d.bytes += g.bytes
-	from, to, sum := g.window(at, int64(r.Within))
-	if sum < r.Count {
+	at := g.insert(o.entry(value))
+	d.bytes += g.bytes()
+	d.weigh(g)
+	from, to, sum := g.window(at)
+	if sum < r.Count || r.Then != "" {
 		d.bound()
-		return event.Offence{}, false
+		return fired
 	}
-	o := d.offence(r, g, g.entries[from:to], sum, pos)
-	d.opened(g, o.ID, g.entries[to-1].nanos+int64(r.For))
-	return o, true
+	return d.fire(fired, g, g.entries[from:to], sum, o)
+}
+
+// entry is the event as one of a group.
+func (o *occurrence) entry(value uint64) entry {
+	whole := o.detail()
+	return entry{
+		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index), //nolint:gosec // a batch has some thousand lines
+		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size, //nolint:gosec // bounded
+	}
+}
+
+// complete fires a rule that waits for an event of another kind after those that it counts.
+func (d *Detector) complete(fired []event.Offence, g *group, o *occurrence) []event.Offence {
+	if g == nil {
+		return fired
+	}
+	within := int64(g.rule.Within)
+	from, sum := len(g.entries), 0
+	for from > 0 && o.nanos-g.entries[from-1].nanos <= within {
+		from--
+		if g.rule.mode == distinct {
+			sum++
+		} else {
+			sum += int(g.entries[from].attempts)
+		}
+	}
+	if sum < g.rule.Count {
+		return fired
+	}
+	return d.fire(fired, g, append(g.entries[from:], o.entry(0)), sum, o)
+}
+
+// fire makes a group's offence, and those of its contributors, and opens it.
+func (d *Detector) fire(fired []event.Offence, g *group, window []entry, sum int, o *occurrence) []event.Offence {
+	main := d.offence(g, window, sum, o)
+	fired = append(fired, main)
+	until := window[len(window)-1].nanos + int64(g.rule.For[0])
+	if g.rule.Contributors > 0 {
+		for i := range window {
+			fired = d.contributor(fired, g, &window[i], o)
+		}
+	}
+	d.opened(g, main.ID, until)
+	return fired
 }
 
 // opened turns a group that counts into one whose offence is open.
 func (d *Detector) opened(g *group, id string, until int64) {
-	d.count.remove(g)
-	d.bytes -= g.bytes
-	g.entries, g.bytes = nil, 0
+	d.delist(g)
+	d.bytes -= g.bytes()
+	if g.rule.Contributors == 0 {
+		g.entries, g.held = nil, 0
+	}
 	g.offence, g.openUntil = id, until
+	g.of.slot(g.rule).openUntil = max(until, 1)
 	d.open.push(g)
 	d.byID[id] = g
 	for d.open.n > d.opts.MaxOpen {
@@ -227,65 +350,15 @@ func (d *Detector) opened(g *group, id string, until int64) {
 	}
 }
 
-// bound gives groups up that are too many, those longest without an event first.
-func (d *Detector) bound() {
-	for d.count.n > d.opts.MaxGroups || d.bytes > d.opts.MaxBytes && d.count.n > 1 {
-		g := d.count.oldest()
-		if !d.obsolete(g) {
-			d.stats.Evicted++
-		}
-		d.drop(g)
-	}
-}
-
-func (d *Detector) drop(g *group) {
-	delete(d.groups, g.key)
-	if g.offence != "" {
-		d.open.remove(g)
-		delete(d.byID, g.offence)
-		return
-	}
-	d.count.remove(g)
-	d.bytes -= g.bytes
-}
-
-func (d *Detector) offence(r *Rule, g *group, window []entry, sum int, pos event.Position) event.Offence {
-	first, last := window[0], window[len(window)-1]
-	o := event.Offence{
-		ID: offenceID(g.key, first.pos), Rule: r.Name, Service: r.Service, Host: g.key.host, Source: g.key.source,
-		Account: g.key.account, Count: sum, First: timeOf(first.nanos), Last: timeOf(last.nanos), Line: pos,
-		Action: r.Action, TTL: r.For,
-	}
-	earliest := first.pos
-	for _, en := range window {
-		if en.pos.Before(earliest) {
-			earliest = en.pos
-		}
-		if en.whole != nil {
-			o.Proof = append(o.Proof, event.Proof{Event: en.whole.event(r.Service, timeOf(en.nanos), en.attempts), Position: en.pos, Line: en.whole.line})
-		}
-	}
-	if o.Source.IsValid() && o.Host != "" {
-		o.Logins = d.logins.before(o.Service, o.Host, o.Source, earliest)
-	}
-	return o
-}
-
-// offenceID is the same for the same first event of the same group under the same rule.
-func offenceID(k groupKey, first event.Position) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %s %q %q %s", k.rule, k.source, k.host, k.account, first))
-	return hex.EncodeToString(sum[:8])
-}
-
 // nanosOf is a time as the detector counts it: nanoseconds since 1970, 0 for what has no time or an earlier one,
 // and never so late that sums overflow.
 func nanosOf(t time.Time) int64 {
-	const last = 2200
-	switch {
-	case t.Year() < 1970:
+	const last = 7_258_118_400 // the year 2200, in seconds
+	switch s := t.Unix(); {
+	case s < 0:
 		return 0
-	case t.Year() >= last:
-		return time.Date(last, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	case s >= last:
+		return last * int64(time.Second)
 	}
 	return t.UnixNano()
 }
@@ -312,12 +385,25 @@ func (d *Detector) Close(offenceID string) bool {
 func (d *Detector) CloseGroup(rule string, by Group) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	g := d.groups[groupKey{rule, by.Source, by.Host, by.Account}]
+	r := d.rule(rule)
+	if r == nil {
+		return false
+	}
+	g := d.subjects[subjectKey{r.shape, by.Source, by.Host, by.Account}].group(r)
 	if g == nil || g.offence == "" {
 		return false
 	}
 	d.drop(g)
 	return true
+}
+
+func (d *Detector) rule(name string) *ruleState {
+	for _, r := range d.rules {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
 }
 
 // OpenOffence is an offence that is open.
@@ -334,7 +420,7 @@ func (d *Detector) Open() []OpenOffence {
 	defer d.mu.Unlock()
 	var out []OpenOffence
 	for g := d.open.oldest(); g != nil; g = g.newer {
-		out = append(out, OpenOffence{g.offence, g.key.rule, Group{g.key.source, g.key.host, g.key.account}, timeOf(g.openUntil)})
+		out = append(out, OpenOffence{g.offence, g.rule.Name, Group{g.of.key.source, g.of.key.host, g.of.key.account}, timeOf(g.openUntil)})
 	}
 	return out
 }
@@ -359,7 +445,7 @@ func (d *Detector) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.stats
-	s.Groups, s.Open, s.Bytes, s.Logins = d.count.n, d.open.n, d.bytes, d.logins.n
-	s.EvictedLogins = d.logins.evicted
+	s.Groups, s.Open, s.Bytes, s.Logins = d.counting, d.open.n, d.bytes, d.logins.n
+	s.EvictedLogins = d.logins.evicted + d.friends.evicted
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ var ErrExample = errors.New("an example fails")
 // ExampleResult is how one example came out.
 type ExampleResult struct {
 	Name string         `json:"name"`
+	File string         `json:"file"`
 	Line int            `json:"line"`
 	OK   bool           `json:"ok"`
 	Want map[string]int `json:"want"` // offences by rule
@@ -32,22 +34,27 @@ type TestReport struct {
 
 // TestRules validates a rules file and runs its examples (`kokkuri rules test`). The error names every
 // fault of the file, or every example that fails ([ErrExample]); then the report is whole.
-func TestRules(path string) (TestReport, error) {
-	rules, err := LoadRules(path)
+func TestRules(path string, services ...event.Service) (TestReport, error) {
+	rules, err := LoadRules(path, services...)
 	if err != nil {
 		return TestReport{}, err
 	}
 	report := rules.RunExamples()
-	var faults []error
-	for _, e := range report.Examples {
-		if !e.OK {
-			faults = append(faults, fmt.Errorf("%s:%d: example %q: %w: found %s; expected %s", path, e.Line, e.Name, ErrExample, counts(e.Got), counts(e.Want)))
-		}
-	}
-	return report, errors.Join(faults...)
+	return report, report.Err()
 }
 
-// RunExamples runs each example through rules of its own set that have seen nothing else.
+// Err names every example that failed; nil where none did.
+func (t TestReport) Err() error {
+	var faults []error
+	for _, e := range t.Examples {
+		if !e.OK {
+			faults = append(faults, fmt.Errorf("%s:%d: example %q: %w: found %s; expected %s", e.File, e.Line, e.Name, ErrExample, counts(e.Got), counts(e.Want)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// RunExamples runs each example through the rules of its own file, which have seen nothing else.
 func (r Rules) RunExamples() TestReport {
 	var report TestReport
 	for _, rule := range r.Rules {
@@ -57,8 +64,8 @@ func (r Rules) RunExamples() TestReport {
 	ref := time.Date(2028, 12, 31, 23, 59, 59, 0, time.UTC)
 	for _, e := range r.Examples {
 		got := map[string]int{}
-		d := New(Options{Rules: r})
-		var p parse.Parser
+		d := New(Options{Rules: r.of(e.File), OnList: e.onList})
+		p := parse.New(parse.Options{Patterns: r.Patterns})
 		for i, line := range e.Lines {
 			for _, o := range d.Observe(event.Position{Sequence: uint64(i) + 1}, p.Line([]byte(line), ref), []byte(line)) {
 				got[o.Rule]++
@@ -66,7 +73,7 @@ func (r Rules) RunExamples() TestReport {
 		}
 		want := maps.Clone(e.Offences)
 		maps.DeleteFunc(want, func(_ string, n int) bool { return n == 0 })
-		report.Examples = append(report.Examples, ExampleResult{Name: e.Name, Line: e.Line, OK: maps.Equal(got, want), Want: want, Got: got})
+		report.Examples = append(report.Examples, ExampleResult{Name: e.Name, File: e.File, Line: e.Line, OK: maps.Equal(got, want), Want: want, Got: got})
 	}
 	return report
 }
@@ -81,4 +88,25 @@ func counts(m map[string]int) string {
 		parts = append(parts, fmt.Sprintf("%d of %s", m[rule], rule))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// of are the rules of a file.
+func (r Rules) of(file string) Rules {
+	out := Rules{Lists: r.Lists}
+	for _, rule := range r.Rules {
+		if rule.File == file {
+			out.Rules = append(out.Rules, rule)
+		}
+	}
+	return out
+}
+
+// onList answers from the lists of the example.
+func (e Example) onList(list string, a netip.Addr) bool {
+	for _, text := range e.Lists[list] {
+		if p, err := netip.ParsePrefix(text); err == nil && p.Contains(a) {
+			return true
+		}
+	}
+	return false
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
@@ -13,6 +14,7 @@ import (
 type reader struct {
 	b       []byte
 	details []*detail
+	strings []string
 	err     error
 }
 
@@ -20,45 +22,114 @@ func (r *reader) restore(d *Detector) {
 	d.seen = r.uint() != 0
 	d.last = r.position()
 	for _, v := range [...]*uint64{
-		&d.stats.Counted, &d.stats.Absorbed, &d.stats.Replayed, &d.stats.NoGroup, &d.stats.Evicted, &d.stats.EvictedOpen,
+		&d.stats.Counted, &d.stats.Absorbed, &d.stats.Replayed, &d.stats.NoGroup, &d.stats.Late, &d.stats.Conditions,
+		&d.stats.Evicted, &d.stats.EvictedHeavy, &d.stats.EvictedOpen,
 	} {
 		*v = r.uint()
 	}
-	same := map[string]*Rule{}
+	d.hash = hashKey{r.uint(), r.uint()}
+	var same []*ruleState // by number; nil where it is another now
 	for range r.count() {
-		name, sig := r.text(), r.text()
-		if rule := d.rule(name); rule != nil && signature(rule) == sig {
-			same[name] = rule
+		rule := d.rule(r.text())
+		if sig := r.text(); rule != nil && rule.sig != sig {
+			rule = nil
+		}
+		same = append(same, rule)
+	}
+	d.clocks.all.now = r.int()
+	for range r.count() {
+		host, now := r.name(), r.int()
+		d.clocks.of(host).now = now
+	}
+	if len(d.rules) > 0 {
+		d.sweep = int(r.uint() % uint64(len(d.rules)*classes))
+	} else {
+		r.uint()
+	}
+	for range r.count() {
+		if g := r.group(d, same); g != nil && len(g.entries) > 0 {
+			d.restored(g)
+			listed := g.listed
+			d.enlist(g)
+			g.listed = listed
+			d.bytes += g.bytes()
 		}
 	}
 	for range r.count() {
-		host := r.text()
-		d.clocks[host] = r.int()
-	}
-	for range r.count() {
-		g := &group{key: r.key()}
-		for range r.count() {
-			g.entries = append(g.entries, entry{nanos: r.int(), pos: r.position(), attempts: r.small(), whole: r.detail()})
-		}
-		if r.err == nil && same[g.key.rule] != nil && d.groups[g.key] == nil && len(g.entries) > 0 {
-			d.groups[g.key] = g
-			d.count.push(g)
-			g.measure()
-			d.bytes += g.bytes
-		}
-	}
-	for range r.count() {
-		g := &group{key: r.key(), offence: r.text(), openUntil: r.int()}
-		if r.err == nil && same[g.key.rule] != nil && d.groups[g.key] == nil && g.offence != "" && d.byID[g.offence] == nil {
-			d.groups[g.key] = g
+		g, offence, until := r.group(d, same), r.text(), r.int()
+		if r.err == nil && g != nil && offence != "" && d.byID[offence] == nil {
+			g.offence, g.openUntil = offence, until
+			d.restored(g)
+			listed := g.listed
 			d.open.push(g)
-			d.byID[g.offence] = g
+			g.listed = listed
+			d.byID[offence] = g
 		}
 	}
 	r.logins(&d.logins)
+	r.friends(&d.friends)
 	if r.err == nil && len(r.b) > 0 {
 		r.fail("more bytes than expected")
 	}
+}
+
+// group reads a group; nil where its rule is another now.
+func (r *reader) group(d *Detector, same []*ruleState) *group {
+	n := r.uint()
+	if n >= uint64(len(same)) {
+		r.fail("a rule is missing")
+		return nil
+	}
+	key := subjectKey{nil, r.prefix(), r.name(), r.name()}
+	g := &group{rule: same[n], last: r.int(), listed: r.int()}
+	for range r.count() {
+		en := entry{nanos: r.int()}
+		en.first = en.nanos - r.int()
+		en.seq, en.index = r.uint(), int32(r.int()) //nolint:gosec // as it was written
+		en.attempts, en.value, en.whole = r.small(), r.uint(), r.detail()
+		g.entries = append(g.entries, en)
+	}
+	if r.err != nil || g.rule == nil {
+		return nil
+	}
+	key.shape = g.rule.shape
+	g.of = &subject{key: key}
+	if d.subjects[key].group(g.rule) != nil || g.rule.Contributors > 0 && slices.ContainsFunc(g.entries, func(en entry) bool { return en.whole == nil }) {
+		return nil
+	}
+	g.clock = d.clocks.all
+	if g.rule.shape.byHost {
+		g.clock = d.clocks.of(key.host)
+	}
+	return g
+}
+
+// restored puts a group back that was read.
+func (d *Detector) restored(g *group) {
+	for i := range g.entries {
+		if w := g.entries[i].whole; w != nil {
+			g.entries[i].size = w.size()
+			g.held += int64(w.size())
+		}
+	}
+	of := d.subjects[g.of.key]
+	d.join(&of, g.of.key, g)
+}
+
+func (r *reader) friends(f *friends) {
+	evicted := r.uint()
+	for i := range 2 {
+		generation := map[netip.Prefix]struct{}{}
+		for range r.count() {
+			generation[r.prefix()] = struct{}{}
+		}
+		if i == 0 {
+			f.now = generation
+		} else {
+			f.old = generation
+		}
+	}
+	f.evicted = evicted
 }
 
 func (r *reader) logins(l *logins) {
@@ -114,13 +185,28 @@ func (r *reader) count() int {
 }
 
 // small reads a number of attempts.
-func (r *reader) small() int {
+func (r *reader) small() int32 {
 	v := r.uint()
 	if v > math.MaxInt32 {
 		r.fail("a number is too large")
 		return 0
 	}
-	return int(v)
+	return int32(v)
+}
+
+// name reads a string that may have come before.
+func (r *reader) name() string {
+	n := r.uint()
+	if n > uint64(len(r.strings)) {
+		r.fail("a string is missing")
+		return ""
+	}
+	if n > 0 {
+		return r.strings[n-1]
+	}
+	s := r.text()
+	r.strings = append(r.strings, s)
+	return s
 }
 
 func (r *reader) take(n int) []byte {
@@ -159,10 +245,6 @@ func (r *reader) prefix() netip.Prefix {
 	return netip.PrefixFrom(a, int(bits))
 }
 
-func (r *reader) key() groupKey {
-	return groupKey{rule: r.text(), source: r.prefix(), host: r.text(), account: r.text()}
-}
-
 func (r *reader) detail() *detail {
 	n := r.uint()
 	switch {
@@ -181,8 +263,9 @@ func (r *reader) detail() *detail {
 		return nil
 	}
 	t.port = uint16(port)
-	t.kind = event.Kind(r.text())
-	t.host, t.account, t.method, t.line = r.text(), r.text(), r.text(), r.text()
+	t.kind, t.service = event.Kind(r.name()), event.Service(r.name())
+	t.host, t.account, t.method = r.name(), r.name(), r.name()
+	t.resource, t.line = r.text(), r.text()
 	r.details = append(r.details, t)
 	return t
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,32 +15,36 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/detect"
 )
 
-func TestDefaultRules(t *testing.T) {
+// TestShippedRules runs the examples of the rules as shipped: each rule has one on which it fires.
+func TestShippedRules(t *testing.T) {
 	t.Parallel()
 	rules := detect.DefaultRules()
-	want := []detect.Rule{
-		{
-			Name: "ssh-bruteforce", Service: event.SSH, Kinds: []event.Kind{event.AuthFailed}, GroupBy: []detect.Field{detect.BySource, detect.ByHost},
-			IPv6Prefix: 64, Count: 5, Within: 2 * time.Minute, Action: event.ActionRedirect, For: 24 * time.Hour,
-		},
-		{
-			Name: "ssh-account-guessing", Service: event.SSH, Kinds: []event.Kind{event.AuthFailed}, GroupBy: []detect.Field{detect.ByAccount, detect.ByHost},
-			IPv6Prefix: 64, Count: 5, Within: 2 * time.Minute, Action: event.ActionAlert, For: time.Hour,
-		},
+	report := rules.RunExamples()
+	if err := report.Err(); err != nil {
+		t.Error(err)
 	}
-	if diff := cmp.Diff(want, rules.Rules); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	fires := map[string]bool{}
+	for _, e := range report.Examples {
+		for rule := range e.Want {
+			fires[rule] = true
+		}
 	}
-	if len(rules.Examples) < 7 {
-		t.Errorf("only %d examples", len(rules.Examples))
+	for _, r := range rules.Rules {
+		if !fires[r.Name] {
+			t.Errorf("rule %s fires on no example", r.Name)
+		}
+		if r.About == "" {
+			t.Errorf("rule %s does not say what it is for", r.Name)
+		}
+		// Decision 11: ssh alone is redirected until an operator says otherwise, and every rule that could be can be.
+		if redirects := r.Action == event.ActionRedirect; redirects && !slices.Equal(r.Services, []event.Service{event.SSH}) || r.Action == event.ActionDryRun {
+			t.Errorf("rule %s redirects %v as shipped", r.Name, r.Services)
+		}
 	}
-	path := filepath.Join(t.TempDir(), "rules.yaml")
-	if err := os.WriteFile(path, detect.DefaultRulesYAML(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	report, err := detect.TestRules(path)
-	if err != nil || len(report.Rules) != 2 || len(report.Examples) != len(rules.Examples) {
-		t.Errorf("%+v, %v", report, err)
+	for name, text := range detect.ShippedFiles() {
+		if _, err := detect.ParseRules(name, text); err != nil {
+			t.Errorf("%s can't be used by itself: %v", name, err)
+		}
 	}
 }
 
@@ -88,7 +93,9 @@ func TestRulesFileMissing(t *testing.T) {
 }
 
 func FuzzParseRules(f *testing.F) {
-	f.Add(detect.DefaultRulesYAML())
+	for _, text := range detect.ShippedFiles() {
+		f.Add(text)
+	}
 	bad, _ := filepath.Glob("testdata/rules/*/*.yaml")
 	for _, path := range bad {
 		text, err := os.ReadFile(path)
@@ -103,7 +110,7 @@ func FuzzParseRules(f *testing.F) {
 			return
 		}
 		for _, r := range rules.Rules {
-			if r.Name == "" || r.Count < 1 || r.Within < time.Second || r.For < time.Second || len(r.GroupBy) == 0 || len(r.Kinds) == 0 {
+			if r.Name == "" || r.Count < 1 || r.Within < time.Second || len(r.For) == 0 || r.For[0] < time.Second || len(r.GroupBy) == 0 || len(r.Kinds) == 0 {
 				t.Errorf("accepted %+v", r)
 			}
 		}

@@ -1,80 +1,24 @@
 package detect
 
 import (
-	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// RuleError is one fault of a rules file.
-type RuleError struct {
-	File    string
-	Line    int
-	Key     string // such as rules[0].action; empty where the YAML itself is broken
-	Found   string
-	Allowed string
-}
-
-func (e *RuleError) Error() string {
-	s := fmt.Sprintf("%s:%d: ", e.File, e.Line)
-	if e.Key != "" {
-		s += e.Key + ": "
-	}
-	s += "found " + e.Found
-	if e.Allowed != "" {
-		s += "; allowed: " + e.Allowed
-	}
-	return s
-}
-
-// ParseRules reads a rule set from YAML; name stands for the file in errors. All faults are reported,
-// joined, each a [RuleError].
-func ParseRules(name string, data []byte) (Rules, error) {
-	file, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		e := &RuleError{File: name, Line: 1, Found: "text that is no YAML: " + err.Error()}
-		if syntax, ok := errors.AsType[*yaml.SyntaxError](err); ok {
-			e.Line, e.Found = syntax.Token.Position.Line, "text that is no YAML: "+syntax.Message
-		}
-		return Rules{}, e
-	}
-	d := &decoder{file: name}
-	var rules Rules
-	switch {
-	case len(file.Docs) == 0 || len(file.Docs) == 1 && file.Docs[0].Body == nil:
-		d.failAt(1, "", "an empty file", "one document with version and rules")
-	case len(file.Docs) > 1:
-		d.failAt(1, "", strconv.Itoa(len(file.Docs))+" documents", "one document with version and rules")
-	default:
-		rules = d.rules(file.Docs[0].Body)
-	}
-	if len(d.faults) > 0 {
-		return Rules{}, errors.Join(d.faults...)
-	}
-	return rules, nil
-}
-
-// decoder reads YAML nodes and gathers faults with their places.
-type decoder struct {
-	file   string
-	faults []error
-}
-
-func (d *decoder) failAt(line int, key, found, allowed string) {
-	d.faults = append(d.faults, &RuleError{File: d.file, Line: line, Key: key, Found: found, Allowed: allowed})
-}
-
-func (d *decoder) fail(n ast.Node, key, found, allowed string) {
-	d.failAt(n.GetToken().Position.Line, key, found, allowed)
+// ParseRules reads a rule set from YAML; name stands for the file in errors, services are those that rules may
+// name beyond [event.Services]. All faults are reported, joined, each a [RuleError].
+func ParseRules(name string, data []byte, services ...event.Service) (Rules, error) {
+	return parseAll([]namedFile{{name, data}}, services)
 }
 
 func (d *decoder) rules(n ast.Node) Rules {
@@ -84,8 +28,16 @@ func (d *decoder) rules(n ast.Node) Rules {
 		{"version", true, func(n ast.Node, key string) {
 			d.number(n, key, 1, 1)
 		}},
+		{"include", false, func(n ast.Node, key string) {
+			d.include = len(listOf(d, n, key, shippedSet)) > 0
+		}},
 		{"rules", true, func(n ast.Node, key string) {
-			for i, item := range d.sequence(n, key) {
+			items := d.sequence(n, key)
+			if len(items) > maxRules {
+				d.fail(n, key, strconv.Itoa(len(items))+" rules", fmt.Sprintf("at most %d", maxRules))
+				return
+			}
+			for i, item := range items {
 				r := d.rule(item, fmt.Sprintf("%s[%d]", key, i))
 				if known[r.Name] && r.Name != "" {
 					d.fail(item, fmt.Sprintf("%s[%d].name", key, i), strconv.Quote(r.Name)+" a second time", "each name once")
@@ -94,63 +46,210 @@ func (d *decoder) rules(n ast.Node) Rules {
 				out.Rules = append(out.Rules, r)
 			}
 		}},
+		{"parsers", false, func(ast.Node, string) {}}, // patternsOf reads them
+		{"lists", false, func(n ast.Node, key string) {
+			for i, item := range d.sequence(n, key) {
+				out.Lists = append(out.Lists, d.list(item, fmt.Sprintf("%s[%d]", key, i)))
+			}
+		}},
 		{"examples", false, func(n ast.Node, key string) {
 			for i, item := range d.sequence(n, key) {
 				out.Examples = append(out.Examples, d.example(item, fmt.Sprintf("%s[%d]", key, i)))
 			}
 		}},
 	})
-	d.checkExamples(out, known)
 	return out
 }
 
-func (d *decoder) checkExamples(r Rules, known map[string]bool) {
-	for i, e := range r.Examples {
-		for rule := range e.Offences {
-			if !known[rule] {
-				d.failAt(e.Line, fmt.Sprintf("examples[%d].offences", i), strconv.Quote(rule), "names of rules in this file")
-			}
-		}
-	}
-}
+// shippedSet is what include may name.
+const shippedSet = "shipped"
 
 func (d *decoder) rule(n ast.Node, key string) Rule {
-	r := Rule{IPv6Prefix: 64}
-	d.mapping(n, key, []field{
+	r := Rule{File: d.file, Line: n.GetToken().Position.Line, IPv4Prefix: 32, IPv6Prefix: 64, Severity: event.SeverityMedium, Scope: event.ScopeService}
+	where := d.mapping(n, key, []field{
 		{"name", true, func(n ast.Node, key string) { r.Name = d.name(n, key) }},
-		{"service", true, func(n ast.Node, key string) { r.Service = oneOf(d, n, key, event.SSH) }},
+		{"about", false, func(n ast.Node, key string) { r.About = d.text(n, key) }},
+		{"service", true, func(n ast.Node, key string) { r.Services = d.serviceOf(n, key) }},
 		{"kinds", false, func(n ast.Node, key string) {
-			r.Kinds = listOf(d, n, key, event.AuthFailed, event.AuthOK, event.Probe)
+			r.Kinds = listOf(d, n, key, event.AuthFailed, event.AuthOK, event.Probe, event.Context)
 		}},
+		{"if", false, func(n ast.Node, key string) { r.If = d.condition(n, key) }},
+		{"source_in", false, func(n ast.Node, key string) { r.SourceIn = d.name(n, key) }},
 		{"group_by", true, func(n ast.Node, key string) { r.GroupBy = listOf(d, n, key, BySource, ByHost, ByAccount) }},
-		{"ipv6_prefix", false, func(n ast.Node, key string) {
-			if r.IPv6Prefix = d.number(n, key, 64, 128); r.IPv6Prefix > 64 && r.IPv6Prefix < 128 {
-				d.fail(n, key, strconv.Itoa(r.IPv6Prefix), "64 or 128")
-			}
-		}},
+		{"ipv4_prefix", false, func(n ast.Node, key string) { r.IPv4Prefix = d.number(n, key, 8, 32) }},
+		{"ipv6_prefix", false, func(n ast.Node, key string) { r.IPv6Prefix = d.number(n, key, 32, 128) }},
 		{"count", true, func(n ast.Node, key string) { r.Count = d.number(n, key, 1, maxCount) }},
+		{"distinct", false, func(n ast.Node, key string) {
+			r.Distinct = oneOf(d, n, key, ByAccount, BySource, ByHost, Method, Resource)
+		}},
+		{"then", false, func(n ast.Node, key string) { r.Then = oneOf(d, n, key, event.AuthOK, event.AuthFailed, event.Probe) }},
+		{"contributors", false, func(n ast.Node, key string) { r.Contributors = d.number(n, key, 2, 1000) }},
 		{"within", true, func(n ast.Node, key string) { r.Within = d.duration(n, key) }},
 		{"action", true, func(n ast.Node, key string) {
-			r.Action = oneOf(d, n, key, event.ActionRedirect, event.ActionAlert)
+			r.Action = oneOf(d, n, key, event.ActionRedirect, event.ActionAlert, event.ActionDryRun)
 		}},
-		{"for", true, func(n ast.Node, key string) { r.For = d.duration(n, key) }},
+		{"severity", false, func(n ast.Node, key string) { r.Severity = oneOf(d, n, key, event.Severities()...) }},
+		{"scope", false, func(n ast.Node, key string) {
+			r.Scope = oneOf(d, n, key, event.ScopeService, event.ScopeTrapped, event.ScopeFleet)
+		}},
+		{"for", true, func(n ast.Node, key string) { r.For = d.steps(n, key) }},
 	})
 	if r.Kinds == nil {
 		r.Kinds = []event.Kind{event.AuthFailed}
 	}
-	if r.Action == event.ActionRedirect && len(r.GroupBy) > 0 && (!r.Groups(BySource) || !r.Groups(ByHost)) {
-		d.fail(n, key+".action", "redirect without source and host in group_by", "alert, or group_by with source and host")
+	r.sourceIn = place{key: key + ".source_in"}
+	if at, ok := where["source_in"]; ok {
+		r.sourceIn.line = at.GetToken().Position.Line
 	}
+	d.together(key, r, func(name string) ast.Node {
+		if at, ok := where[name]; ok {
+			return at
+		}
+		return n
+	})
 	return r
 }
 
+// together checks what the keys of a rule say of each other.
+func (d *decoder) together(key string, r Rule, at func(name string) ast.Node) {
+	if r.Distinct != "" {
+		if r.Groups(r.Distinct) {
+			d.fail(at("distinct"), key+".distinct", fmt.Sprintf("%q, which group_by has too", r.Distinct), "a field that group_by does not have")
+		}
+		if r.Count < 2 || r.Count > maxDistinct {
+			d.fail(at("count"), key+".count", strconv.Itoa(r.Count)+" with distinct", fmt.Sprintf("a whole number from 2 to %d", maxDistinct))
+		}
+	}
+	if r.Distinct == "" && slices.Contains(r.Kinds, event.Context) {
+		d.fail(at("kinds"), key+".kinds", "context without distinct", "context, which restates events, only where different values are counted (distinct)")
+	}
+	if r.Then != "" && slices.Contains(r.Kinds, r.Then) {
+		d.fail(at("then"), key+".then", fmt.Sprintf("%q, which kinds has too", r.Then), "a kind that kinds does not have")
+	}
+	if r.Contributors > 0 && (r.Distinct != BySource || r.Then != "") {
+		d.fail(at("contributors"), key+".contributors", "contributors without distinct: source", "a rule with distinct: source, and without then")
+	}
+	if r.Action == event.ActionAlert || r.Action == "" || len(r.GroupBy) == 0 {
+		return
+	}
+	switch r.CanRedirect() { //nolint:errorlint // it returns these and no others
+	case errNoSource:
+		d.fail(at("action"), key+".action", string(r.Action)+" without source in group_by", "alert, group_by with source, or contributors")
+	case errNoHost:
+		d.fail(at("action"), key+".action", string(r.Action)+" without host in group_by", "alert, group_by with source and host, or scope: fleet")
+	case errWide:
+		d.fail(at("action"), key+".action", fmt.Sprintf("%s of sources by ipv4_prefix %d and ipv6_prefix %d", r.Action, r.IPv4Prefix, r.IPv6Prefix), "alert, or ipv4_prefix 32 and ipv6_prefix 64 or 128")
+	}
+}
+
+// serviceOf reads one service, a list of them, or any.
+func (d *decoder) serviceOf(n ast.Node, key string) []event.Service {
+	allowed := append([]event.Service{anyService}, d.services...)
+	if _, ok := n.(*ast.SequenceNode); ok {
+		return listOf(d, n, key, d.services...)
+	}
+	s := oneOf(d, n, key, allowed...)
+	if s == anyService {
+		return nil
+	}
+	return []event.Service{s}
+}
+
+// anyService stands for all of them.
+const anyService event.Service = "any"
+
+// shortened is the beginning of a text that is too long for an error.
+func shortened(text string) string {
+	const most = 60
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+func (d *decoder) condition(n ast.Node, key string) *Condition {
+	text := d.text(n, key)
+	if text == "" {
+		d.fail(n, key, "nothing", conditionAllowed)
+		return nil
+	}
+	c, err := NewCondition(text)
+	if err != nil {
+		d.fail(n, key, strconv.Quote(shortened(text))+": "+err.Error(), conditionAllowed)
+		return nil
+	}
+	return c
+}
+
+// steps reads one time, or a list of them that do not get shorter.
+func (d *decoder) steps(n ast.Node, key string) []time.Duration {
+	s, ok := n.(*ast.SequenceNode)
+	if !ok {
+		return []time.Duration{d.duration(n, key)}
+	}
+	if len(s.Values) == 0 || len(s.Values) > maxSteps {
+		d.fail(n, key, strconv.Itoa(len(s.Values))+" times", fmt.Sprintf("from 1 to %d times", maxSteps))
+		return []time.Duration{time.Second}
+	}
+	var out []time.Duration
+	for i, item := range s.Values {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		faults := len(d.faults)
+		step := d.duration(item, at)
+		if i > 0 && step < out[i-1] && len(d.faults) == faults {
+			d.fail(item, at, describe(item)+" after a longer time", "times that do not get shorter")
+		}
+		out = append(out, step)
+	}
+	return out
+}
+
+func (d *decoder) list(n ast.Node, key string) List {
+	l := List{Refresh: usualRefresh, MaxEntries: usualEntries}
+	d.mapping(n, key, []field{
+		{"name", true, func(n ast.Node, key string) { l.Name = d.name(n, key) }},
+		{"file", false, func(n ast.Node, key string) {
+			if l.File = d.text(n, key); !filepath.IsAbs(l.File) {
+				d.fail(n, key, strconv.Quote(l.File), "an absolute path")
+			}
+		}},
+		{"url", false, func(n ast.Node, key string) {
+			l.URL = d.text(n, key)
+			if u, err := url.Parse(l.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+				d.fail(n, key, strconv.Quote(l.URL), "an http or https URL")
+			}
+		}},
+		{"refresh", false, func(n ast.Node, key string) {
+			if l.Refresh = d.duration(n, key); l.Refresh < shortestRefresh {
+				d.fail(n, key, describe(n), "1m or more")
+			}
+		}},
+		{"max_entries", false, func(n ast.Node, key string) { l.MaxEntries = d.number(n, key, 1, maxListEntries) }},
+		{"optional", false, func(n ast.Node, key string) { l.Optional = d.flag(n, key) }},
+	})
+	if (l.File == "") == (l.URL == "") {
+		d.fail(n, key, "both or neither of file and url", "either of them")
+	}
+	return l
+}
+
 func (d *decoder) example(n ast.Node, key string) Example {
-	e := Example{Line: n.GetToken().Position.Line}
+	e := Example{File: d.file, Line: n.GetToken().Position.Line, key: key}
 	d.mapping(n, key, []field{
 		{"name", true, func(n ast.Node, key string) { e.Name = d.text(n, key) }},
-		{"lines", true, func(n ast.Node, key string) {
-			for i, item := range d.sequence(n, key) {
-				e.Lines = append(e.Lines, d.text(item, fmt.Sprintf("%s[%d]", key, i)))
+		{"lines", true, func(n ast.Node, key string) { e.Lines = d.texts(n, key) }},
+		{"parsers", false, func(ast.Node, string) {}}, // patternsOf reads them
+		{"lists", false, func(n ast.Node, key string) {
+			e.Lists = map[string][]string{}
+			values, _ := d.values(n, key)
+			for _, v := range values {
+				name := v.Key.GetToken().Value
+				e.Lists[name] = d.texts(v.Value, key+"."+name)
+				for i, text := range e.Lists[name] {
+					if _, err := netip.ParsePrefix(text); err != nil {
+						d.fail(v.Value, fmt.Sprintf("%s.%s[%d]", key, name, i), strconv.Quote(text), "a network such as 203.0.113.0/24")
+					}
+				}
 			}
 		}},
 		{"offences", true, func(n ast.Node, key string) {
@@ -163,182 +262,4 @@ func (d *decoder) example(n ast.Node, key string) Example {
 		}},
 	})
 	return e
-}
-
-// field is a key of a mapping and how its value is read.
-type field struct {
-	key      string
-	required bool
-	read     func(n ast.Node, key string)
-}
-
-// mapping reads each key once and reports unknown and missing ones.
-func (d *decoder) mapping(n ast.Node, key string, fields []field) {
-	values, ok := d.values(n, key)
-	if !ok {
-		return
-	}
-	seen := map[string]bool{}
-	keys := make([]string, len(fields))
-	for i, f := range fields {
-		keys[i] = f.key
-	}
-	for _, v := range values {
-		name := v.Key.GetToken().Value
-		path := join(key, name)
-		i := slices.Index(keys, name)
-		switch {
-		case i < 0:
-			d.fail(v.Key, path, "an unknown key", strings.Join(keys, ", "))
-		case seen[name]:
-			d.fail(v.Key, path, "the key a second time", "each key once")
-		default:
-			seen[name] = true
-			fields[i].read(v.Value, path)
-		}
-	}
-	for _, f := range fields {
-		if f.required && !seen[f.key] {
-			d.fail(n, join(key, f.key), "nothing", "the key is required")
-		}
-	}
-}
-
-func join(key, name string) string {
-	if key == "" {
-		return name
-	}
-	return key + "." + name
-}
-
-func (d *decoder) values(n ast.Node, key string) ([]*ast.MappingValueNode, bool) {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return n.Values, true
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{n}, true
-	}
-	d.fail(n, key, describe(n), "a mapping (key: value)")
-	return nil, false
-}
-
-func (d *decoder) sequence(n ast.Node, key string) []ast.Node {
-	if s, ok := n.(*ast.SequenceNode); ok {
-		return s.Values
-	}
-	d.fail(n, key, describe(n), "a list")
-	return nil
-}
-
-func (d *decoder) text(n ast.Node, key string) string {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value
-	case *ast.LiteralNode:
-		return n.Value.Value
-	}
-	d.fail(n, key, describe(n), "text")
-	return ""
-}
-
-func (d *decoder) name(n ast.Node, key string) string {
-	s := d.text(n, key)
-	ok := len(s) <= 64
-	for i, c := range s {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' && i > 0 || c == '-' && i > 0)
-	}
-	if !ok || s == "" {
-		d.fail(n, key, strconv.Quote(s), "a name of a-z, 0-9 and -, beginning with a letter, at most 64 long")
-	}
-	return s
-}
-
-func (d *decoder) number(n ast.Node, key string, low, high int) int {
-	allowed := fmt.Sprintf("a whole number from %d to %d", low, high)
-	if low == high {
-		allowed = strconv.Itoa(low)
-	}
-	if i, ok := n.(*ast.IntegerNode); ok {
-		value, err := strconv.Atoi(i.Token.Value)
-		if err == nil && value >= low && value <= high {
-			return value
-		}
-	}
-	d.fail(n, key, describe(n), allowed)
-	return low
-}
-
-// duration reads 90s, 2m, 24h, or days as 7d.
-func (d *decoder) duration(n ast.Node, key string) time.Duration {
-	const allowed = "a time such as 90s, 2m, 24h or 7d, at most 366d"
-	s, ok := n.(*ast.StringNode)
-	if !ok {
-		d.fail(n, key, describe(n), allowed)
-		return time.Second
-	}
-	value, err := time.ParseDuration(s.Value)
-	if days, isDays := strings.CutSuffix(s.Value, "d"); isDays {
-		var count int
-		count, err = strconv.Atoi(days)
-		if err == nil && count <= 366 {
-			value = time.Duration(count) * 24 * time.Hour
-		}
-	}
-	if err != nil || value < time.Second || value > maxTime {
-		d.fail(n, key, describe(n), allowed)
-		return time.Second
-	}
-	return value
-}
-
-func oneOf[T ~string](d *decoder, n ast.Node, key string, allowed ...T) T {
-	s, ok := n.(*ast.StringNode)
-	if ok && slices.Contains(allowed, T(s.Value)) {
-		return T(s.Value)
-	}
-	d.fail(n, key, describe(n), names(allowed))
-	return ""
-}
-
-func listOf[T ~string](d *decoder, n ast.Node, key string, allowed ...T) []T {
-	var out []T
-	for i, item := range d.sequence(n, key) {
-		v := oneOf(d, item, fmt.Sprintf("%s[%d]", key, i), allowed...)
-		if v != "" && slices.Contains(out, v) {
-			d.fail(item, fmt.Sprintf("%s[%d]", key, i), strconv.Quote(string(v))+" a second time", "each once")
-		}
-		out = append(out, v)
-	}
-	if s, ok := n.(*ast.SequenceNode); ok && len(s.Values) == 0 {
-		d.fail(n, key, "nothing", "at least one of "+names(allowed))
-	}
-	return out
-}
-
-func names[T ~string](allowed []T) string {
-	out := make([]string, len(allowed))
-	for i, a := range allowed {
-		out[i] = string(a)
-	}
-	return strings.Join(out, ", ")
-}
-
-// describe says what a node is, in words of an error.
-func describe(n ast.Node) string {
-	switch n := n.(type) {
-	case *ast.NullNode:
-		return "nothing"
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a mapping"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.StringNode:
-		return strconv.Quote(n.Value)
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
-		return "an anchor, alias or tag"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return n.GetToken().Value
-	default:
-		return n.Type().String()
-	}
 }

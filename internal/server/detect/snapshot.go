@@ -16,51 +16,47 @@ import (
 var ErrSnapshot = errors.New("no usable snapshot of the detector")
 
 // snapshotMagic begins every snapshot; its last byte is the version of the form.
-const snapshotMagic = "KKDET\x01"
+const snapshotMagic = "KKDET\x02"
 
 // Snapshot writes all that the detector remembers, with the last position, into bytes (binary; not JSON) for
 // [Detector.Restore]. A detector restored from it answers the events after that position as this one would.
 func (d *Detector) Snapshot() ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w := &writer{b: append(make([]byte, 0, 1024+d.bytes), snapshotMagic...), details: map[*detail]uint64{}}
+	w := &writer{b: append(make([]byte, 0, 1024+d.bytes/2), snapshotMagic...), details: map[*detail]uint64{}, strings: map[string]uint64{}}
 	w.flag(d.seen)
 	w.position(d.last)
 	w.stats(d.stats)
+	w.uint(d.hash[0])
+	w.uint(d.hash[1])
 	w.uint(uint64(len(d.rules)))
-	for i := range d.rules {
-		w.text(d.rules[i].Name)
-		w.text(signature(&d.rules[i]))
+	numbers := map[*ruleState]uint64{}
+	for i, r := range d.rules {
+		numbers[r] = uint64(i)
+		w.text(r.Name)
+		w.text(r.sig)
 	}
-	w.uint(uint64(len(d.clocks)))
-	for _, host := range slices.Sorted(maps.Keys(d.clocks)) {
-		w.text(host)
-		w.int(d.clocks[host])
-	}
-	w.uint(uint64(d.count.n))
-	for g := d.count.oldest(); g != nil; g = g.newer {
-		w.key(g.key)
-		w.uint(uint64(len(g.entries)))
-		for _, en := range g.entries {
-			w.int(en.nanos)
-			w.position(en.pos)
-			w.uint(uint64(en.attempts))
-			w.detail(en.whole)
+	w.clocks(&d.clocks)
+	w.uint(uint64(d.sweep)) //nolint:gosec // never negative
+	w.uint(uint64(d.counting))
+	for _, r := range d.rules {
+		for c := range r.count {
+			for g := r.count[c].oldest(); g != nil; g = g.newer {
+				w.uint(numbers[r])
+				w.group(g)
+			}
 		}
 	}
 	w.uint(uint64(d.open.n))
 	for g := d.open.oldest(); g != nil; g = g.newer {
-		w.key(g.key)
+		w.uint(numbers[g.rule])
+		w.group(g)
 		w.text(g.offence)
 		w.int(g.openUntil)
 	}
 	w.logins(&d.logins)
+	w.friends(&d.friends)
 	return binary.BigEndian.AppendUint32(w.b, crc32.ChecksumIEEE(w.b)), nil
-}
-
-// signature says what a rule's groups are; where it changed, they can't be taken over.
-func signature(r *Rule) string {
-	return fmt.Sprintf("%s %v %v %d", r.Service, r.Kinds, r.GroupBy, r.IPv6Prefix)
 }
 
 // Restore replaces all that the detector remembers by what a snapshot holds. Groups of rules that are no
@@ -74,22 +70,25 @@ func (d *Detector) Restore(snapshot []byte) error {
 	if binary.BigEndian.Uint32(snapshot[n:]) != crc32.ChecksumIEEE(snapshot[:n]) {
 		return fmt.Errorf("%w: wrong checksum", ErrSnapshot)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	fresh := New(d.opts)
 	r := &reader{b: snapshot[len(snapshotMagic):n]}
 	r.restore(fresh)
 	if r.err != nil {
 		return r.err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.groups, d.byID, d.count, d.open, d.bytes = fresh.groups, fresh.byID, fresh.count, fresh.open, fresh.bytes
-	d.clocks, d.logins, d.last, d.seen, d.stats = fresh.clocks, fresh.logins, fresh.last, fresh.seen, fresh.stats
+	d.rules, d.table, d.subjects, d.shapes, d.byID, d.open = fresh.rules, fresh.table, fresh.subjects, fresh.shapes, fresh.byID, fresh.open
+	d.perClass, d.counting, d.bytes, d.clocks, d.hash = fresh.perClass, fresh.counting, fresh.bytes, fresh.clocks, fresh.hash
+	d.sweep = fresh.sweep
+	d.logins, d.friends, d.last, d.seen, d.stats = fresh.logins, fresh.friends, fresh.last, fresh.seen, fresh.stats
 	return nil
 }
 
 type writer struct {
 	b       []byte
 	details map[*detail]uint64 // written ones, by number from 1
+	strings map[string]uint64  // likewise
 }
 
 func (w *writer) uint(v uint64) { w.b = binary.AppendUvarint(w.b, v) }
@@ -124,11 +123,44 @@ func (w *writer) prefix(p netip.Prefix) {
 	w.int(int64(p.Bits()))
 }
 
-func (w *writer) key(k groupKey) {
-	w.text(k.rule)
-	w.prefix(k.source)
-	w.text(k.host)
-	w.text(k.account)
+// name writes a string that most likely comes again: 0 and the string, or its number.
+func (w *writer) name(s string) {
+	if n, ok := w.strings[s]; ok {
+		w.uint(n)
+		return
+	}
+	w.uint(0)
+	w.text(s)
+	w.strings[s] = uint64(len(w.strings) + 1)
+}
+
+// clocks writes the hosts' clocks.
+func (w *writer) clocks(c *clocks) {
+	w.int(c.all.now)
+	w.uint(uint64(len(c.byHost)))
+	for _, host := range slices.Sorted(maps.Keys(c.byHost)) {
+		w.name(host)
+		w.int(c.byHost[host].now)
+	}
+}
+
+func (w *writer) group(g *group) {
+	w.prefix(g.of.key.source)
+	w.name(g.of.key.host)
+	w.name(g.of.key.account)
+	w.int(g.last)
+	w.int(g.listed)
+	w.uint(uint64(len(g.entries)))
+	for i := range g.entries {
+		en := &g.entries[i]
+		w.int(en.nanos)
+		w.int(en.nanos - en.first)
+		w.uint(en.seq)
+		w.int(int64(en.index))
+		w.uint(uint64(en.attempts)) //nolint:gosec // never negative
+		w.uint(en.value)
+		w.detail(en.whole)
+	}
 }
 
 // detail writes 0 for none, the number of one that was written before, or the next number and the detail.
@@ -146,14 +178,26 @@ func (w *writer) detail(t *detail) {
 	w.uint(n)
 	w.addr(t.source)
 	w.uint(uint64(t.port))
-	for _, s := range [...]string{string(t.kind), t.host, t.account, t.method, t.line} {
-		w.text(s)
+	for _, s := range [...]string{string(t.kind), string(t.service), t.host, t.account, t.method} {
+		w.name(s)
 	}
+	w.text(t.resource)
+	w.text(t.line)
 }
 
 func (w *writer) stats(s Stats) {
-	for _, v := range [...]uint64{s.Counted, s.Absorbed, s.Replayed, s.NoGroup, s.Evicted, s.EvictedOpen} {
+	for _, v := range [...]uint64{s.Counted, s.Absorbed, s.Replayed, s.NoGroup, s.Late, s.Conditions, s.Evicted, s.EvictedHeavy, s.EvictedOpen} {
 		w.uint(v)
+	}
+}
+
+func (w *writer) friends(f *friends) {
+	w.uint(f.evicted)
+	for _, generation := range [...]map[netip.Prefix]struct{}{f.now, f.old} {
+		w.uint(uint64(len(generation)))
+		for _, p := range slices.SortedFunc(maps.Keys(generation), func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }) {
+			w.prefix(p)
+		}
 	}
 }
 

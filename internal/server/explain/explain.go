@@ -77,7 +77,9 @@ type writer interface {
 // when ctx ends. Where an input can't be read to its end, what came before is explained, and the error returned.
 func Explain(ctx context.Context, inputs []Input, w io.Writer, opts Options) (Summary, error) {
 	if len(opts.Rules.Rules) == 0 {
+		patterns := opts.Rules.Patterns // a file may have parsers alone
 		opts.Rules = detect.DefaultRules()
+		opts.Rules.Patterns = patterns
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now

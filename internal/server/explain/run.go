@@ -29,6 +29,7 @@ type run struct {
 	json     *jsonLines // nil where lines are not written
 	joiner   parse.Joiner
 	detector *detect.Detector
+	want     func(event.Service, event.Kind) bool // whether a rule looks at such events
 	files    *numbering
 	shapes   shapes
 	sum      Summary
@@ -39,7 +40,7 @@ type run struct {
 }
 
 func newRun(inputs []Input, out *bufio.Writer, opts Options, begin time.Time) *run {
-	r := &run{opts: opts, inputs: inputs, begin: begin, out: out, told: begin, files: newNumbering(inputs)}
+	r := &run{opts: opts, inputs: inputs, begin: begin, out: out, told: begin, want: opts.Rules.Want(), files: newNumbering(inputs)}
 	r.detector = detect.New(detect.Options{Rules: opts.Rules, MaxGroups: maxGroups, MaxBytes: maxGroupBytes, MaxOpen: maxOpen, MaxLogins: maxLogins})
 	if opts.JSON {
 		j := &jsonLines{w: out, quiet: opts.Summary, files: r.files}
@@ -77,7 +78,7 @@ func (r *run) all(ctx context.Context) (Summary, error) {
 		})
 	})
 	for range r.opts.Workers {
-		w := worker{service: r.opts.Service, json: r.json, wanted: r.wanted}
+		w := worker{reader: *parse.NewReader(parse.Options{Patterns: r.opts.Rules.Patterns}), service: r.opts.Service, json: r.json, wanted: r.wanted}
 		parts.Go(func() {
 			for b := range work {
 				w.block(b)
@@ -203,7 +204,7 @@ func (r *run) block(b *block) error {
 
 // wanted reports whether the detector is to see an event: one that a rule looks at, or a login, which it remembers.
 func (r *run) wanted(s event.Service, k event.Kind) bool {
-	return k == event.AuthOK || k != event.None && r.opts.Rules.Want(s, k)
+	return k == event.AuthOK || k != event.None && r.want(s, k)
 }
 
 func (r *run) count(e *event.Event) {

@@ -41,6 +41,7 @@ type head struct {
 	time           time.Time
 	msg            []byte
 	sd             []byte // RFC 5424's structured data as it stands in the line; empty where there is none
+	local          bool   // the time stands without year and zone
 }
 
 func (h *head) message() message { return message{tag: h.tag, pid: h.pid, sd: h.sd, text: h.msg} }
@@ -64,6 +65,7 @@ func (c *clock) header(line []byte, ref time.Time, h *head) bool {
 	case len(b) > 8 && b[3] == ' ' && b[8] == '-':
 		h.time, b, ok = fullTime(b, ref)
 	default:
+		h.local = true
 		h.time, b, ok = c.bsd(b, ref)
 	}
 	return ok && hostAndTag(b, h)

@@ -10,7 +10,8 @@ import (
 )
 
 // Parser reads the lines of a stream in their order, like [Line]. Beyond that it knows of the few guesses that sshd
-// states in two lines, of which either may be missing, and counts them once (see twins), and it reuses the
+// states in two lines, of which either may be missing, and counts them once (see twins); of the guesses that name no
+// address where an earlier line of the process did (see connections); and it reuses the
 // strings that recur (hosts, accounts), so that the common lines cost no allocation. It is for one
 // goroutine; the zero value is ready. What it remembers spans a few lines and is bounded; begun in
 // the middle of a stream it may at worst count one guess of a connection twice.
@@ -19,17 +20,32 @@ import (
 type Parser struct {
 	reader Reader
 	joiner Joiner
+	stats  Stats
 }
+
+// SetPatterns lets the Parser read by other patterns from the next line on.
+func (p *Parser) SetPatterns(patterns *Patterns) { p.reader.options.patterns = patterns }
 
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
+	e, _ := p.Read(line, ref)
+	return e
+}
+
+// Read reads the next line like [Parser.Line], and tells what its event does not say.
+func (p *Parser) Read(line []byte, ref time.Time) (event.Event, Note) {
 	var r Reading
 	p.reader.Line(line, ref, &r)
 	if r.joins {
 		p.joiner.Settle(&r)
 	}
-	return r.Event
+	n := r.Note()
+	p.stats.add(n)
+	return r.Event, n
 }
+
+// Stats are what was read until now and does not show in events.
+func (p *Parser) Stats() Stats { return p.stats.clone() }
 
 // Message reads one message without a header (see [Message]).
 func (p *Parser) Message(service event.Service, msg []byte) event.Event {
@@ -48,51 +64,74 @@ func Line(line []byte, ref time.Time) event.Event {
 	if !c.header(line, ref, &h) {
 		return event.Event{Kind: event.None}
 	}
-	var e event.Event
-	parseWhole(&h, nil, plain, &e)
-	return e
+	var r Reading
+	parseWhole(&h, lineOptions{}, plain, &r)
+	return r.Event
 }
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, nil, plain)
+	return parseMessage(service, msg, lineOptions{}, plain)
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
-// parseWhole reads a line's message into e, and returns what it states.
-func parseWhole(h *head, http *httpRules, str func([]byte) string, e *event.Event) fact {
+// lineOptions are what a line's readers are told.
+type lineOptions struct {
+	http     *httpRules
+	patterns *Patterns
+}
+
+// parseWhole reads a line's message into r, and returns what it states. What was not written by the program that its
+// tag names states nothing.
+func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fact {
 	p := programOf(h.tag)
-	var f fact
-	if p.read != nil && originFits(h.sd, p) {
-		m := h.message()
-		m.http = http
-		f = p.read(m)
+	if p.read == nil {
+		p = o.patterns.programOf(h.tag)
 	}
-	f.event(p.service, str, e)
-	e.Host = str(h.host)
-	e.Time = h.time
+	if p.read == nil {
+		p = programOfPAM(h.msg)
+	}
+	f := fact{kind: event.None}
+	r.note, r.known = Note{Local: h.local}, false
+	if p.read != nil {
+		m := h.message()
+		m.http = o.http
+		f = p.read(m)
+		r.known = f.kind != ""
+		r.note.Unknown = f.kind == ""
+		w := writerOf(h.sd)
+		r.note.Vouched = w.known
+		if !w.fits(p, &f) {
+			r.note.Forged, f = f.states(), fact{kind: event.None}
+		}
+	}
+	f.event(p.service, str, &r.Event)
+	r.Event.Host = str(h.host)
+	r.Event.Time = h.time
 	return f
 }
 
-func parseMessage(service event.Service, msg []byte, http *httpRules, str func([]byte) string) event.Event {
-	f := fact{kind: event.None}
-	if p := programOfService(service); p.read != nil {
-		f = p.read(message{text: msg, http: http})
-	}
+func parseMessage(service event.Service, msg []byte, o lineOptions, str func([]byte) string) event.Event {
 	var e event.Event
+	f, ok := o.patterns.message(service, msg)
+	if p := programOfService(service); !ok && p.read != nil {
+		f = p.read(message{text: msg, http: o.http})
+	}
 	f.event(service, str, &e)
 	return e
 }
 
 // fact is what a message states; its slices point into the message.
 type fact struct {
+	service  event.Service // where it isn't the program's: PAM and Dovecot speak for several
 	kind     event.Kind
 	source   netip.Addr // invalid where the message names none, or not for sure
 	port     uint16
 	account  []byte
 	method   []byte
+	means    string // the method where the message does not name it
 	resource []byte
 	attempts int
 	closed   bool
@@ -107,9 +146,20 @@ type fact struct {
 	open   bool // account is a name that goes on in lines to come
 	// inDatabase says that resource is such a name, of somebody who got in.
 	inDatabase bool
-	named      string // the method where it is a word of ours, not of the message
 	peer       peerForm
 	web        webLine // which of a web server's two lines of a guess it is
+	part       part
+	fails      int // guesses of the connection that ends with it; of part lastOfConnection
+}
+
+// states says whether the fact is more than context: what someone would forge.
+func (f *fact) states() bool {
+	switch f.kind {
+	case event.AuthFailed, event.AuthOK, event.Probe:
+		return true
+	case event.Context, event.None:
+	}
+	return f.first != notFirst
 }
 
 // maxAccount bounds what is kept of an account and of a resource.
@@ -121,10 +171,13 @@ func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
 	if f.kind == "" {
 		e.Kind = event.None
 	}
+	if f.service != "" {
+		e.Service = f.service
+	}
 	if len(f.account) > 0 {
 		e.Account = str(f.account[:min(len(f.account), maxAccount)])
 	}
-	if e.Method = f.named; len(f.method) > 0 {
+	if e.Method = f.means; len(f.method) > 0 {
 		e.Method = methodName(f.method, str)
 	}
 	if len(f.resource) > 0 {

@@ -15,7 +15,7 @@ type message struct {
 type program struct {
 	service event.Service
 	read    func(message) fact
-	exe     string // how the path of its executable ends; empty where that is not known
+	exe     string // its executable's name, or several with spaces between; empty where that is not known
 	uid     string // whom it logs as; empty where any
 }
 
@@ -29,7 +29,7 @@ func programOf(tag []byte) program {
 	case "sshd-auth":
 		return program{service: event.SSH, read: sshMessage, exe: "sshd-auth", uid: "0"}
 	case "dropbear":
-		return program{service: event.SSH, read: dropbearMessage, uid: "0"}
+		return program{service: event.SSH, read: dropbearMessage, exe: "dropbear dropbearmulti", uid: "0"}
 	case "mysqld", "mariadbd", "mysql", "mariadb":
 		return program{service: event.MySQL, read: mysqlMessage}
 	case "redis", "redis-server", "valkey-server":
@@ -44,12 +44,19 @@ func programOf(tag []byte) program {
 		return program{service: event.FTP, read: pureftpdMessage}
 	case "nginx", "apache2", "apache", "httpd", "nginx-access", "nginx-error", "apache-access", "apache-error":
 		return program{service: event.HTTP, read: httpMessage}
-	case "login", "telnetd", "in.telnetd":
-		return program{service: event.Telnet, read: loginMessage}
-	case "postfix/smtpd", "postfix/submission/smtpd", "postfix/smtps/smtpd":
-		return program{service: event.SMTP, read: postfixMessage}
+	case "login", "remote":
+		return program{service: event.Telnet, read: loginMessage, exe: "login", uid: "0"}
+	case "telnetd", "in.telnetd":
+		return program{service: event.Telnet, read: telnetdMessage, exe: "telnetd in.telnetd", uid: "0"}
+	case "postfix/smtpd", "postfix/submission/smtpd", "postfix/smtps/smtpd", "postfix/submissions/smtpd":
+		return program{service: event.SMTP, read: postfixMessage, exe: "smtpd"}
+	case "saslauthd":
+		return program{service: event.SMTP, read: saslauthdMessage, exe: "saslauthd", uid: "0"}
 	case "dovecot":
-		return program{service: event.IMAP, read: dovecotMessage}
+		return program{service: event.IMAP, read: dovecotMessage, exe: "log dovecot", uid: "0"}
+	}
+	if isPostfix(tag) {
+		return program{service: event.SMTP, read: postfixMessage, exe: "smtpd"}
 	}
 	return program{}
 }
@@ -75,6 +82,8 @@ func programOfService(s event.Service) program {
 		return programOf([]byte("postfix/smtpd"))
 	case event.IMAP:
 		return programOf([]byte("dovecot"))
+	case event.PAM:
+		return program{service: event.PAM, read: pamMessage}
 	}
 	return program{}
 }

@@ -113,6 +113,13 @@ func seeds(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	for _, line := range textLines(f, "testdata/lines/logins.txt") {
+		left, _, _ := strings.Cut(line, " => ")
+		tag, msg, ok := strings.Cut(left, ": ")
+		if ok && !strings.HasPrefix(line, "#") {
+			f.Add([]byte("2026-11-22T18:00:00.1+00:00 web " + tag + "[1]: " + msg))
+		}
+	}
 }
 
 func FuzzHeader(f *testing.F) {
@@ -160,11 +167,17 @@ func FuzzLine(f *testing.F) {
 func BenchmarkLine(b *testing.B) {
 	ref := time.Date(2026, 11, 22, 18, 0, 10, 0, time.UTC)
 	for name, line := range map[string]string{
-		"failed/rfc3164":  "Nov 22 18:00:00 web sshd[12345]: Failed password for root from 203.0.113.66 port 40222 ssh2",
-		"failed/iso":      "2026-11-22T18:00:00.123456+00:00 web sshd[12345]: Failed password for invalid user admin from 203.0.113.66 port 40222 ssh2",
-		"accepted/iso":    "2026-11-22T18:00:00.123456+00:00 web sshd[12345]: Accepted publickey for alice from 203.0.113.20 port 40222 ssh2: ED25519 SHA256:R4Qj2wWjRPpwpnY0tYl2sKkvMZbBkjKsq/UK2Rul5X8",
-		"failed6/rfc5424": "1 2026-11-22T18:00:00.123456Z web sshd 12345 - - Failed password for root from 2001:db8:1:66::66 port 40222 ssh2",
-		"noise/iso":       "2026-11-22T18:00:00.123456+00:00 web CRON[12345]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)",
+		"failed/rfc3164":       "Nov 22 18:00:00 web sshd[12345]: Failed password for root from 203.0.113.66 port 40222 ssh2",
+		"failed/iso":           "2026-11-22T18:00:00.123456+00:00 web sshd[12345]: Failed password for invalid user admin from 203.0.113.66 port 40222 ssh2",
+		"accepted/iso":         "2026-11-22T18:00:00.123456+00:00 web sshd[12345]: Accepted publickey for alice from 203.0.113.20 port 40222 ssh2: ED25519 SHA256:R4Qj2wWjRPpwpnY0tYl2sKkvMZbBkjKsq/UK2Rul5X8",
+		"failed6/rfc5424":      "1 2026-11-22T18:00:00.123456Z web sshd 12345 - - Failed password for root from 2001:db8:1:66::66 port 40222 ssh2",
+		"dropbear/iso":         "2026-11-22T18:00:00.123456+00:00 web dropbear[12345]: Bad password attempt for 'root' from 203.0.113.66:40222",
+		"dropbear unknown/iso": "2026-11-22T18:00:00.123456+00:00 web dropbear[12345]: Login attempt for nonexistent user from 203.0.113.66:40222",
+		"login/iso":            "2026-11-22T18:00:00.123456+00:00 web login[12345]: FAILED LOGIN (1) on '/dev/pts/0' from '203.0.113.66' FOR 'root', Authentication failure",
+		"postfix/iso":          "2026-11-22T18:00:00.123456+00:00 web postfix/smtpd[12345]: warning: unknown[203.0.113.66]: SASL LOGIN authentication failed: UGFzc3dvcmQ6",
+		"dovecot/iso":          "2026-11-22T18:00:00.123456+00:00 web dovecot: imap-login: Disconnected: Connection closed (auth failed, 2 attempts in 12 secs): user=<alice>, method=PLAIN, rip=203.0.113.66, lip=203.0.113.10, session=<CBFNEyFhuc9/AAE6>",
+		"pam/iso":              "2026-11-22T18:00:00.123456+00:00 web cockpit-session[12345]: pam_unix(cockpit:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=203.0.113.66  user=root",
+		"noise/iso":            "2026-11-22T18:00:00.123456+00:00 web CRON[12345]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)",
 	} {
 		b.Run(name, func(b *testing.B) {
 			var p parse.Parser

@@ -14,7 +14,7 @@ const maxInterned = 8192
 type Reader struct {
 	strings map[string]string
 	clock   clock
-	http    *httpRules
+	options lineOptions
 }
 
 // Reading is what a line says by itself.
@@ -22,11 +22,20 @@ type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
 	known  bool
+	note   Note
 	joins  bool
 	twin   twin
+	inner  inner
 	joined joined
 	web    webTwin
 	peer   peerForm
+}
+
+// Note tells what the reading's event does not say. Where the reading joins, it is true once it is settled.
+func (r *Reading) Note() Note {
+	n := r.note
+	n.Service, n.NoAddress = r.Event.Service, lacksAddress(&r.Event)
+	return n
 }
 
 // joined is what a Joiner needs of the lines of databases.
@@ -50,10 +59,16 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.http, p.intern, &r.Event)
-	r.known = f.kind != ""
-	if r.joins = f.first != notFirst || r.Event.Method == promptMethod; r.joins {
+	f := parseWhole(&h, p.options, p.intern, r)
+	r.twin, r.inner = twin{}, inner{}
+	switch r.joins = true; {
+	case f.first != notFirst || r.Event.Method == promptMethod:
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
+	case f.part != noPart:
+		r.inner = innerOf(&h, &f)
+		r.joins = r.inner.part != noPart
+	default:
+		r.joins = false
 	}
 	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
 	case event.MySQL:
@@ -72,7 +87,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.http, p.intern)
+	return parseMessage(service, msg, p.options, p.intern)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -93,14 +108,15 @@ func (p *Reader) intern(b []byte) string {
 // Joiner settles readings whose meaning depends on other lines of their stream. It takes them in the stream's order; it
 // is for one goroutine, and the zero value is ready.
 type Joiner struct {
-	twins twins
-	names names
-	links links
-	web   webTwins
-	peers naming
+	twins       twins
+	connections connections
+	names       names
+	links       links
+	web         webTwins
+	peers       naming
 }
 
-// Settle changes r's event where it restates what another line said. Readings that don't join need not come.
+// Settle changes r's event where it restates what another line said, or lacks what another said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
 	if !r.joins {
 		return
@@ -114,6 +130,8 @@ func (j *Joiner) Settle(r *Reading) {
 		j.links.settle(&r.Event, r.joined)
 	case r.web.line != notWeb:
 		j.web.settle(&r.Event, r.web)
+	case r.inner.part != noPart:
+		j.connections.settle(&r.Event, r.inner)
 	default:
 		j.twins.settle(&r.Event, r.twin)
 	}

@@ -231,3 +231,17 @@ func indexFrom(b []byte, sep string, i int) int {
 	}
 	return n + i
 }
+
+// lastIndex finds the last sep in b; its first byte seldom stands elsewhere.
+func lastIndex(b []byte, sep string) int {
+	for end := len(b); ; {
+		i := bytes.LastIndexByte(b[:end], sep[0])
+		if i < 0 {
+			return -1
+		}
+		if _, ok := cut(b[i:], sep); ok {
+			return i
+		}
+		end = i
+	}
+}

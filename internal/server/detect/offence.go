@@ -1,0 +1,83 @@
+package detect
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+)
+
+// offence makes a group's offence out of the entries that fired it.
+func (d *Detector) offence(g *group, window []entry, sum int, by *occurrence) event.Offence {
+	r := g.rule
+	first, last := &window[0], &window[len(window)-1]
+	earliest, begin := first.position(), first.first
+	o := event.Offence{
+		ID: offenceID(r, g.of.key, g.of.key.source, first.position()), Rule: r.Name, Service: by.event.Service, Host: g.of.key.host, Source: g.of.key.source,
+		Account: g.of.key.account, Count: sum, Last: timeOf(last.nanos), Line: by.pos,
+	}
+	for i := range window {
+		en := &window[i]
+		if p := en.position(); p.Before(earliest) {
+			earliest = p
+		}
+		begin = min(begin, en.first)
+		if en.whole != nil && len(window)-i <= maxProof {
+			o.Proof = append(o.Proof, event.Proof{Event: en.event(), Position: en.position(), Line: en.whole.line})
+		}
+	}
+	o.First = timeOf(begin)
+	d.sentence(r, &o, earliest)
+	return o
+}
+
+// sentence says what the rule wants to be done.
+func (d *Detector) sentence(r *ruleState, o *event.Offence, earliest event.Position) {
+	o.Action, o.TTL, o.Severity, o.Scope = r.Action, r.For[0], r.Severity, r.Scope
+	if len(r.For) > 1 {
+		o.Steps = slices.Clone(r.For)
+	}
+	if o.Source.IsValid() && o.Host != "" {
+		o.Logins = d.logins.before(o.Service, o.Host, o.Source, earliest)
+	}
+}
+
+// contribute notes what a source adds to an offence that is open.
+func (d *Detector) contribute(fired []event.Offence, g *group, o *occurrence) []event.Offence {
+	if g.rule.Contributors == 0 {
+		return fired
+	}
+	value, ok := d.hash.value(g.rule, o.event, o.nanos)
+	if !ok {
+		return fired
+	}
+	at := g.insert(o.entry(value))
+	return d.contributor(fired, g, &g.entries[at], o)
+}
+
+// contributor makes a source that took part an offender, once, unless it failed too seldom or is known to have logged in.
+func (d *Detector) contributor(fired []event.Offence, g *group, en *entry, by *occurrence) []event.Offence {
+	r := g.rule
+	if en.whole == nil || int(en.attempts) < r.Contributors || en.attempts == maxAttempts || d.friends.has(en.whole.source) {
+		return fired
+	}
+	e := en.event()
+	o := event.Offence{
+		Rule: r.Name, Service: e.Service, Host: g.of.key.host, Source: r.shape.sourceOf(&e), Account: g.of.key.account,
+		Count: int(en.attempts), First: timeOf(en.first), Last: timeOf(en.nanos), Line: by.pos, Contributor: true,
+		Proof: []event.Proof{{Event: e, Position: en.position(), Line: en.whole.line}},
+	}
+	o.ID = offenceID(r, g.of.key, o.Source, en.position())
+	d.sentence(r, &o, en.position())
+	en.attempts = maxAttempts // told
+	return append(fired, o)
+}
+
+// offenceID is the same for the same first event of the same group under the same rule.
+func offenceID(r *ruleState, k subjectKey, source netip.Prefix, first event.Position) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %s %q %q %s", r.Name, source, k.host, k.account, first))
+	return hex.EncodeToString(sum[:8])
+}

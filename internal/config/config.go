@@ -146,7 +146,7 @@ type HoneypotSection struct {
 	Advertise []netip.Addr `yaml:"advertise" help:"Addresses, IPv4 and IPv6, that hosts send redirected traffic to; empty: the machine's own." placeholder:"ADDR"`
 	PortRange PortRange    `yaml:"port_range" default:"20000-29999" help:"TCP ports for endpoints; must not overlap net.ipv4.ip_local_port_range." placeholder:"FIRST-LAST"`
 	Subnet    netip.Prefix `yaml:"subnet" default:"10.77.0.0/16" help:"Network of the pots, inside a namespace without uplink." placeholder:"CIDR"`
-	Image     string       `yaml:"image" default:"kokkuri/ssh" help:"Image of the pots for ssh." placeholder:"IMAGE"`
+	Image     string       `yaml:"image" default:"kokkuri/pot" help:"Image of the pots." placeholder:"IMAGE"`
 	Engine    string       `yaml:"engine" default:"unix:///var/run/docker.sock" check:"engine" help:"Docker Engine that runs the pots." placeholder:"URL"`
 	PotTTL    Duration     `yaml:"pot_ttl" default:"24h" min:"1m" help:"How long a pot is kept after its attacker's last lease ended." placeholder:"DURATION"`
 	Guesses   Range        `yaml:"guesses" default:"2-6" help:"How many distinct guesses are refused before one is accepted: for each attacker a random number of this range." placeholder:"LEAST-MOST"`

@@ -2,6 +2,8 @@ package honeypot
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 
@@ -72,6 +74,15 @@ func (p *parts) dress(_ context.Context, k event.PotKey, pid int, address netip.
 	}
 	defer pot.Close()
 	return pot.Make(furnish.Machine{Hostname: k.Host, Address: address, HostKeys: files, Authority: p.ca.PublicKey()})
+}
+
+// run runs a command in a pot, by the pot's own SSH server: the engine would have to start a program of its own
+// among those of the attacker.
+func (p *parts) run(ctx context.Context, conn net.Conn, command string) error {
+	if err := p.ca.Run(ctx, conn, command); err != nil {
+		return fmt.Errorf("as its administrator: %w", err)
+	}
+	return nil
 }
 
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.

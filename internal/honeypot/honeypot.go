@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kokkuri/kokkuri/images"
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
@@ -29,7 +27,9 @@ import (
 
 const (
 	// BuiltinImage is the image of pots that the node builds itself.
-	BuiltinImage = "kokkuri/ssh"
+	BuiltinImage = "kokkuri/pot"
+	// machineImage is what it is built on: a machine with an SSH server, and nothing else to come for.
+	machineImage = "kokkuri/ssh"
 
 	// NodeStopped is why sessions ended that were open when the node was killed.
 	NodeStopped = "node stopped"
@@ -65,7 +65,6 @@ type Options struct {
 	Ports     pool.Ports      // of the endpoints; pool.DefaultPorts where zero
 	Engine    string          // address of the Docker engine; engine.DefaultHost where empty
 	Image     string          // of the pots; BuiltinImage, which is built, where empty
-	Files     fs.FS           // what BuiltinImage is built from; the one in this binary where nil
 	Namespace string          // network namespace of the pots; NamespaceOf(Name) where empty
 	Table     string          // nftables table of the endpoints; gate.DefaultTable where empty
 	Subnet    netip.Prefix    // of the pots, IPv4; egress.DefaultSubnet where invalid
@@ -138,13 +137,6 @@ func New(o Options) (*Node, error) {
 	}
 	if o.Namespace == "" {
 		o.Namespace = NamespaceOf(o.Name)
-	}
-	if o.Files == nil {
-		files, err := fs.Sub(images.Files, "ssh")
-		if err != nil {
-			return nil, fmt.Errorf("the image in this binary: %w", err)
-		}
-		o.Files = files
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -26,7 +26,6 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot"
-	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
@@ -181,8 +180,13 @@ func (f *fixture) run(t testing.TB) (n *honeypot.Node, stop func()) {
 
 func (f *fixture) grant(t testing.TB, attacker string) event.Lease {
 	t.Helper()
+	return f.grantService(t, attacker, event.SSH)
+}
+
+func (f *fixture) grantService(t testing.TB, attacker string, service event.Service) event.Lease {
+	t.Helper()
 	reply := f.bus.request(t.Context(), event.LeaseRequest{
-		Op: "grant", Attacker: netip.MustParsePrefix(attacker), Host: "web", Service: event.SSH,
+		Op: "grant", Attacker: netip.MustParsePrefix(attacker), Host: "web", Service: service,
 		Seen:    []netip.Addr{netip.MustParseAddr("198.51.100.10"), netip.MustParseAddr("2001:db8:2::10"), netip.MustParseAddr("2001:db8:2::11")},
 		Expires: time.Now().Add(time.Hour),
 	})
@@ -650,20 +654,4 @@ func acknowledged(t *testing.T, c *ssh.Client, i int) string {
 	require.NoError(t, err)
 	require.Equal(t, text, string(back))
 	return text
-}
-
-func TestBuiltinImage(t *testing.T) {
-	f := newFixture(t)
-	f.opts.Image = ""
-	n, _ := f.run(t)
-	l := f.grant(t, "203.0.113.66/32")
-	_, err := f.shell(t.Context(), l.Endpoint, "true")
-	require.NoError(t, err)
-	assert.Empty(t, n.Findings())
-	d, err := engine.New(engine.Options{})
-	require.NoError(t, err)
-	services, err := d.Services(t.Context(), honeypot.BuiltinImage)
-	require.NoError(t, err)
-	assert.Equal(t, map[event.Service]uint16{event.SSH: 22}, services)
-	require.NoError(t, d.Close())
 }

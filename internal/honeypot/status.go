@@ -217,11 +217,7 @@ func (n *Node) build(ctx context.Context, p *parts) error {
 
 func (n *Node) buildBuiltin(ctx context.Context, p *parts) error {
 	progress := &lineLogger{log: func(line string) { n.log.DebugContext(ctx, "image of the pots", "output", line) }}
-	base, err := p.engine.EnsureBase(ctx, progress)
-	if err != nil {
-		return err
-	}
-	return p.engine.BuildImage(ctx, n.o.Image, n.o.Files, map[string]string{"BASE": base}, progress)
+	return BuildImage(ctx, p.engine, progress)
 }
 
 // offer notes what the image offers, and when it was known to be as it should be.

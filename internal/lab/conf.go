@@ -50,18 +50,21 @@ honeypot:
 
 // AgentConfig is the file of web's agent.
 func (l *Lab) AgentConfig() string {
-	files := "[/var/log/auth.log]"
+	// What can't write syslog, web's agent turns into it; Redis tells nobody of failed logins who does not ask.
+	logs := `files: [/var/log/auth.log]
+  discover: true
+  redis: [{address: "127.0.0.1:6379", password_file: /etc/kokkuri/redis-password}]`
 	if l.o.Road == RoadRsyslog {
-		files = "[]"
+		logs = "files: []"
 	}
 	return fmt.Sprintf(`# Written by kokkuri lab up.
 agent:
   name: %s
   server: ["%s"]
-  files: %s
-  services: ["ssh:22"]
+  %s
+  services: [%s]
   endpoints: [%s]
-`, HostName, netip.AddrPortFrom(serverAddrs()[0], busPort), files, addrs(nodeAddrs()))
+`, HostName, netip.AddrPortFrom(serverAddrs()[0], busPort), logs, servicesYAML(), addrs(nodeAddrs()))
 }
 
 // addrs and addrPorts write the elements of a YAML list.

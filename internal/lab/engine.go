@@ -38,7 +38,6 @@ func (l *Lab) buildImages(ctx context.Context) error {
 	for _, image := range []struct{ tag, folder string }{
 		{imageHost, "lab-host"},
 		{imageClient, "lab-client"},
-		{honeypot.BuiltinImage, "ssh"}, // the node would, but who waits here sees what goes on
 	} {
 		files, err := fs.Sub(images.Files, image.folder)
 		if err != nil {
@@ -47,6 +46,10 @@ func (l *Lab) buildImages(ctx context.Context) error {
 		if err := l.build.BuildImage(ctx, image.tag, files, map[string]string{"BASE": base}, progress); err != nil {
 			return fmt.Errorf("image %s: %w", image.tag, err)
 		}
+	}
+	// The node would build it, but who waits here sees what goes on.
+	if err := honeypot.BuildImage(ctx, l.build, progress); err != nil {
+		return fmt.Errorf("image of the pots: %w", err)
 	}
 	return nil
 }

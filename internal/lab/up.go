@@ -87,7 +87,10 @@ func (l *Lab) machinesUp(ctx context.Context, s *steps) error {
 				return err
 			}
 		}
-		return l.webReady(ctx)
+		if err := l.webReady(ctx); err != nil {
+			return err
+		}
+		return l.servicesReady(ctx)
 	})
 }
 

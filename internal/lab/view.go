@@ -27,12 +27,16 @@ func Prefix(a netip.Addr) netip.Prefix { return event.SourcePrefix(a, 64) }
 // ErrNoRedirect says that a source is not redirected.
 var ErrNoRedirect = errors.New("no redirect")
 
-// RedirectOf finds the newest redirect of a source on web in any state.
-func (l *Lab) RedirectOf(ctx context.Context, source netip.Addr) (event.Redirect, error) {
+// RedirectOf finds the newest redirect of a source on web in any state: of one of the services, or of any where
+// none is named.
+func (l *Lab) RedirectOf(ctx context.Context, source netip.Addr, services ...event.Service) (event.Redirect, error) {
 	list, err := api.List[event.Redirect](ctx, l.API(), api.PathRedirects, of(source))
 	if err != nil {
 		return event.Redirect{}, err
 	}
+	list = slices.DeleteFunc(list, func(r event.Redirect) bool {
+		return len(services) > 0 && !slices.Contains(services, r.Service)
+	})
 	if len(list) == 0 {
 		return event.Redirect{}, fmt.Errorf("%w of %s", ErrNoRedirect, source)
 	}
@@ -58,6 +62,21 @@ func (l *Lab) WaitRedirect(ctx context.Context, source netip.Addr, within time.D
 	})
 	if errors.Is(waitErr, errDeadline) {
 		return r, fmt.Errorf("redirect of %s is not %v after %s but %q (%s)", source, states, within, r.State, r.Reason)
+	}
+	return r, waitErr
+}
+
+// WaitDeflected waits until the redirect of a source's connections to a service is in the kernel.
+func (l *Lab) WaitDeflected(ctx context.Context, source netip.Addr, service event.Service, within time.Duration) (r event.Redirect, err error) {
+	waitErr := wait(ctx, within, func() (bool, error) {
+		r, err = l.RedirectOf(ctx, source, service)
+		if err != nil && !errors.Is(err, ErrNoRedirect) {
+			return false, err
+		}
+		return err == nil && r.State == event.Active, nil
+	})
+	if errors.Is(waitErr, errDeadline) {
+		return r, fmt.Errorf("redirect of %s to %s is not active after %s but %q (%s)", source, service, within, r.State, r.Reason)
 	}
 	return r, waitErr
 }

@@ -23,6 +23,9 @@ const (
 
 	// labelService + a service's name is an image's label; its value is the port of the service.
 	labelService = "kokkuri.service."
+	// labelStart + a service's name is the command that starts it in the pot, when somebody first comes for
+	// it. A service without one runs as soon as the pot does.
+	labelStart = "kokkuri.start."
 )
 
 // State is what a container is doing.
@@ -73,6 +76,7 @@ type Container struct {
 	Image    string
 	Index    int
 	Services map[event.Service]uint16
+	Starts   map[event.Service]string // how services are started that don't run from the pot's start on
 	State    State
 	Created  time.Time
 	PID      int    // of its first process; 0 unless it runs. Only Inspect fills it in.
@@ -227,6 +231,17 @@ func servicesOf(labels map[string]string) (map[event.Service]uint16, error) {
 	return out, nil
 }
 
+// startsOf returns the commands that start services.
+func startsOf(labels map[string]string) map[event.Service]string {
+	out := make(map[event.Service]string)
+	for label, command := range labels {
+		if name, ok := strings.CutPrefix(label, labelStart); ok && command != "" {
+			out[event.Service(name)] = command
+		}
+	}
+	return out
+}
+
 func containerOf(id string, labels map[string]string) (Container, error) {
 	index, err := strconv.Atoi(labels[LabelIndex])
 	if err != nil {
@@ -237,7 +252,7 @@ func containerOf(id string, labels map[string]string) (Container, error) {
 		return Container{}, fmt.Errorf("container %s: %w", short(id), err)
 	}
 	return Container{
-		ID: id, Name: labels[LabelPot], Index: index, Services: services,
+		ID: id, Name: labels[LabelPot], Index: index, Services: services, Starts: startsOf(labels),
 	}, nil
 }
 

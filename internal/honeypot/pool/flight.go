@@ -206,16 +206,19 @@ func (p *Pots) note(change func()) {
 }
 
 func (p *Pots) learn(t *pot, c engine.Container) {
-	t.id, t.image, t.services, t.created = c.ID, c.Image, c.Services, c.Created
+	t.id, t.image, t.services, t.starts, t.created = c.ID, c.Image, c.Services, c.Starts, c.Created
 	if c.Index != t.index {
 		t.index = c.Index
 	}
 }
 
-// answering asks each of the pot's services once.
+// answering asks each of the services that start with the pot once.
 func (p *Pots) answering(ctx context.Context, t *pot) error {
 	addr := p.o.Network.Address(t.index)
 	for service, port := range t.services {
+		if t.starts[service] != "" {
+			continue
+		}
 		if err := p.ask(ctx, service, netip.AddrPortFrom(addr, port)); err != nil {
 			return fmt.Errorf("pot %s: %s does not answer: %w: %w", t.name, service, errNotNow, err)
 		}

@@ -96,6 +96,9 @@ type PotsOptions struct {
 	Leased func(event.PotKey) bool
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
 	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
+	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and
+	// returns when the command has ended. Without it only those services are there that start with the pot.
+	Run func(ctx context.Context, conn net.Conn, command string) error
 	// Removed is called when an attacker's pot is gone; may be nil.
 	Removed func(event.PotKey)
 	// Changed is called when a pot changed.
@@ -144,6 +147,7 @@ type Counts struct {
 	Created, Started, Wired, Failed, Removed uint64
 	Hits, Cold                               uint64 // attackers who got a pot that waited, and who got another
 	Paused, Stopped, Evicted                 uint64
+	Roused                                   uint64 // services that were started when somebody came for them
 }
 
 // pot is what is known of one container. While there is a flight, only that changes the rest, but for
@@ -158,9 +162,11 @@ type pot struct {
 	created  time.Time
 	lastSeen time.Time
 	services map[event.Service]uint16
-	ready    bool // wired, and its services answered
-	died     bool // since it was last looked at
-	full     bool // it wrote more than it may
+	starts   map[event.Service]string // commands that start those that don't start with the pot
+	rousing  chan struct{}            // held by who starts one of these; nil before
+	ready    bool                     // wired, and its services answered
+	died     bool                     // since it was last looked at
+	full     bool                     // it wrote more than it may
 	failure  string
 
 	pid     int    // of its first process
@@ -387,7 +393,7 @@ func (p *Pots) Findings() []event.Finding {
 	}
 	if p.short {
 		out = append(out, event.Finding{
-			Level: "warning", Subject: "memory", Text: "the machine is short of memory: no pots are made to wait for attackers",
+			Level: "warning", Subject: "memory", Text: "the machine is short of memory: no pots are made to wait for attackers, and no services are started in others",
 			Mend: "give the machine more memory, or lower honeypot.pool.keep_free",
 		})
 	}

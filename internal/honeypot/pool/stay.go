@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -167,7 +166,7 @@ func (s *Stay) PID() int {
 	return s.pid
 }
 
-// Dial connects to one of the pot's services.
+// Dial connects to one of the pot's services. One that did not start with the pot is started, and waited for.
 func (s *Stay) Dial(ctx context.Context, service event.Service) (net.Conn, error) {
 	s.p.mu.Lock()
 	port, pot := s.t.services[service], s.pot
@@ -175,16 +174,15 @@ func (s *Stay) Dial(ctx context.Context, service event.Service) (net.Conn, error
 	if port == 0 {
 		return nil, fmt.Errorf("%w %s", ErrNoService, service)
 	}
-	conn, err := s.p.dial(ctx, netip.AddrPortFrom(pot.Address, port))
-	if err == nil {
-		return conn, nil
+	conn, err := s.reach(ctx, service)
+	if err == nil || errors.Is(err, errNotRoused) {
+		return conn, err
 	}
 	// It died a moment ago, or its server starts anew: it is looked at, and asked once more.
-	again, enterErr := s.p.lookAgain(ctx, s)
-	if enterErr != nil {
+	if _, enterErr := s.p.lookAgain(ctx, s); enterErr != nil {
 		return nil, fmt.Errorf("connect to pot %s: %w", pot.Name, errors.Join(err, enterErr))
 	}
-	if conn, err = s.p.dial(ctx, netip.AddrPortFrom(again.Address, port)); err != nil {
+	if conn, err = s.reach(ctx, service); err != nil {
 		return nil, fmt.Errorf("connect to pot %s: %w", pot.Name, err)
 	}
 	return conn, nil

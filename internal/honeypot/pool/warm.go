@@ -117,7 +117,7 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 	if err != nil {
 		return t, err
 	}
-	t.image, t.services, t.created, t.pid, t.run = c.Image, c.Services, c.Created, c.PID, c.Run
+	t.image, t.services, t.starts, t.created, t.pid, t.run = c.Image, c.Services, c.Starts, c.Created, c.PID, c.Run
 	if err := p.o.Network.Wire(egress.Port{Pot: t.name, Run: c.Run, Index: index, PID: c.PID}); err != nil {
 		return t, err
 	}

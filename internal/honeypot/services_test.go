@@ -1,0 +1,194 @@
+package honeypot_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+)
+
+// newBuiltin runs a node with the image that it builds itself.
+func newBuiltin(t *testing.T, change ...func(*honeypot.Options)) (*fixture, *honeypot.Node) {
+	t.Helper()
+	d, err := engine.New(engine.Options{})
+	require.NoError(t, err)
+	require.NoError(t, honeypot.BuildImage(t.Context(), d, t.Output())) // here nobody waits in vain for it
+	require.NoError(t, d.Close())
+	f := newFixture(t)
+	f.opts.Image = ""
+	for _, c := range change {
+		c(&f.opts)
+	}
+	n, _ := f.run(t)
+	return f, n
+}
+
+// say sends lines to an endpoint and returns the first line of the answer.
+func (f *fixture) say(ctx context.Context, l event.Lease, text string) (string, error) {
+	conn, err := f.dial(ctx, l.Endpoint)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close() //nolint:errcheck // a test's connection
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, text); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimRight(line, "\r\n"), err
+}
+
+func TestBuiltinImage(t *testing.T) {
+	f, n := newBuiltin(t)
+	l := f.grant(t, "203.0.113.66/32")
+	_, err := f.shell(t.Context(), l.Endpoint, "true")
+	require.NoError(t, err)
+	assert.Empty(t, n.Findings())
+	d, err := engine.New(engine.Options{})
+	require.NoError(t, err)
+	services, err := d.Services(t.Context(), honeypot.BuiltinImage)
+	require.NoError(t, err)
+	assert.Equal(t, map[event.Service]uint16{
+		event.SSH: 22, event.FTP: 21, event.HTTP: 80, event.MySQL: 3306, event.Postgres: 5432, event.Redis: 6379,
+	}, services)
+	require.NoError(t, d.Close())
+}
+
+// Whichever service an attacker comes through, it meets one machine: what it writes by one is there by the other.
+// A service starts when somebody comes for it, once for all that come, and again where it ended.
+func TestServicesStartWhenSomebodyComes(t *testing.T) {
+	f, n := newBuiltin(t)
+	shell := f.grant(t, "203.0.113.66/32")
+	redis := f.grantService(t, "203.0.113.66/32", event.Redis)
+	listening := func() string {
+		t.Helper()
+		out, err := f.shell(t.Context(), shell.Endpoint, "ss -ltnH | awk '{print $4}' | grep -c :6379; true")
+		require.NoError(t, err)
+		return strings.TrimSpace(out)
+	}
+	require.Equal(t, "0", listening(), "Redis does not run before somebody comes for it")
+
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			answer, err := f.say(t.Context(), redis, "AUTH 123456\r\n")
+			if assert.NoError(t, err, i) {
+				assert.Equal(t, "+OK", answer, i)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Equal(t, uint64(1), n.Stats().Pots.Roused, "one start for all")
+	assert.Equal(t, 1, n.Stats().PotsHeld, "one pot for both services")
+	require.NotEqual(t, "0", listening())
+	out, err := f.shell(t.Context(), shell.Endpoint, `redis-cli -a 123456 --no-auth-warning set word seen
+pidof redis-server | wc -w
+ps -o ppid= -C redis-server
+setpriv --reuid=redis --regid=redis --clear-groups sh -c 'tr "\0" "\n" </proc/$(pidof redis-server)/environ | grep -c SSH'
+true`)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"OK", "1", "1", "0"}, strings.Fields(out), "one server, a child of the first process, that knows nothing of how it was started")
+
+	// Its attacker ends it; whoever comes next has it again.
+	_, err = f.shell(t.Context(), shell.Endpoint, "redis-cli -a 123456 --no-auth-warning save; pkill -9 redis-server; while pidof redis-server; do sleep 0.1; done")
+	require.NoError(t, err)
+	answer, err := f.say(t.Context(), redis, "AUTH 123456\r\n")
+	require.NoError(t, err)
+	assert.Equal(t, "+OK", answer)
+	assert.Equal(t, uint64(2), n.Stats().Pots.Roused)
+
+	// Its attacker removes it: the session ends and says why; the pot goes on.
+	_, err = f.shell(t.Context(), shell.Endpoint, "rm /etc/init.d/redis-server; pkill -9 redis-server; while pidof redis-server; do sleep 0.1; done")
+	require.NoError(t, err)
+	_, err = f.say(t.Context(), redis, "AUTH 123456\r\n")
+	require.Error(t, err)
+	f.endsWith(t, event.Redis, "the service does not start")
+	_, err = f.shell(t.Context(), shell.Endpoint, "true")
+	require.NoError(t, err)
+}
+
+// endsWith waits for a session with a service that ended for a reason.
+func (f *fixture) endsWith(t *testing.T, service event.Service, reason string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, s := range f.bus.ended() {
+			if s.Service == service && strings.Contains(s.Reason, reason) {
+				return true
+			}
+		}
+		return false
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
+// Many who come at once don't make the machine start more than it can hold.
+func TestNoServiceStartsWhereMemoryIsShort(t *testing.T) {
+	f, n := newBuiltin(t, func(o *honeypot.Options) { o.Pool.KeepFree = 1 << 60 })
+	_, err := f.shell(t.Context(), f.grant(t, "203.0.113.66/32").Endpoint, "true")
+	require.NoError(t, err, "what runs with the pot is there")
+	_, err = f.say(t.Context(), f.grantService(t, "203.0.113.66/32", event.Redis), "AUTH 123456\r\n")
+	require.Error(t, err)
+	f.endsWith(t, event.Redis, "short of memory")
+	assert.Zero(t, n.Stats().Pots.Roused)
+}
+
+// All services of a pot at once stay far below what a pot may take.
+func TestAllServicesFitIntoAPot(t *testing.T) {
+	f, n := newBuiltin(t)
+	greeting := map[event.Service]struct{ say, starts string }{
+		event.FTP:   {"", "220 "},
+		event.HTTP:  {"GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK"},
+		event.Redis: {"PING\r\n", "-NOAUTH"},
+	}
+	for service, g := range greeting {
+		answer, err := f.say(t.Context(), f.grantService(t, "203.0.113.66/32", service), g.say)
+		require.NoError(t, err, service)
+		assert.True(t, strings.HasPrefix(answer, g.starts), "%s says %q", service, answer)
+	}
+	// MariaDB's greeting is a packet that holds its version; PostgreSQL answers a request for TLS with one byte.
+	for service, g := range map[event.Service]struct {
+		say  string
+		size int
+		has  string
+	}{
+		event.MySQL:    {"", 40, "MariaDB"},
+		event.Postgres: {"\x00\x00\x00\x08\x04\xd2\x16\x2f", 1, ""},
+	} {
+		conn, err := f.dial(t.Context(), f.grantService(t, "203.0.113.66/32", service).Endpoint)
+		require.NoError(t, err, service)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		_, err = io.WriteString(conn, g.say)
+		require.NoError(t, err, service)
+		got := make([]byte, g.size)
+		_, err = io.ReadFull(conn, got)
+		require.NoError(t, err, service)
+		assert.Contains(t, string(got), g.has, service)
+		require.NoError(t, conn.Close())
+	}
+	assert.Equal(t, uint64(5), n.Stats().Pots.Roused)
+	assert.Equal(t, 1, n.Stats().PotsHeld)
+
+	d, err := engine.New(engine.Options{Node: f.opts.Name})
+	require.NoError(t, err)
+	defer d.Close() //nolint:errcheck // idle connections
+	pots, err := d.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, pots, 1)
+	pot, _, err := d.Inspect(t.Context(), pots[0].ID)
+	require.NoError(t, err)
+	bytes, err := engine.Memory(pot.PID)
+	require.NoError(t, err)
+	t.Logf("a pot with all its services takes %d MiB", bytes>>20)
+	assert.Less(t, bytes, int64(160<<20), "of 256 MiB")
+}

@@ -63,7 +63,7 @@ type pipeline struct {
 	offence   func(ctx context.Context, id string) (event.Offence, error)
 	decider   *decide.Decider
 	trustUDP  []netip.Prefix
-	parse     parse.Options
+	http      parse.HTTPOptions
 	roads     *roads
 	counters  *counters
 	tail      *tail
@@ -150,9 +150,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.SetRules(p.rules) // they may have changed meanwhile
-	options := p.parse
-	options.Patterns = p.rules.Patterns
-	p.parser, p.detector, p.seq, p.saved = parse.New(options), d, seq, seq
+	p.parser, p.detector, p.seq, p.saved = parse.New(p.parserOptions()), d, seq, seq
 	p.current.Store(d)
 	p.roads.restore(s.Roads)
 	p.clocks.restore(s.Clocks)
@@ -183,6 +181,11 @@ func (p *pipeline) useRules(rules detect.Rules, reopened []string) {
 			p.detector.Close(o.ID)
 		}
 	}
+}
+
+// parserOptions are what the lines are read by. It reads the rules, over which the lock must be held.
+func (p *pipeline) parserOptions() parse.Options {
+	return parse.Options{HTTP: p.http, Patterns: p.rules.Patterns}
 }
 
 // batch evaluates one batch of lines.

@@ -124,9 +124,7 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 	out := api.RulePreview{Rule: name, Offences: []api.PreviewOffence{}}
 	d := detect.New(detect.Options{Rules: detect.Rules{Rules: []detect.Rule{rule}, Lists: file.Lists}, OnList: b.s.lists.Contains})
 	past := &pipeline{trustUDP: b.s.pipeline.trustUDP, roads: &roads{fixed: b.s.pipeline.roads.fixed, current: map[roadKey]road{}}}
-	options := b.s.pipeline.parse
-	options.Patterns = file.Patterns
-	parser := parse.New(options)
+	parser := parse.New(parse.Options{HTTP: b.s.pipeline.http, Patterns: file.Patterns})
 	err := b.s.conn.ReadBatches(ctx, func(ctx context.Context, seq uint64, batch event.Batch) error {
 		var last latest
 		defer func() { past.learn(&batch, &last) }()

@@ -174,7 +174,8 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	}
 	s.pipeline = &pipeline{
-		stream: s.conn, store: savedIn{s.store}, rules: rules, onList: s.lists.Contains, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP, parse: parse.Options{HTTP: httpOptions(c.HTTP)},
+		stream: s.conn, store: savedIn{s.store}, rules: rules, onList: s.lists.Contains, newLogins: s.loadLogins, over: s.isOver, offence: s.store.Offence, trustUDP: c.Syslog.TrustUDP,
+		http:     httpOptions(c.HTTP),
 		roads:    &roads{fixed: func(name string) string { h, _ := s.hosts.get(name); return h.Road }},
 		counters: s.counters, tail: s.tail, now: time.Now, log: s.part("pipeline"),
 	}

@@ -55,12 +55,12 @@ func dropbearGuess(b []byte) fact {
 	if !ok {
 		return fact{}
 	}
-	return fact{kind: event.AuthFailed, source: p.addr, port: p.port, account: user, named: "password", attempts: 1, part: guessInside}
+	return fact{kind: event.AuthFailed, source: p.addr, port: p.port, account: user, means: "password", attempts: 1, part: guessInside}
 }
 
 // dropbearUnknown reads nothing or " from A:P", and " 'X' from A:P" where it was built to name users.
 func dropbearUnknown(b []byte) fact {
-	f := fact{kind: event.AuthFailed, named: "password", attempts: 1, part: guessInside}
+	f := fact{kind: event.AuthFailed, means: "password", attempts: 1, part: guessInside}
 	if len(b) == 0 {
 		return f
 	}
@@ -86,12 +86,12 @@ func dropbearLogin(b []byte) fact {
 	if !ok {
 		return fact{}
 	}
-	return fact{kind: event.AuthOK, source: p.addr, port: p.port, account: user, named: "password"}
+	return fact{kind: event.AuthOK, source: p.addr, port: p.port, account: user, means: "password"}
 }
 
 func dropbearBlank(b []byte) fact {
 	f := dropbearLogin(b)
-	f.named = "none"
+	f.means = "none"
 	return f
 }
 
@@ -107,7 +107,7 @@ func dropbearKey(b []byte) fact {
 	if !ok {
 		return fact{}
 	}
-	return fact{kind: event.AuthOK, source: p.addr, port: p.port, account: b[:i], named: "publickey"}
+	return fact{kind: event.AuthOK, source: p.addr, port: p.port, account: b[:i], means: "publickey"}
 }
 
 // dropbearNamed is a message about an attempt that ends with " from A:P", or doesn't.

@@ -72,17 +72,17 @@ func ftpEntry(m message, read func([]byte) (ftplog.Entry, bool)) fact {
 	}
 	switch e.What {
 	case ftplog.Failed:
-		f.kind, f.named, f.attempts = event.AuthFailed, "password", n
+		f.kind, f.means, f.attempts = event.AuthFailed, "password", n
 	case ftplog.OK:
-		f.kind, f.named = event.AuthOK, "password"
+		f.kind, f.means = event.AuthOK, "password"
 	case ftplog.Anonymous:
-		f.kind, f.named = event.AuthOK, anonymousMethod
+		f.kind, f.means = event.AuthOK, anonymousMethod
 	case ftplog.Around:
 		f.kind = event.Context
 	case ftplog.Refused:
 		f.kind = event.Probe
 	case ftplog.Probe:
-		f.kind, f.named = event.Probe, protocolMethod
+		f.kind, f.means = event.Probe, protocolMethod
 	case ftplog.Other:
 	}
 	if again {

@@ -124,16 +124,16 @@ func httpAccess(rules *httpRules, a *weblog.Access) fact {
 	method, target, ok := a.RequestLine()
 	if !ok {
 		if a.Status == 400 && len(a.Request) > 1 { // "-" and nothing are connections that were closed
-			return fact{kind: event.Probe, named: protocolMethod}
+			return fact{kind: event.Probe, means: protocolMethod}
 		}
 		return fact{kind: event.None}
 	}
 	path := weblog.Path(target)
 	if a.Status == 401 && len(a.User) > 0 {
-		return fact{kind: event.AuthFailed, account: a.User, named: basicMethod, resource: path, attempts: 1, web: webAccess}
+		return fact{kind: event.AuthFailed, account: a.User, means: basicMethod, resource: path, attempts: 1, web: webAccess}
 	}
 	if kind := rules.login(method, path, a.Status); kind != "" {
-		f := fact{kind: kind, named: formMethod, resource: path}
+		f := fact{kind: kind, means: formMethod, resource: path}
 		if kind == event.AuthFailed {
 			f.attempts = 1
 		}
@@ -141,11 +141,11 @@ func httpAccess(rules *httpRules, a *weblog.Access) fact {
 	}
 	switch {
 	case exploit(target, a.Status) || exploitHeader(a.Tail()):
-		return fact{kind: event.Probe, named: exploitMethod, resource: path}
+		return fact{kind: event.Probe, means: exploitMethod, resource: path}
 	case len(a.User) > 0 && a.Status >= 200 && a.Status < 400:
-		return fact{kind: event.AuthOK, account: a.User, named: basicMethod, resource: path}
+		return fact{kind: event.AuthOK, account: a.User, means: basicMethod, resource: path}
 	case len(a.User) > 0 || a.Status == 401:
-		return fact{kind: event.Context, account: a.User, named: basicMethod, resource: path}
+		return fact{kind: event.Context, account: a.User, means: basicMethod, resource: path}
 	}
 	return fact{kind: event.None}
 }
@@ -164,7 +164,7 @@ func httpError(rules *httpRules, e *weblog.Error) fact {
 	if !ok {
 		return f
 	}
-	f.kind, f.account, f.named, f.resource = event.Context, d.User, basicMethod, weblog.Path(d.Target)
+	f.kind, f.account, f.means, f.resource = event.Context, d.User, basicMethod, weblog.Path(d.Target)
 	source, ok := address(e.Peer)
 	if !ok || rules.proxy(source) || len(d.User) == 0 {
 		return f

@@ -45,7 +45,7 @@ func loginGuess(host, user []byte) fact {
 		return fact{kind: event.Context, account: user}
 	}
 	addr, _ := address(host)
-	return fact{kind: event.AuthFailed, source: addr, account: user, named: "password", attempts: 1, part: guessInside}
+	return fact{kind: event.AuthFailed, source: addr, account: user, means: "password", attempts: 1, part: guessInside}
 }
 
 // localTerminal says whether there is no host but a terminal, or nothing.
@@ -107,7 +107,7 @@ func loginDone(host, user []byte, ok bool) fact {
 		return fact{kind: event.Context, account: user}
 	}
 	addr, _ := address(host)
-	return fact{kind: event.AuthOK, source: addr, account: user, named: "password"}
+	return fact{kind: event.AuthOK, source: addr, account: user, means: "password"}
 }
 
 // shadowPlace reads " on 'TTY'[ from 'A']".

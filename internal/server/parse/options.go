@@ -37,7 +37,9 @@ type HTTPLogin struct {
 func New(o Options) *Parser { return &Parser{reader: *NewReader(o)} }
 
 // NewReader returns a Reader with options.
-func NewReader(o Options) *Reader { return &Reader{http: newHTTPRules(o.HTTP), patterns: o.Patterns} }
+func NewReader(o Options) *Reader {
+	return &Reader{options: lineOptions{http: newHTTPRules(o.HTTP), patterns: o.Patterns}}
+}
 
 // ProvesLogin says whether a successful login shows that its source knows a secret, so that it may speak for the source.
 // Anonymous ones don't; nor does an answer of a web server, which anybody may get by asking for a page that needs no

@@ -18,7 +18,7 @@ func programOfPAM(m []byte) program {
 		if !ok || !bytes.HasPrefix(rest, []byte("auth")) && !bytes.HasPrefix(rest, []byte("check pass")) {
 			return program{}
 		}
-		if s := speaker(service); s != "" {
+		if s := serviceOfPAM(service); s != "" {
 			return program{service: s, read: pamTwin, uid: "0"}
 		}
 	case string(m[:4]) == "PAM ":
@@ -31,8 +31,8 @@ func programOfPAM(m []byte) program {
 	return program{service: event.PAM, read: pamMessage, uid: "0"}
 }
 
-// speaker names the service of those that ask PAM under this name and say themselves what came of it.
-func speaker(pamService []byte) event.Service {
+// serviceOfPAM names the service of those that ask PAM under this name and say themselves what came of it.
+func serviceOfPAM(pamService []byte) event.Service {
 	switch string(pamService) {
 	case "sshd", "dropbear":
 		return event.SSH
@@ -100,7 +100,7 @@ func pamMessage(msg message) fact {
 	if success, ok := cut(rest, "authentication success; "); ok && bytes.HasPrefix(m, []byte("pam_sss(")) {
 		f := pamFailed(success, 0)
 		if f.source.IsValid() {
-			f.kind, f.named = event.AuthOK, "password"
+			f.kind, f.means = event.AuthOK, "password"
 		}
 		return f
 	}
@@ -135,7 +135,7 @@ func pamFailed(b []byte, n int) fact {
 		f.source, f.account = netip.Addr{}, nil
 	}
 	if n > 0 {
-		f.kind, f.attempts, f.named = event.AuthFailed, n, "password"
+		f.kind, f.attempts, f.means = event.AuthFailed, n, "password"
 	}
 	return f
 }

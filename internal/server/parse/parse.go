@@ -24,7 +24,7 @@ type Parser struct {
 }
 
 // SetPatterns lets the Parser read by other patterns from the next line on.
-func (p *Parser) SetPatterns(patterns *Patterns) { p.reader.patterns = patterns }
+func (p *Parser) SetPatterns(patterns *Patterns) { p.reader.options.patterns = patterns }
 
 // Line reads the next line (see [Line]).
 func (p *Parser) Line(line []byte, ref time.Time) event.Event {
@@ -65,42 +65,46 @@ func Line(line []byte, ref time.Time) event.Event {
 		return event.Event{Kind: event.None}
 	}
 	var r Reading
-	parseWhole(&h, nil, plain, nil, &r)
+	parseWhole(&h, lineOptions{}, plain, &r)
 	return r.Event
 }
 
 // Message reads a message that came without a header as one of the service's.
 func Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, nil, plain, nil)
+	return parseMessage(service, msg, lineOptions{}, plain)
 }
 
 // ServiceOf says which service the program behind a syslog tag belongs to; empty where none.
 func ServiceOf(tag string) event.Service { return programOf([]byte(tag)).service }
 
+// lineOptions are what a line's readers are told.
+type lineOptions struct {
+	http     *httpRules
+	patterns *Patterns
+}
+
 // parseWhole reads a line's message into r, and returns what it states. What was not written by the program that its
 // tag names states nothing.
-func parseWhole(h *head, http *httpRules, str func([]byte) string, patterns *Patterns, r *Reading) fact {
+func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fact {
 	p := programOf(h.tag)
 	if p.read == nil {
-		p = patterns.programOf(h.tag)
+		p = o.patterns.programOf(h.tag)
 	}
 	if p.read == nil {
 		p = programOfPAM(h.msg)
 	}
-	var f fact
-	r.note = Note{Local: h.local}
+	f := fact{kind: event.None}
+	r.note, r.known = Note{Local: h.local}, false
 	if p.read != nil {
 		m := h.message()
-		m.http = http
+		m.http = o.http
 		f = p.read(m)
+		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
-		var w writer
-		if p.exe != "" || p.uid != "" || f.states() {
-			w = writerOf(h.sd)
-		}
+		w := writerOf(h.sd)
 		r.note.Vouched = w.known
 		if !w.fits(p, &f) {
-			r.note.Forged, f = f.states(), fact{}
+			r.note.Forged, f = f.states(), fact{kind: event.None}
 		}
 	}
 	f.event(p.service, str, &r.Event)
@@ -109,11 +113,11 @@ func parseWhole(h *head, http *httpRules, str func([]byte) string, patterns *Pat
 	return f
 }
 
-func parseMessage(service event.Service, msg []byte, http *httpRules, str func([]byte) string, patterns *Patterns) event.Event {
+func parseMessage(service event.Service, msg []byte, o lineOptions, str func([]byte) string) event.Event {
 	var e event.Event
-	f, ok := patterns.message(service, msg)
+	f, ok := o.patterns.message(service, msg)
 	if p := programOfService(service); !ok && p.read != nil {
-		f = p.read(message{text: msg, http: http})
+		f = p.read(message{text: msg, http: o.http})
 	}
 	f.event(service, str, &e)
 	return e
@@ -127,13 +131,12 @@ type fact struct {
 	port     uint16
 	account  []byte
 	method   []byte
+	means    string // the method where the message does not name it
 	resource []byte
 	attempts int
 	closed   bool
 	first    firstLine
 	repeated int // how many times the message stands for
-	part     part
-	fails    int // guesses of the connection that ends with it; of part lastOfConnection
 
 	// What joins say of it, see [Joiner].
 	join   join
@@ -143,9 +146,10 @@ type fact struct {
 	open   bool // account is a name that goes on in lines to come
 	// inDatabase says that resource is such a name, of somebody who got in.
 	inDatabase bool
-	named      string // the method where it is a word of ours, not of the message
 	peer       peerForm
 	web        webLine // which of a web server's two lines of a guess it is
+	part       part
+	fails      int // guesses of the connection that ends with it; of part lastOfConnection
 }
 
 // states says whether the fact is more than context: what someone would forge.
@@ -173,7 +177,7 @@ func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
 	if len(f.account) > 0 {
 		e.Account = str(f.account[:min(len(f.account), maxAccount)])
 	}
-	if e.Method = f.named; len(f.method) > 0 {
+	if e.Method = f.means; len(f.method) > 0 {
 		e.Method = methodName(f.method, str)
 	}
 	if len(f.resource) > 0 {

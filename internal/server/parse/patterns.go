@@ -152,7 +152,7 @@ func (p *pattern) read(m []byte) (fact, bool) {
 	if at == nil {
 		return fact{}, false
 	}
-	f := fact{kind: p.kind, named: p.method}
+	f := fact{kind: p.kind, means: p.method}
 	if f.kind == event.AuthFailed {
 		f.attempts = 1
 	}
@@ -181,7 +181,7 @@ func (f *fact) set(name string, value []byte) (ok bool) {
 	case "account":
 		f.account = value
 	case "method":
-		f.method, f.named = value, ""
+		f.method, f.means = value, ""
 	case "resource":
 		f.resource = value
 	case "attempts":

@@ -12,18 +12,17 @@ const maxInterned = 8192
 // Reader reads lines each by itself, in any order: several may read the parts of one stream at the same time. What
 // they read is settled by one [Joiner], in the stream's order. A Reader is for one goroutine; the zero value is ready.
 type Reader struct {
-	patterns *Patterns
-	strings  map[string]string
-	clock    clock
-	http     *httpRules
+	strings map[string]string
+	clock   clock
+	options lineOptions
 }
 
 // Reading is what a line says by itself.
 type Reading struct {
 	Event  event.Event
 	Header bool // the line has a header of one of the forms that are known
-	note   Note
 	known  bool
+	note   Note
 	joins  bool
 	twin   twin
 	inner  inner
@@ -60,8 +59,8 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.http, p.intern, p.patterns, r)
-	r.known, r.inner = f.kind != "", inner{}
+	f := parseWhole(&h, p.options, p.intern, r)
+	r.twin, r.inner = twin{}, inner{}
 	switch r.joins = true; {
 	case f.first != notFirst || r.Event.Method == promptMethod:
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
@@ -88,7 +87,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 
 // Message reads a message that came without a header as one of the service's.
 func (p *Reader) Message(service event.Service, msg []byte) event.Event {
-	return parseMessage(service, msg, p.http, p.intern, p.patterns)
+	return parseMessage(service, msg, p.options, p.intern)
 }
 
 func (p *Reader) intern(b []byte) string {
@@ -119,11 +118,7 @@ type Joiner struct {
 
 // Settle changes r's event where it restates what another line said, or lacks what another said. Readings that don't join need not come.
 func (j *Joiner) Settle(r *Reading) {
-	switch {
-	case !r.joins:
-		return
-	case r.inner.part != noPart:
-		j.connections.settle(&r.Event, r.inner)
+	if !r.joins {
 		return
 	}
 	j.peers.settle(&r.Event, r.peer)
@@ -135,6 +130,8 @@ func (j *Joiner) Settle(r *Reading) {
 		j.links.settle(&r.Event, r.joined)
 	case r.web.line != notWeb:
 		j.web.settle(&r.Event, r.web)
+	case r.inner.part != noPart:
+		j.connections.settle(&r.Event, r.inner)
 	default:
 		j.twins.settle(&r.Event, r.twin)
 	}

@@ -15,7 +15,7 @@ readonly engine_patience=60 # seconds
 # What each purpose needs: the command that shows that it is there, and Debian's package that brings it.
 demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
-  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog unshare=util-linux journalctl=systemd
+  sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog lmnsd_gtls=rsyslog-gnutls lmnsd_ossl=rsyslog-openssl unshare=util-linux journalctl=systemd
   rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl
   mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
   nginx=nginx apache2=apache2 vsftpd=vsftpd)
@@ -52,6 +52,10 @@ missing() {
     if [[ ${need%%=*} == dockerd ]] && engine_answers; then continue; fi
     if [[ ${need%%=*} == paramiko ]]; then # a library, not a command
       /usr/bin/python3 -c 'import paramiko' 2>/dev/null || echo "${need#*=}"
+      continue
+    fi
+    if [[ ${need%%=*} == lmnsd_* ]]; then # a module of rsyslog's
+      compgen -G "/usr/lib/*/rsyslog/${need%%=*}.so" >/dev/null || echo "${need#*=}"
       continue
     fi
     command -v "${need%%=*}" >/dev/null || echo "${need#*=}"

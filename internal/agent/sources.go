@@ -96,7 +96,6 @@ func usualLogs() [][2]string {
 		{"/var/log/nginx/access.log", "nginx-access"},
 		{"/var/log/nginx/error.log", "nginx-error"},
 		{"/var/log/apache2/access.log", "apache-access"},
-		{"/var/log/apache2/other_vhosts_access.log", "apache-vhost-access"},
 		{"/var/log/apache2/error.log", "apache-error"},
 		{"/var/log/vsftpd.log", "vsftpd"},
 		{"/var/log/proftpd/proftpd.log", "proftpd"},

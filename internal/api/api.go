@@ -24,6 +24,7 @@ const (
 	PathPause     = "/v1/pause"
 	PathResume    = "/v1/resume"
 	PathEnroll    = "/v1/enroll"
+	PathSyslog    = "/v1/syslog-certificate"
 	PathEvents    = "/v1/events" // a stream of JSON objects, one a line: Watched
 )
 
@@ -112,7 +113,9 @@ type Stream struct {
 // Quarantined is a line that was not taken.
 type Quarantined struct {
 	At     time.Time  `json:"at"`
-	Sender netip.Addr `json:"sender"`
+	Sender netip.Addr `json:"sender,omitzero"` // of a line that came by the network
+	Host   string     `json:"host,omitempty"`  // that the sender is, or the relay
+	File   string     `json:"file,omitempty"`  // of one that was read on the server
 	Reason string     `json:"reason"`
 	Line   string     `json:"line"` // sender's bytes
 }
@@ -162,11 +165,20 @@ type Enrolment struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
+// SyslogCertificate lets a syslog daemon send log lines over TLS.
+type SyslogCertificate struct {
+	Certificate string    `json:"certificate"` // PEM
+	Authority   string    `json:"authority"`   // PEM: who signed it, and the server's own
+	ExpiresAt   time.Time `json:"expires_at"`
+}
+
 // Machines are the hosts and nodes.
 type Machines interface {
 	Hosts(ctx context.Context) ([]Host, error)
 	Nodes(ctx context.Context) ([]Node, error)
 	Enroll(ctx context.Context, role, name string, ttl time.Duration) (Enrolment, error)
+	// IssueSyslog signs a certificate request (PEM) for the syslog daemon of a host or relay.
+	IssueSyslog(ctx context.Context, name, csr string) (SyslogCertificate, error)
 	// RemoveHost revokes a host's certificates, releases its redirects and forgets it.
 	RemoveHost(ctx context.Context, name string) error
 	RemoveNode(ctx context.Context, name string) error

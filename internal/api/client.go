@@ -187,6 +187,11 @@ func (c *Client) Enroll(ctx context.Context, role, name string, ttl time.Duratio
 	return call[Enrolment](ctx, c, http.MethodPost, PathEnroll, in)
 }
 
+// IssueSyslog has a certificate request (PEM) signed for the syslog daemon of a host or relay.
+func (c *Client) IssueSyslog(ctx context.Context, name, csr string) (SyslogCertificate, error) {
+	return call[SyslogCertificate](ctx, c, http.MethodPost, PathSyslog, map[string]string{"name": name, "csr": csr})
+}
+
 // Remove forgets a host (PathHosts) or node (PathNodes) and revokes its certificates.
 func (c *Client) Remove(ctx context.Context, path, name string) error {
 	_, err := call[struct{}](ctx, c, http.MethodDelete, path+"/"+url.PathEscape(name), nil)

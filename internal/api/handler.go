@@ -130,6 +130,7 @@ func (h *handler) machines() {
 		return done(r, "node", h.b.RemoveNode)
 	})
 	h.handle("POST "+PathEnroll, h.enroll)
+	h.handle("POST "+PathSyslog, h.issueSyslog)
 }
 
 // done does something to a machine that has a name.
@@ -162,6 +163,20 @@ func (h *handler) enroll(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return h.b.Enroll(r.Context(), in.Role, in.Name, ttl)
+}
+
+func (h *handler) issueSyslog(r *http.Request) (any, error) {
+	var in struct {
+		Name string `json:"name"`
+		CSR  string `json:"csr"`
+	}
+	if err := body(r, &in); err != nil {
+		return nil, err
+	}
+	if !config.ValidName(in.Name) {
+		return nil, badRequest("name: found "+strconv.Quote(in.Name), "allowed: a lower-case name of letters, digits and hyphens, at most 63 long")
+	}
+	return h.b.IssueSyslog(r.Context(), in.Name, in.CSR)
 }
 
 func (h *handler) records() {

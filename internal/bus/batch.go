@@ -68,7 +68,7 @@ func decodeBatch(subject string, h nats.Header, data []byte) (event.Batch, error
 		return event.Batch{}, fmt.Errorf("%w: no %s", ErrMalformed, headerID)
 	}
 	switch b.Road {
-	case event.RoadAgent, event.RoadJournal, event.RoadSyslogTCP, event.RoadSyslogUDP, event.RoadFile:
+	case event.RoadAgent, event.RoadJournal, event.RoadSyslogTCP, event.RoadSyslogTLS, event.RoadSyslogUDP, event.RoadFile:
 	default:
 		return event.Batch{}, fmt.Errorf("%w: unknown road %.40q", ErrMalformed, b.Road)
 	}

@@ -51,6 +51,12 @@ func (b *backend) Enroll(_ context.Context, role, name string, ttl time.Duration
 	b.enrolled = role + " " + name + " " + ttl.String()
 	return api.Enrolment{Role: role, Name: name, Token: "kk1_token", ExpiresAt: time.Now().Add(ttl)}, nil
 }
+
+func (b *backend) IssueSyslog(_ context.Context, name, csr string) (api.SyslogCertificate, error) {
+	b.enrolled = "syslog " + name
+	return api.SyslogCertificate{Certificate: csr, Authority: "the authority", ExpiresAt: time.Date(2027, 11, 25, 0, 0, 0, 0, time.UTC)}, nil
+}
+
 func (b *backend) RemoveHost(context.Context, string) error { return nil }
 func (b *backend) RemoveNode(context.Context, string) error { return fs.ErrNotExist }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kokkuri/kokkuri/deploy"
 	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/cli"
 	"github.com/kokkuri/kokkuri/internal/config"
@@ -172,6 +173,50 @@ func TestWhatIsAskedOfTheServer(t *testing.T) {
 	require.Contains(t, stderr, "KOKKURI_HONEYPOT_TOKEN=TOKEN kokkuri honeypot")
 	require.Equal(t, "node node1 10m0s", b.enrolled)
 	require.Equal(t, "Paused: 2 redirects released. Nobody is redirected until: kokkuri resume\n", w.ok(t, "pause"))
+}
+
+func TestRsyslogConfig(t *testing.T) {
+	t.Parallel()
+	b := full()
+	w := newWorld(t, b)
+	dir := filepath.Join(t.TempDir(), "web")
+	stdout, stderr, code := w.run(t.Context(), "rsyslog-config web --server kokkuri.example.org --certificate "+dir)
+	require.Zero(t, code, stderr)
+	require.Equal(t, "syslog web", b.enrolled)
+	for _, want := range []string{
+		`target="kokkuri.example.org"`, `port="10515"`, `StreamDriver="gtls"`, `StreamDriverAuthMode="x509/name"`, `StreamDriverPermittedPeers="kokkuri-server"`,
+		`StreamDriver.KeyFile="/etc/rsyslog.d/kokkuri/key.pem"`, "until 2027-11-25", `queue.filename="kokkuri"`, `queue.saveOnShutdown="on"`, `action.resumeRetryCount="-1"`,
+	} {
+		require.Contains(t, stdout, want)
+	}
+	require.Contains(t, stderr, "readable by root only")
+	for file, want := range map[string]string{"key.pem": "-----BEGIN PRIVATE KEY-----", "cert.pem": "-----BEGIN CERTIFICATE REQUEST-----", "ca.pem": "the authority"} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		require.NoError(t, err)
+		require.Contains(t, string(text), want)
+		info, err := os.Stat(filepath.Join(dir, file))
+		require.NoError(t, err)
+		require.EqualValues(t, 0o600, info.Mode().Perm(), file)
+	}
+	shipped, err := deploy.Rsyslog.ReadFile("rsyslog/kokkuri.conf")
+	require.NoError(t, err)
+	require.Equal(t, strings.Replace(string(shipped), "by rsyslog 8.\n", "by rsyslog 8. For web.\n", 1), w.ok(t, "rsyslog-config web --tcp --server kokkuri.example.net"))
+	require.Contains(t, w.ok(t, "rsyslog-config web --udp --server [2001:db8::1]:514"), `target="2001:db8::1"`)
+	require.Contains(t, w.ok(t, "rsyslog-config loghost --relay --server 192.0.2.2 --driver ossl"), `set $.kokkuri_writer = $structured-data;`)
+	_, stderr, _ = w.run(t.Context(), "rsyslog-config web")
+	require.Contains(t, stderr, "listens at no address that others reach")
+	for line, want := range map[string]string{
+		"rsyslog-config Web":                            "name: found",
+		"rsyslog-config web --tcp --udp":                "can't be used together",
+		"rsyslog-config web --server a:b":               "--server: found",
+		`rsyslog-config web --server a"b`:               "can't stand in rsyslog's configuration",
+		"rsyslog-config web --path rel":                 "--path: found",
+		"rsyslog-config web --tcp --certificate " + dir: "--certificate is for TLS",
+	} {
+		_, stderr, code := w.run(t.Context(), line)
+		require.Equal(t, cli.ExitUsage, code, line)
+		require.Contains(t, stderr, want)
+	}
 }
 
 func TestExitCodesAndHints(t *testing.T) {

@@ -32,11 +32,12 @@ type grammar struct {
 	Allow  allowCmd  `cmd:"" group:"Control" help:"Networks that are never redirected."`
 	Enroll enrollCmd `cmd:"" group:"Control" help:"Make a one-time token for a host or a node."`
 
-	Doctor  doctorCmd  `cmd:"" group:"Set up" help:"What is missing or misconfigured here, each with its mend."`
-	Config  configCmd  `cmd:"" group:"Set up" help:"The configuration."`
-	Rules   rulesCmd   `cmd:"" group:"Set up" help:"The rules."`
-	Lab     labCmd     `cmd:"" group:"Set up" help:"A whole network on this machine, to try Kokkuri on."`
-	Version versionCmd `cmd:"" group:"Set up" help:"Print the version."`
+	Doctor        doctorCmd        `cmd:"" group:"Set up" help:"What is missing or misconfigured here, each with its mend."`
+	Config        configCmd        `cmd:"" group:"Set up" help:"The configuration."`
+	Rules         rulesCmd         `cmd:"" group:"Set up" help:"The rules."`
+	RsyslogConfig rsyslogConfigCmd `cmd:"" group:"Set up" help:"Print what makes a host's rsyslog send its log-ins here."`
+	Lab           labCmd           `cmd:"" group:"Set up" help:"A whole network on this machine, to try Kokkuri on."`
+	Version       versionCmd       `cmd:"" group:"Set up" help:"Print the version."`
 }
 
 // Kokkuri runs the operator's binary and returns its exit code.

@@ -82,7 +82,7 @@ func (u Up) AgentConfig() Agent { return Agent{Common: u.Common, AgentSection: u
 type ServerSection struct {
 	Bus        Bus            `yaml:"bus" embed:"" prefix:"bus-"`
 	Syslog     Syslog         `yaml:"syslog" embed:"" prefix:"syslog-"`
-	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date." placeholder:"PATTERN[=HOST]"`
+	Files      []FileSource   `yaml:"files" help:"Log files that are written on the server: PATTERN, or PATTERN=HOST where all lines are of one host. %HOST%, %Y, %m and %d stand for host name and date; * ? [] match names." placeholder:"PATTERN[=HOST]"`
 	HTTP       HTTP           `yaml:"http" embed:"" prefix:"http-"`
 	Rules      string         `yaml:"rules" check:"path" help:"Rules file; empty: the built-in rules." placeholder:"FILE"`
 	DryRun     bool           `yaml:"dry_run" negatable:"" help:"Decide and record, but redirect nobody."`
@@ -104,6 +104,8 @@ type Bus struct {
 type Syslog struct {
 	ListenTCP []netip.AddrPort `yaml:"listen_tcp" default:"127.0.0.1:10514" help:"Addresses for syslog over TCP; none: not at all." placeholder:"ADDR:PORT"`
 	ListenUDP []netip.AddrPort `yaml:"listen_udp" default:"127.0.0.1:10514" help:"Addresses for syslog over UDP, which proves nothing; none: not at all." placeholder:"ADDR:PORT"`
+	ListenTLS []netip.AddrPort `yaml:"listen_tls" default:"127.0.0.1:10515" help:"Addresses for syslog over TLS with a client certificate of this server; none: not at all." placeholder:"ADDR:PORT"`
+	Relays    []string         `yaml:"relays" check:"relay" help:"Log servers that forward for others, by network (TCP) or by the name in their certificate (TLS): of their lines the HOSTNAME field says whose they are." placeholder:"CIDR|NAME"`
 	TrustUDP  []netip.Prefix   `yaml:"trust_udp" help:"Networks whose UDP lines may cause redirects: where nobody else can send from these addresses." placeholder:"CIDR"`
 }
 
@@ -188,7 +190,7 @@ type AgentSection struct {
 	Name       string         `yaml:"name" check:"name" help:"The host's name; empty: the name that it was enrolled with, else the machine's host name." placeholder:"NAME"`
 	Server     []Address      `yaml:"server" default:"127.0.0.1:12666" help:"Addresses of the server's bus." placeholder:"HOST[:PORT]"`
 	Token      Secret         `yaml:"token" help:"One-time enrolment token, used where the host has no certificate yet." placeholder:"TOKEN"`
-	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed; none: not at all (the host sends its log by syslog)." placeholder:"PATH"`
+	Files      []string       `yaml:"files" default:"/var/log/auth.log" check:"abspath" help:"Log files that are followed, where * ? [] match names; none: not at all (the host sends its log by syslog)." placeholder:"PATH"`
 	Journal    JournalSource  `yaml:"journal" embed:"" prefix:"journal-"`
 	Logs       []LogSource    `yaml:"logs" help:"Log files that are no syslog, with their format: PATH=FORMAT." placeholder:"PATH=FORMAT"`
 	Discover   bool           `yaml:"discover" negatable:"" help:"Follow the logs of servers that lie where Debian puts them, beside those that are named."`

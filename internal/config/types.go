@@ -252,7 +252,7 @@ func (a Address) MarshalText() ([]byte, error) { return []byte(a), nil }
 
 // FileSource is a log file, or a pattern of log files, that is written on the server.
 type FileSource struct {
-	Path string `yaml:"path" check:"abspath" required:"" help:"File, or pattern with %HOST%, %Y, %m, %d."`
+	Path string `yaml:"path" check:"abspath" required:"" help:"File, or pattern with %HOST%, %Y, %m, %d, *, ?, []."`
 	Host string `yaml:"host" check:"name" help:"Host of all lines; empty: from %HOST% in the path, else from the lines."`
 }
 

@@ -96,6 +96,9 @@ func checkText(check, text string) (allowed string, ok bool) {
 	case "dnsname":
 		_, err := netip.ParseAddr(text)
 		return "a DNS name or an address", err == nil || validDNSName(text)
+	case "relay":
+		_, err := ParsePrefix(text)
+		return "a network in CIDR notation, an address, or the name in a certificate, such as 192.0.2.0/24 or loghost", err == nil || ValidName(text)
 	case "abspath":
 		return "an absolute path", strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "\x00\n")
 	case "urlpath":

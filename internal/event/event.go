@@ -49,6 +49,7 @@ const (
 	RoadAgent     Road = "agent"   // files, logs of containers and what was converted
 	RoadJournal   Road = "journal" // by the agent as well: a road of its own, since the journal and a log file may hold the same
 	RoadSyslogTCP Road = "syslog-tcp"
+	RoadSyslogTLS Road = "syslog-tls"
 	RoadSyslogUDP Road = "syslog-udp"
 	RoadFile      Road = "file"
 )

@@ -97,19 +97,31 @@ func TestRecordsOfPostgres(t *testing.T) {
 			{Time: at, PID: "4711", Text: []byte("ERROR:  relation \"x\" does not exist\nat line 2\nor 3"), Params: params("format", "postgres-stderr")},
 			{Time: at, PID: "4712", Text: []byte("LOG:  y"), Params: params("format", "postgres-stderr")},
 		}},
-		{native.PostgresStderr, []string{"2026-11-22 18:00:00 UTC:203.0.113.66(4022):alice@shop:[4711]:FATAL:  password authentication failed for user \"alice\""},
-			[]native.Record{{Time: at.Truncate(time.Second), Text: []byte("FATAL:  password authentication failed for user \"alice\""),
-				Params: params("format", "postgres-stderr", "source", "203.0.113.66", "source_port", "4022")}}},
-		{native.PostgresStderr, []string{"2026-11-22 18:00:00 UTC [4711]: user=alice,db=shop,app=[unknown],client=203.0.113.66 FATAL:  password authentication failed for user \"alice\""},
-			[]native.Record{{Time: at.Truncate(time.Second), PID: "4711", Text: []byte("FATAL:  password authentication failed for user \"alice\""),
-				Params: params("format", "postgres-stderr", "source", "203.0.113.66")}}},
+		{
+			native.PostgresStderr,
+			[]string{"2026-11-22 18:00:00 UTC:203.0.113.66(4022):alice@shop:[4711]:FATAL:  password authentication failed for user \"alice\""},
+			[]native.Record{{
+				Time: at.Truncate(time.Second), Text: []byte("FATAL:  password authentication failed for user \"alice\""),
+				Params: params("format", "postgres-stderr", "source", "203.0.113.66", "source_port", "4022"),
+			}},
+		},
+		{
+			native.PostgresStderr,
+			[]string{"2026-11-22 18:00:00 UTC [4711]: user=alice,db=shop,app=[unknown],client=203.0.113.66 FATAL:  password authentication failed for user \"alice\""},
+			[]native.Record{{
+				Time: at.Truncate(time.Second), PID: "4711", Text: []byte("FATAL:  password authentication failed for user \"alice\""),
+				Params: params("format", "postgres-stderr", "source", "203.0.113.66"),
+			}},
+		},
 		{native.PostgresStderr, []string{ // a name of two lines
 			"2026-11-22 18:00:00.123 UTC [4711] x", "2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y@shop FATAL:  password authentication failed for user \"x",
 			"\t2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y\"",
 		}, []native.Record{
-			{Time: at, Text: []byte("2026-11-22 18:00:00.123 UTC [4711] x"), Params: params("format", "postgres-stderr")},
-			{Time: at, Text: []byte("FATAL:  password authentication failed for user \"x\n2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y\""),
-				Params: params("format", "postgres-stderr", "reason", "unsure")},
+			{Text: []byte("2026-11-22 18:00:00.123 UTC [4711] x"), Params: params("format", "postgres-stderr")},
+			{
+				Time: at, Text: []byte("FATAL:  password authentication failed for user \"x\n2026-11-22 19:00:00.123 UTC [1] 198.51.100.9 y\""),
+				Params: params("format", "postgres-stderr", "reason", "unsure"),
+			},
 		}},
 	} {
 		if diff := cmp.Diff(c.want, records(t, c.format, at, c.lines...)); diff != "" {

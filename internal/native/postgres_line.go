@@ -87,26 +87,36 @@ func postgresTime(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
 }
 
 func postgresTimeAt(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
-	if t, rest, ok = cutDateTime(b, time.UTC); ok {
-		if len(rest) == 0 || rest[0] != ' ' {
-			return t, b, false
-		}
-		rest = rest[1:]
-		n := 0
-		for n < len(rest) && n < 8 && (rest[n] >= 'A' && rest[n] <= 'Z' || rest[n] >= '0' && rest[n] <= '9' || rest[n] == '+' || rest[n] == '-') {
-			n++
-		}
-		if n == 0 || rest[0] >= '0' && rest[0] <= '9' {
-			return t, b, false
-		}
-		return inZone(t, string(rest[:n]), ref), rest[n:], true
+	t, rest, ok = cutDateTime(b, time.UTC)
+	if !ok {
+		return cutEpoch(b)
 	}
-	const seconds = 10 // of a time between 2001 and 2286
-	if len(b) > seconds+4 && allDigits(b[:seconds]) && b[seconds] == '.' && allDigits(b[seconds+1:seconds+4]) && (b[seconds+4] < '0' || b[seconds+4] > '9') {
-		n, err := strconv.ParseInt(string(b[:seconds]), 10, 64)
-		return time.Unix(n, int64(digits(b[seconds+1:seconds+4]))*int64(time.Millisecond)).UTC(), b[seconds+4:], err == nil
+	if len(rest) == 0 || rest[0] != ' ' {
+		return t, b, false
 	}
-	return t, b, false
+	zone := rest[1:]
+	n := 0
+	for n < len(zone) && n < 8 && isZoneByte(zone[n]) {
+		n++
+	}
+	if n == 0 || zone[0] >= '0' && zone[0] <= '9' {
+		return t, b, false
+	}
+	return inZone(t, string(zone[:n]), ref), zone[n:], true
+}
+
+func isZoneByte(c byte) bool {
+	return c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '-'
+}
+
+// cutEpoch reads a leading time in seconds since 1970 with three decimals, between 2001 and 2286.
+func cutEpoch(b []byte) (t time.Time, rest []byte, ok bool) {
+	const whole, all = 10, 14
+	if len(b) <= all || !allDigits(b[:whole]) || b[whole] != '.' || !allDigits(b[whole+1:all]) || allDigits(b[all:all+1]) {
+		return t, b, false
+	}
+	n, err := strconv.ParseInt(string(b[:whole]), 10, 64)
+	return time.Unix(n, int64(digits(b[whole+1:all]))*int64(time.Millisecond)).UTC(), b[all:], err == nil
 }
 
 // SourceOf is the source of a line about the user, whose name the line's text says: a name may look like an address itself.

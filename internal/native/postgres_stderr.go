@@ -87,7 +87,10 @@ func (r *postgresStderr) finish(reason string) []Record {
 	r.began = false
 	r.text, r.out = r.out, r.text
 	rec := Record{Time: r.last, PID: string(r.line.PID), Text: r.out, Params: []Param{{ParamFormat, PostgresStderr}}}
-	if !r.line.Time.IsZero() {
+	switch {
+	case r.broken:
+		rec.Time = time.Time{} // whether it is a message of this program at all, nobody can tell
+	case !r.line.Time.IsZero():
 		rec.Time = r.line.Time
 	}
 	if reason != "" {
@@ -133,7 +136,7 @@ func (r *postgresStderr) begin(line []byte, timed bool, ref time.Time) {
 // userOf reads the name of a failed login.
 func userOf(text []byte) []byte {
 	_, name, _ := bytes.Cut(text, []byte("user \""))
-	if i := bytes.IndexByte(name, '"'); i >= 0 {
+	if i := bytes.LastIndexByte(name, '"'); i >= 0 { // it may have quotes in it
 		return name[:i]
 	}
 	return name

@@ -80,7 +80,7 @@ func bounded(s string) string { return strings.Clone(s[:min(len(s), maxACLText)]
 func millis(s string) (time.Time, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, fmt.Errorf("milliseconds: %w", err)
 	}
 	return time.UnixMilli(n).UTC(), nil
 }

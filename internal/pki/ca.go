@@ -27,7 +27,8 @@ const (
 	caLifetime     = 10 * 365 * 24 * time.Hour
 	clientLifetime = 90 * 24 * time.Hour
 	serverLifetime = 90 * 24 * time.Hour
-	clockSkew      = 5 * time.Minute // how far a peer's clock may be behind
+	syslogLifetime = 365 * 24 * time.Hour // a syslog daemon's is renewed by hand
+	clockSkew      = 5 * time.Minute      // how far a peer's clock may be behind
 
 	caFile = "ca.pem" // at the server: certificate and key in one file, so that there is never one without the other
 )
@@ -43,10 +44,21 @@ const (
 	RoleHost   Role = "host"
 	RoleNode   Role = "node"
 	RoleServer Role = "server"
+	RoleSyslog Role = "syslog" // sends log lines by syslog, and may nothing on the bus
 )
 
 // Valid reports whether r is one of the roles.
-func (r Role) Valid() bool { return r == RoleHost || r == RoleNode || r == RoleServer }
+func (r Role) Valid() bool {
+	return r == RoleHost || r == RoleNode || r == RoleServer || r == RoleSyslog
+}
+
+// lifetime is how long a certificate of the role holds: what renews itself gets a short one.
+func (r Role) lifetime() time.Duration {
+	if r == RoleSyslog {
+		return syslogLifetime
+	}
+	return clientLifetime
+}
 
 // Options of OpenCA.
 type Options struct {
@@ -158,7 +170,7 @@ func (ca *CA) fingerprint() []byte {
 }
 
 // IssueClient signs a certificate request (PEM) for a role and a name, which replace whatever the request's
-// subject says. The certificate (PEM) holds for 90 days.
+// subject says. The certificate (PEM) holds for 90 days, a syslog daemon's for a year.
 func (ca *CA) IssueClient(csrPEM []byte, role Role, name string) ([]byte, error) {
 	if !role.Valid() {
 		return nil, fmt.Errorf("issue a certificate: unknown role %q", role)
@@ -178,7 +190,7 @@ func (ca *CA) IssueClient(csrPEM []byte, role Role, name string) ([]byte, error)
 	t := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{Organization: []string{"Kokkuri"}, OrganizationalUnit: []string{string(role)}, CommonName: name},
-		NotBefore:    now.Add(-clockSkew), NotAfter: earlier(now.Add(clientLifetime), ca.cert.NotAfter),
+		NotBefore:    now.Add(-clockSkew), NotAfter: earlier(now.Add(role.lifetime()), ca.cert.NotAfter),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, ca.cert, csr.PublicKey, ca.key)
@@ -191,6 +203,21 @@ func (ca *CA) IssueClient(csrPEM []byte, role Role, name string) ([]byte, error)
 	}
 	ca.log.Info("issued a certificate", "role", string(role), "name", name, "serial", serial.Text(16), "not_after", t.NotAfter)
 	return certToPEM(der), nil
+}
+
+// IssueSyslog signs a certificate request (PEM) with which name's syslog daemon may send log lines, and says until when.
+func (ca *CA) IssueSyslog(csrPEM []byte, name string) (certPEM []byte, until time.Time, err error) {
+	if len(csrPEM) > maxCSR {
+		return nil, time.Time{}, errors.New("issue a certificate: the request is too long")
+	}
+	if certPEM, err = ca.IssueClient(csrPEM, RoleSyslog, name); err != nil {
+		return nil, time.Time{}, err
+	}
+	cert, err := parseCert(certPEM)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return certPEM, cert.NotAfter, nil
 }
 
 // IssueIdentity makes or renews a whole client directory without network, for roles on the server's own

@@ -121,6 +121,18 @@ func Identity(cert *x509.Certificate) (Role, string, error) {
 	return Role(ou[0]), cert.Subject.CommonName, nil
 }
 
+// PrepareSyslog makes the folder for a syslog daemon's certificate and the key in it (mode 0600) where they are missing,
+// and returns a certificate request.
+func PrepareSyslog(dir string) (csrPEM []byte, err error) { return prepareDir(dir) }
+
+// WriteSyslog writes the certificate and the CA's beside the key: cert.pem, ca.pem, key.pem.
+func WriteSyslog(dir string, certPEM, caPEM []byte) error {
+	if err := writeFile(filepath.Join(dir, authorityFile), caPEM); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, certFile), certPEM)
+}
+
 // prepareDir makes the client directory and its key where they are missing, and returns a certificate request.
 func prepareDir(dir string) (csrPEM []byte, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,6 +96,21 @@ func (ca *CA) Revoke(role Role, name string) (int, error) {
 	}
 	ca.log.Info("revoked certificates", "role", string(role), "name", name, "count", n)
 	return n, nil
+}
+
+// Expiring returns the names whose newest certificate of a role ends within a time, and when it does.
+func (ca *CA) Expiring(role Role, within time.Duration) map[string]time.Time {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	newest := make(map[string]time.Time)
+	for _, e := range ca.ledger {
+		if e.Role == role && e.RevokedAt.IsZero() && e.NotAfter.After(newest[e.Name]) {
+			newest[e.Name] = e.NotAfter
+		}
+	}
+	before := ca.now().Add(within)
+	maps.DeleteFunc(newest, func(_ string, until time.Time) bool { return until.After(before) })
+	return newest
 }
 
 // Revoked reports whether the certificate with this serial number (hex) was revoked.

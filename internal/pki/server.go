@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -28,11 +29,43 @@ func (ca *CA) ServerTLS(names []string, addrs []netip.Addr) (*tls.Config, error)
 	}, nil
 }
 
+// SyslogTLS returns the TLS configuration for syslog (RFC 5425): nobody gets in without a certificate of this CA. The
+// server's own certificate is made as for the bus.
+func (ca *CA) SyslogTLS(names []string, addrs []netip.Addr) (*tls.Config, error) {
+	c, err := ca.ServerTLS(names, addrs)
+	if err != nil {
+		return nil, err
+	}
+	c.MinVersion = tls.VersionTLS12 // rsyslog with an older GnuTLS
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	return c, nil
+}
+
+// Sender returns the name of the host or relay that a certificate lets send log lines by syslog. It is an error where the
+// certificate was revoked, has expired, or is of another role.
+func (ca *CA) Sender(cert *x509.Certificate) (string, error) {
+	role, name, err := Identity(cert)
+	switch {
+	case err != nil:
+		return "", err
+	case role != RoleHost && role != RoleSyslog:
+		return "", fmt.Errorf("%w: it is of the %s %s", ErrNotSender, role, name)
+	case ca.now().After(cert.NotAfter):
+		return "", fmt.Errorf("%w: that of %s expired on %s", ErrNotSender, name, cert.NotAfter.UTC().Format(time.RFC3339))
+	case ca.Revoked(cert.SerialNumber.Text(16)):
+		return "", fmt.Errorf("%w: that of %s was revoked", ErrNotSender, name)
+	}
+	return name, nil
+}
+
 func (ca *CA) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	return pool
 }
+
+// ErrNotSender is wrapped by Sender's errors for certificates that don't let send log lines.
+var ErrNotSender = errors.New("the certificate does not let send log lines")
 
 type serverCert struct {
 	ca    *CA

@@ -72,7 +72,7 @@ func roleByte(r Role) byte {
 		return 'h'
 	case RoleNode:
 		return 'n'
-	case RoleServer: // no token gives a server's rights
+	case RoleServer, RoleSyslog: // no token gives a server's rights, and a syslog daemon doesn't enrol
 	}
 	return 0
 }

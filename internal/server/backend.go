@@ -52,7 +52,7 @@ func (b backend) Hosts(ctx context.Context) ([]api.Host, error) {
 		out = append(out, api.Host{
 			Name: h.Name, Enrolled: h.Enrolled, Connected: time.Since(h.LastSeen) < hostTimeout, EnrolledAt: enrolledAt[h.Name], LastSeen: h.LastSeen,
 			Version: h.Status.Version, Aliases: h.Aliases, Addresses: orEmpty(h.addresses()), Services: orEmpty(h.Status.Services),
-			Roads: roads[h.Name], Redirects: live[h.Name], Findings: orEmpty(h.Status.Findings),
+			Roads: roads[h.Name], Redirects: live[h.Name], Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.senderFindings(h.Name))),
 		})
 	}
 	return out, nil
@@ -92,6 +92,20 @@ func (b backend) Enroll(ctx context.Context, role, name string, ttl time.Duratio
 	return api.Enrolment{Role: role, Name: name, Token: t.String(), ExpiresAt: t.Expires}, nil
 }
 
+// IssueSyslog implements api.Machines.
+func (b backend) IssueSyslog(_ context.Context, name, csr string) (api.SyslogCertificate, error) {
+	_, names := relays(b.s.opts.Config.Syslog.Relays)
+	if _, known := b.s.hosts.get(name); !known && !slices.Contains(names, name) {
+		return api.SyslogCertificate{}, api.NotFound("there is no host or relay "+name,
+			"name the host under server.hosts, or enrol its agent (kokkuri enroll "+name+"); a relay belongs into server.syslog.relays")
+	}
+	cert, expires, err := b.s.ca.IssueSyslog([]byte(csr), name)
+	if err != nil {
+		return api.SyslogCertificate{}, err
+	}
+	return api.SyslogCertificate{Certificate: string(cert), Authority: string(b.s.ca.Certificate()), ExpiresAt: expires}, nil
+}
+
 // RemoveHost implements api.Machines.
 func (b backend) RemoveHost(ctx context.Context, name string) error {
 	if _, ok := b.s.hosts.get(name); !ok {
@@ -102,6 +116,9 @@ func (b backend) RemoveHost(ctx context.Context, name string) error {
 	}
 	if _, err := b.s.ca.Revoke(pki.RoleHost, name); err != nil {
 		return fmt.Errorf("revoke certificates of host %s: %w", name, err)
+	}
+	if _, err := b.s.ca.Revoke(pki.RoleSyslog, name); err != nil {
+		return fmt.Errorf("revoke certificates of the syslog of host %s: %w", name, err)
 	}
 	b.s.broker.Disconnect(pki.RoleHost, name)
 	if err := b.s.store.RemoveHost(ctx, name); err != nil && !errors.Is(err, store.ErrNotFound) {

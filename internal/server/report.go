@@ -2,12 +2,14 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/bus/broker"
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/pki"
 )
 
 // allCounters are the server's own with those of its parts.
@@ -73,18 +75,36 @@ func (s *Server) findings() []event.Finding {
 		if s.decider.Tripped(h.Name) {
 			out = append(out, event.Finding{Level: "error", Subject: "host " + h.Name, Text: "the breaker stopped redirecting: too many sources offended within an hour", Mend: "see kokkuri offences ls; kokkuri resume closes it"})
 		}
-		for _, f := range h.Status.Findings {
+		for _, f := range slices.Concat(h.Status.Findings, s.senderFindings(h.Name)) {
 			f.Subject = "host " + h.Name + ": " + f.Subject
 			out = append(out, f)
 		}
 	}
 	out = append(out, s.intake.Findings()...)
+	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
+		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
+	}
 	out = append(out, s.pipeline.lineFindings()...)
 	out = append(out, s.rules.findings()...)
 	out = append(out, detectFindings(s.pipeline.drops())...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")
 		warn("host "+host, "events come by a second road ("+road+") and are not evaluated", "send each log by one road, or choose one with server.hosts[].road")
+	}
+	return out
+}
+
+// renewSyslogBefore is how long before its end a certificate that is renewed by hand is warned of.
+const renewSyslogBefore = 30 * 24 * time.Hour
+
+// senderFindings are what the server has to say of the lines of a host.
+func (s *Server) senderFindings(host string) []event.Finding {
+	var out []event.Finding
+	if n := s.intake.QuarantinedOf(host); n > 0 {
+		out = append(out, event.Finding{
+			Level: "warning", Subject: "syslog", Text: fmt.Sprintf("%d lines that it sent name another host, or none, and were put aside (kokkuri status shows the last)", n),
+			Mend: "give it the name it calls itself by as an alias under server.hosts; if it forwards for others, name it under server.syslog.relays",
+		})
 	}
 	return out
 }
@@ -110,7 +130,7 @@ func detectFindings(drops map[string]int64) []event.Finding {
 func (s *Server) quarantine() []api.Quarantined {
 	var out []api.Quarantined
 	for _, q := range s.intake.Stats().Quarantine {
-		out = append(out, api.Quarantined{At: q.At, Sender: q.Sender, Reason: q.Reason, Line: q.Line})
+		out = append(out, api.Quarantined{At: q.At, Sender: q.Sender, Host: q.Host, File: q.File, Reason: q.Reason, Line: q.Line})
 	}
 	return out
 }

@@ -51,7 +51,7 @@ func (r *roads) admit(k roadKey, by event.Road, at time.Time) bool {
 // family is a road as the configuration names it.
 func family(r event.Road) string {
 	switch r {
-	case event.RoadSyslogTCP, event.RoadSyslogUDP:
+	case event.RoadSyslogTCP, event.RoadSyslogTLS, event.RoadSyslogUDP:
 		return "syslog"
 	case event.RoadJournal:
 		return string(event.RoadAgent)

@@ -207,7 +207,17 @@ func (s *Server) openIntake() error {
 	for _, f := range c.Files {
 		files = append(files, intake.FileSource{Pattern: f.Path, Host: f.Host})
 	}
+	var addrs []netip.Addr
+	for _, a := range c.Syslog.ListenTLS {
+		addrs = append(addrs, a.Addr())
+	}
+	secure, err := s.ca.SyslogTLS(c.Bus.Names, addrs)
+	if err != nil {
+		return fmt.Errorf("certificate for syslog: %w", err)
+	}
+	networks, names := relays(c.Syslog.Relays)
 	in, err := intake.New(intake.Options{
+		ListenTLS: c.Syslog.ListenTLS, TLS: secure, Sender: s.ca.Sender, Relays: networks, RelayNames: names,
 		ListenTCP: c.Syslog.ListenTCP, ListenUDP: c.Syslog.ListenUDP, TrustUDP: c.Syslog.TrustUDP, Files: files, StateDir: filepath.Join(Dir(c), "intake"),
 		HostOf: s.hosts.of, HostByName: s.hosts.named, Publish: s.conn.PublishBatch, Send: s.sendBatch, Log: s.part("intake"),
 	})
@@ -216,6 +226,18 @@ func (s *Server) openIntake() error {
 	}
 	s.intake = in
 	return nil
+}
+
+// relays divides the configured relays into networks and the names of certificates.
+func relays(list []string) (networks []netip.Prefix, names []string) {
+	for _, text := range list {
+		if p, err := config.ParsePrefix(text); err == nil {
+			networks = append(networks, p)
+		} else {
+			names = append(names, text)
+		}
+	}
+	return networks, names
 }
 
 // sendBatch hands a batch of lines to the bus without waiting for it.
@@ -268,7 +290,7 @@ func (s *Server) run(ctx context.Context) error {
 	part("housekeeping", s.keepHouse)
 	part("rules", s.watchRules)
 	part("lists", s.lists.Run)
-	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP,
+	s.log.InfoContext(ctx, "server runs", "version", s.opts.Version, "bus", s.broker.ClientURL(), "syslog_tcp", s.opts.Config.Syslog.ListenTCP, "syslog_tls", s.opts.Config.Syslog.ListenTLS,
 		"socket", s.opts.Config.Socket, "dry_run", s.opts.Config.DryRun, "paused", s.decider.Paused())
 	if s.opts.Ready != nil {
 		s.opts.Ready(s)

@@ -42,12 +42,15 @@ type site struct {
 	sent    int
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, change ...func(*config.Server)) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	s.conf = config.Server{Common: config.Common{StateDir: s.dir, Socket: filepath.Join(s.dir, "server.sock")}}
 	s.conf.Bus.Listen = netip.MustParseAddrPort("127.0.0.1:0")
 	s.conf.Bus.LogBudget, s.conf.ExemptDays, s.conf.KeepDays = 64<<20, 30, 90
+	for _, c := range change {
+		c(&s.conf)
+	}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s

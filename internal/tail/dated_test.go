@@ -211,7 +211,7 @@ func TestSetIsBounded(t *testing.T) {
 	}
 	s, _ := startSet(t, SetOptions{Options: Options{Path: filepath.Join(base, "%HOST%.log"), FromHead: true}, Hosts: 3}, &hosts{})
 	eventually(t, "limit", func() bool { return s.Stats().DroppedHost == 2 })
-	assert.Contains(t, s.Findings()[0].Text, "more than 3 hosts")
+	assert.Contains(t, s.Findings()[0].Text, "more than 3 hosts or files")
 }
 
 func TestSetErrors(t *testing.T) {

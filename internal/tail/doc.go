@@ -12,5 +12,8 @@
 // What a file holds already when it is seen for the first time is not handed on; what appears later is, from its beginning. A
 // file that was rotated away before its log was ever seen is not looked for.
 //
-// A line is handed on only when its end was seen: half a line may hold half an address.
+// A line is handed on when its end was seen: half a line may hold half an address. Only the last line of a file that will get
+// no more, since it was rotated away, got a successor and stayed as it was for a while, is handed on without one.
+//
+// A file that was rotated and compressed (.gz) while nobody looked is read on where the cursor stood in it.
 package tail

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -19,15 +20,17 @@ var errNotRegular = errors.New("not a regular file")
 // file is one open file that is being read.
 type file struct {
 	f        *os.File
-	path     string // where it was found
+	zip      *zipped // reads f where it is compressed; else nil
+	path     string  // where it was found
 	dev, ino uint64
 	nonce    string
-	offset   int64     // everything before was taken; always at the beginning of a line
+	offset   int64     // everything before was taken; at the beginning of a line, or the end of a last one that has none
 	start    int64     // beginning of the line that is being gathered
 	scan     int64     // everything before was read
 	part     []byte    // of the line from start to scan, at most the longest line
 	cut      int64     // how much of that line was left out
 	head     []byte    // the file's first bytes, at most headSize and at most up to scan
+	over     bool      // it will get no more: a last line without an end is handed on
 	grown    time.Time // when something was last read, or the file last seen at a path that is written to
 }
 
@@ -44,6 +47,9 @@ func openFile(path string) (*file, os.FileInfo, error) {
 	if err != nil {
 		_ = f.Close()
 		return nil, nil, err
+	}
+	if strings.HasSuffix(path, zipSuffix) {
+		return openZipped(f, path, info)
 	}
 	g := &file{f: f, path: path, nonce: newNonce(), grown: time.Now()}
 	g.dev, g.ino = identity(info)
@@ -63,13 +69,33 @@ func identity(info os.FileInfo) (dev, ino uint64) {
 	return 0, 0
 }
 
+// readAt reads as os.File.ReadAt does, from what is in the file.
+func (g *file) readAt(b []byte, offset int64) (int, error) {
+	if g.zip != nil {
+		return g.zip.readAt(b, offset)
+	}
+	return g.f.ReadAt(b, offset) //nolint:wrapcheck // the caller says what was read
+}
+
+// size returns how much is in the file, uncompressed.
+func (g *file) size() (int64, error) {
+	if g.zip != nil {
+		return g.zip.size, nil
+	}
+	info, err := g.f.Stat()
+	if err != nil {
+		return 0, err //nolint:wrapcheck // names path and operation already
+	}
+	return info.Size(), nil
+}
+
 func (g *file) close() { _ = g.f.Close() } // read only: nothing to lose
 
 // seek makes offset the place to read on from.
 func (g *file) seek(offset int64) {
 	g.offset, g.start, g.scan, g.part, g.cut = offset, offset, offset, nil, 0
 	g.head = make([]byte, min(offset, headSize))
-	if n, _ := g.f.ReadAt(g.head, 0); n < len(g.head) {
+	if n, _ := g.readAt(g.head, 0); n < len(g.head) {
 		g.head = nil
 	}
 }
@@ -77,7 +103,7 @@ func (g *file) seek(offset int64) {
 // skipToEnd leaves out what the file holds already, up to its last whole line, and returns how much that is.
 func (g *file) skipToEnd(size int64) int64 {
 	tail := make([]byte, min(size, 64<<10))
-	n, _ := g.f.ReadAt(tail, size-int64(len(tail)))
+	n, _ := g.readAt(tail, size-int64(len(tail)))
 	end := size
 	if i := bytes.LastIndexByte(tail[:n], '\n'); i >= 0 {
 		end = size - int64(len(tail)) + int64(i) + 1
@@ -97,11 +123,11 @@ func (g *file) learnHead(data []byte) {
 
 // unread returns how much of the file was not read yet.
 func (g *file) unread() int64 {
-	info, err := g.f.Stat()
+	size, err := g.size()
 	if err != nil {
 		return 0 // never on an open file of a local disk; a stale network file reports it at the next read
 	}
-	return info.Size() - g.scan
+	return size - g.scan
 }
 
 // truncated reports whether the file was cut, or cut and written anew, since it was read.
@@ -117,7 +143,7 @@ func (g *file) truncated(size int64) bool {
 
 func (g *file) beginsWith(head []byte) bool {
 	var b [headSize]byte
-	n, _ := g.f.ReadAt(b[:len(head)], 0)
+	n, _ := g.readAt(b[:len(head)], 0)
 	return bytes.Equal(b[:n], head)
 }
 
@@ -142,7 +168,7 @@ func (g *file) matches(st fileState, size int64) bool {
 		return false
 	}
 	b := make([]byte, st.HeadSize)
-	if n, _ := g.f.ReadAt(b, 0); n != len(b) {
+	if n, _ := g.readAt(b, 0); n != len(b) {
 		return false
 	}
 	sum := sha256.Sum256(b)
@@ -152,7 +178,7 @@ func (g *file) matches(st fileState, size int64) bool {
 // next reads into buf and returns the whole lines found there, at most most of them; they lie in buf or in memory of their
 // own. n is how many bytes were read: 0 at the end. left is how many bytes of overlong lines were left out.
 func (g *file) next(buf []byte, most, longest int) (lines [][]byte, n int, left int64, err error) {
-	n, err = g.f.ReadAt(buf, g.scan)
+	n, err = g.readAt(buf, g.scan)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, 0, 0, fmt.Errorf("read %s: %w", g.path, err)
 	}
@@ -186,6 +212,13 @@ func (g *file) next(buf []byte, most, longest int) (lines [][]byte, n int, left 
 		g.grown = time.Now()
 	}
 	return lines, n, left, nil
+}
+
+// takeLast returns the last line of a file that will get no more, which has no end; nil where there is none.
+func (g *file) takeLast() (line []byte, left int64) {
+	line, left = clean(g.part), g.cut
+	g.start, g.part, g.cut = g.scan, nil, 0
+	return line, left
 }
 
 // gather returns the line so far with more behind it, kept to longest bytes, and how much of it is left out.

@@ -21,10 +21,12 @@ const maxTries = 50
 type sibling struct {
 	path   string
 	info   fs.FileInfo
+	zipped bool
 	number int // .1, .2, …: the higher the older; 0 where the name has none
 }
 
-// siblings lists, oldest first, the regular files beside path whose name is its name and what rotation appends: .1, -20261122, .2026-11-22.
+// siblings lists, oldest first, the regular files beside path whose name is its name and what rotation appends: .1, -20261122,
+// .2026-11-22, each perhaps with .gz. Of a file that is being compressed only the plain one is listed.
 func siblings(path string) []sibling {
 	dir, base := filepath.Split(path)
 	d, err := os.Open(filepath.Clean(dir))
@@ -38,7 +40,11 @@ func siblings(path string) []sibling {
 	stem := strings.TrimSuffix(base, ext)
 	var out []sibling
 	numbered := true
-	for _, name := range names {
+	for _, whole := range names {
+		name, zipped := strings.CutSuffix(whole, zipSuffix)
+		if zipped && slices.Contains(names, name) {
+			continue
+		}
 		rest, ok := strings.CutPrefix(name, base)
 		if !ok || !suffix.MatchString(rest) {
 			// logrotate's `extension`: auth-20261122.log for auth.log
@@ -48,9 +54,9 @@ func siblings(path string) []sibling {
 				continue
 			}
 		}
-		full := filepath.Join(dir, name)
+		full := filepath.Join(dir, whole)
 		if info, err := os.Lstat(full); err == nil && info.Mode().IsRegular() {
-			s := sibling{path: full, info: info}
+			s := sibling{path: full, info: info, zipped: zipped}
 			if n, err := strconv.Atoi(strings.TrimLeft(rest, ".-")); err == nil && n < 10_000 {
 				s.number = n
 			}
@@ -130,11 +136,19 @@ func find(st fileState) *file {
 
 // openAs opens path if its content, and where asked its inode, is what st tells of.
 func openAs(st fileState, path string, sameInode bool) *file {
-	g, info, err := openFile(path)
+	if sameInode {
+		if info, err := os.Stat(path); err != nil {
+			return nil
+		} else if _, ino := identity(info); ino != st.Inode {
+			return nil
+		}
+	}
+	g, _, err := openFile(path)
 	if err != nil {
 		return nil
 	}
-	if sameInode && g.ino != st.Inode || !g.matches(st, info.Size()) {
+	size, err := g.size()
+	if err != nil || sameInode && g.ino != st.Inode || !g.matches(st, size) {
 		g.close()
 		return nil
 	}
@@ -146,6 +160,9 @@ func openAs(st fileState, path string, sameInode bool) *file {
 // checkTruncation begins g anew if it was truncated. It returns the copy of what g was, if one is found that holds more than
 // was read (logrotate's copytruncate): it is to be read first.
 func (f *Follower) checkTruncation(g *file) *file {
+	if g.zip != nil {
+		return nil // nobody writes to it
+	}
 	info, err := g.f.Stat()
 	if err != nil || !g.truncated(info.Size()) {
 		return nil
@@ -161,7 +178,7 @@ func (f *Follower) checkTruncation(g *file) *file {
 		return nil // too little to know a copy by
 	}
 	for _, s := range slices.Backward(siblings(was.Path)) {
-		if s.info.Size() <= was.Offset || f.isOpen(s.info) {
+		if !s.zipped && s.info.Size() <= was.Offset || f.isOpen(s.info) {
 			continue
 		}
 		if c := openAs(was, s.path, false); c != nil {

@@ -199,7 +199,7 @@ func (f *Follower) step(ctx context.Context, i int, take func(context.Context, B
 	g := f.files[i]
 	unread := g.unread()
 	if unread <= 0 {
-		return false, nil
+		return f.finish(ctx, g, take)
 	}
 	for _, older := range f.files[:i] {
 		if older.unread() > 0 { // it was written to before that which g holds now was
@@ -232,6 +232,24 @@ func (f *Follower) step(ctx context.Context, i int, take func(context.Context, B
 		f.moveTo(g, g.start)
 	}
 	return true, nil
+}
+
+// finish hands on the last line of a file that will get no more, where that line has no end; false where there is none.
+func (f *Follower) finish(ctx context.Context, g *file, take func(context.Context, Batch) error) (bool, error) {
+	if !g.over || g.start >= g.scan {
+		return false, nil
+	}
+	line, left := g.takeLast()
+	if left > 0 {
+		f.counts.cutLines.Add(1)
+		f.counts.cutBytes.Add(left)
+	}
+	if len(line) == 0 { // NULs
+		f.moveTo(g, g.start)
+		return true, nil
+	}
+	f.counts.unended.Add(1)
+	return true, f.hand(ctx, g, [][]byte{line}, take)
 }
 
 // hand gives lines, which reach from g.offset to g.start, to take until it takes them.
@@ -290,6 +308,10 @@ func (f *Follower) drainPending(ctx context.Context, take func(context.Context, 
 // reread reads the lines up to end.
 func (f *Follower) reread(g *file, end int64) (lines [][]byte, ok bool) {
 	for g.start < end {
+		if g.scan == end { // it was a last line without an end
+			line, _ := g.takeLast()
+			return append(lines, line), true
+		}
 		buf := make([]byte, min(end-g.scan, int64(f.o.MaxBytes)))
 		part, n, _, err := g.next(buf, f.o.MaxLines, f.o.MaxLine)
 		if err != nil || n == 0 {

@@ -119,18 +119,16 @@ func (f *Follower) unreadable(path string, err error) {
 func (f *Follower) dropOld(live []*file) {
 	successor := false
 	for i, g := range slices.Backward(f.files) {
-		size := int64(0)
-		if info, err := g.f.Stat(); err == nil {
-			size = info.Size()
-		}
+		size, _ := g.size()
 		crowded := len(f.files) >= maxFiles
 		over := g.scan >= size && !slices.Contains(live, g) && (successor && time.Since(g.grown) >= f.o.Linger || crowded)
 		if !over {
 			successor = successor || size > 0
 			continue
 		}
-		if g.start < g.scan {
-			f.counts.partials.Add(1) // a last line without end: half a line proves nothing
+		if g.start < g.scan && !g.over {
+			g.over = true // its last line has no end and will get none: it is handed on first
+			continue
 		}
 		g.close()
 		f.files = slices.Delete(f.files, i, i+1)

@@ -20,7 +20,8 @@ type Stats struct {
 	Skipped     int64 `json:"skipped"`      // bytes that were there before the following began
 	CutLines    int64 `json:"cut_lines"`    // overlong
 	CutBytes    int64 `json:"cut_bytes"`    // left out of them
-	Partials    int64 `json:"partials"`     // last lines without an end, left out
+	Partials    int64 `json:"partials"`     // lines without an end that a truncation cut off, left out
+	Unended     int64 `json:"unended"`      // last lines without an end of files that got no more, handed on
 	Rotations   int64 `json:"rotations"`    // files that followed another
 	Truncations int64 `json:"truncations"`  // files cut under our eyes
 	LostFiles   int64 `json:"lost_files"`   // gone before they were known to be read to their end
@@ -28,14 +29,14 @@ type Stats struct {
 }
 
 type counts struct {
-	lines, bytes, batches, resent, retries, skipped, cutLines, cutBytes, partials, rotations, truncations, lostFiles atomic.Int64
+	lines, bytes, batches, resent, retries, skipped, cutLines, cutBytes, partials, rotations, truncations, lostFiles, unended atomic.Int64
 }
 
 func (c *counts) snapshot() Stats {
 	return Stats{
 		Lines: c.lines.Load(), Bytes: c.bytes.Load(), Batches: c.batches.Load(), Resent: c.resent.Load(), Retries: c.retries.Load(),
 		Skipped: c.skipped.Load(), CutLines: c.cutLines.Load(), CutBytes: c.cutBytes.Load(), Partials: c.partials.Load(),
-		Rotations: c.rotations.Load(), Truncations: c.truncations.Load(), LostFiles: c.lostFiles.Load(),
+		Rotations: c.rotations.Load(), Truncations: c.truncations.Load(), LostFiles: c.lostFiles.Load(), Unended: c.unended.Load(),
 	}
 }
 
@@ -53,6 +54,7 @@ func (s *Stats) Add(o Stats) {
 	s.Rotations += o.Rotations
 	s.Truncations += o.Truncations
 	s.LostFiles += o.LostFiles
+	s.Unended += o.Unended
 	s.DroppedHost += o.DroppedHost
 }
 

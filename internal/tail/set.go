@@ -18,16 +18,18 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// SetOptions say which hosts' logs to follow and how.
+// SetOptions say which logs to follow and how.
 type SetOptions struct {
-	Options        // of each log; Path has one %HOST% in it, Cursor is not used
+	Options        // of each log; Path has one %HOST%, or wildcards, in it, Cursor is not used
 	Dir     string // keeps the cursors; empty: forgotten at the end
-	Hosts   int    // at most so many; 4096
+	Hosts   int    // at most so many hosts or files; 4096
 }
 
-// Set follows the same log of many hosts; a host's log is found when its file, or the directory named after it, appears.
+// Set follows the same log of many hosts, or all files that a pattern with wildcards stands for. Each is found when it, or the
+// directory named after the host, appears.
 type Set struct {
 	o        SetOptions
+	glob     *glob  // of a pattern with wildcards; what follows up to suffix is of one without
 	before   string // of the path: up to the directory in which the hosts are seen
 	prefix   string // of the host's entry in that directory
 	suffix   string
@@ -39,10 +41,22 @@ type Set struct {
 }
 
 // IsSet reports whether path is one for NewSet.
-func IsSet(path string) bool { return strings.Contains(path, HostPart) }
+func IsSet(path string) bool {
+	return strings.Contains(path, HostPart) || strings.ContainsAny(path, wildcards)
+}
+
+// found is one log of a set.
+type found struct {
+	key  string // that its cursor is named after
+	host string // what stood in the place of %HOST%; empty where there was none
+	path string // that is followed
+}
 
 // NewSet checks the options; it touches nothing.
 func NewSet(o SetOptions) (*Set, error) {
+	if strings.ContainsAny(o.Path, wildcards) {
+		return newGlobSet(o)
+	}
 	if strings.Count(o.Path, HostPart) != 1 {
 		return nil, fmt.Errorf("%w: %q must have one %s in it", ErrPattern, o.Path, HostPart)
 	}
@@ -61,11 +75,27 @@ func NewSet(o SetOptions) (*Set, error) {
 	return s, nil
 }
 
+func newGlobSet(o SetOptions) (*Set, error) {
+	g, err := parseGlob(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := parsePattern("/" + g.rest)
+	if err != nil {
+		return nil, err
+	}
+	o.setDefaults(rest.dated)
+	if o.Hosts <= 0 {
+		o.Hosts = 4096
+	}
+	return &Set{o: o, glob: g, before: literal(g.base), followers: make(map[string]*Follower), problems: problems{log: o.Log, path: o.Path}}, nil
+}
+
 // Watch makes the set share w with others. It is to be called before Run.
 func (s *Set) Watch(w *Watcher) { s.o.Watcher = w }
 
 // Run follows until ctx ends and returns nil then. Batches of one host come one at a time, those of several hosts may come at once.
-// host is what stood in the place of %HOST%: letters, digits, '.', '-', '_' and ':' only.
+// host is what stood in the place of %HOST%: letters, digits, '.', '-', '_' and ':' only; empty where the pattern has none.
 func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host string, b Batch) error) error {
 	watcher := s.o.Watcher
 	if watcher == nil {
@@ -99,8 +129,8 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 			s.problems.clear("watch")
 		}
 		s.dropped.Store(0)
-		for _, host := range s.discover() {
-			f, err := s.add(host, watcher, s.o.FromHead || known || !first)
+		for _, log := range s.find() {
+			f, err := s.add(log, watcher, s.o.FromHead || known || !first)
 			if err != nil {
 				return err
 			}
@@ -108,7 +138,7 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 				continue
 			}
 			running.Go(func() {
-				if err := f.Run(ctx, func(ctx context.Context, b Batch) error { return take(ctx, host, b) }); err != nil {
+				if err := f.Run(ctx, func(ctx context.Context, b Batch) error { return take(ctx, log.host, b) }); err != nil {
 					f.problems.set("run", event.Finding{Level: "error", Subject: f.o.Path, Text: err.Error(), Mend: "mend what it says and restart"})
 				}
 			})
@@ -157,6 +187,33 @@ func (s *Set) mark() (known bool, err error) {
 func (s *Set) expand(text string) string {
 	p := pattern{text: text}
 	return p.at(s.o.Clock())
+}
+
+// find lists the logs that are there.
+func (s *Set) find() []found {
+	if s.glob == nil {
+		hosts := s.discover()
+		out := make([]found, len(hosts))
+		for i, host := range hosts {
+			out[i] = found{key: host, host: host, path: strings.Replace(s.o.Path, HostPart, literal(host), 1)}
+		}
+		return out
+	}
+	out, cut := s.glob.find(s.o.Hosts)
+	if cut {
+		s.problems.set("folders", event.Finding{
+			Level: "error", Subject: s.o.Path, Text: fmt.Sprintf("it leads through more than %d folders: some files are not found", maxLooked),
+			Mend: "name more of the folders, or split the pattern",
+		})
+	} else {
+		s.problems.clear("folders")
+	}
+	if len(out) == 0 && !s.o.Optional {
+		s.problems.set("missing", noneFound(s.o.Path))
+	} else {
+		s.problems.clear("missing")
+	}
+	return out
 }
 
 // discover lists the hosts that have an entry.
@@ -211,32 +268,32 @@ func hostLike(name string) bool {
 	return true
 }
 
-// add makes a follower for host; nil where there is one already or one too many.
-func (s *Set) add(host string, watcher *Watcher, fromHead bool) (*Follower, error) {
+// add makes a follower for a log; nil where there is one already or one too many.
+func (s *Set) add(log found, watcher *Watcher, fromHead bool) (*Follower, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.followers[host]; ok {
+	if _, ok := s.followers[log.key]; ok {
 		return nil, nil //nolint:nilnil // nothing to do is no error
 	}
 	if len(s.followers) >= s.o.Hosts {
 		s.dropped.Add(1)
 		s.problems.set("hosts", event.Finding{
-			Level: "error", Subject: s.o.Path, Text: fmt.Sprintf("more than %d hosts: the others are not followed", s.o.Hosts),
-			Mend: "remove the directories of hosts that are no more, or split the pattern",
+			Level: "error", Subject: s.o.Path, Text: fmt.Sprintf("more than %d hosts or files: the others are not followed", s.o.Hosts),
+			Mend: "remove the files and directories of hosts that are no more, or split the pattern",
 		})
 		return nil, nil //nolint:nilnil // reported
 	}
 	o := s.o.Options
-	o.Path = strings.Replace(s.o.Path, HostPart, literal(host), 1)
+	o.Path = log.path
 	o.Watcher, o.FromHead, o.Optional = watcher, fromHead, true
 	if s.o.Dir != "" {
-		o.Cursor = filepath.Join(s.o.Dir, FileName(host))
+		o.Cursor = filepath.Join(s.o.Dir, FileName(log.key))
 	}
 	f, err := New(o)
 	if err != nil {
 		return nil, err
 	}
-	s.followers[host] = f
+	s.followers[log.key] = f
 	return f, nil
 }
 

@@ -116,7 +116,7 @@ func (p aclPosition) compare(log aclLog, longest int) aclNews {
 	}
 	matched := 0
 	for i := range now {
-		if was[i] < 0 && !(log.complete && p.wasReset(log, taken, now, longest)) {
+		if was[i] < 0 && (!log.complete || !p.wasReset(log, taken, now, longest)) {
 			was[i] = p.grown(now, i, taken, log)
 		}
 		if was[i] >= 0 {

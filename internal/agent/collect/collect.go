@@ -20,7 +20,7 @@ import (
 // Options of a Collector.
 type Options struct {
 	Host    string   // whose lines they are
-	Files   []string // followed files of syslog; may have date parts
+	Files   []string // followed files of syslog; may have date parts and wildcards
 	Logs    []Log    // followed files of other forms
 	Journal *Journal // nil: not followed
 	// Containers whose logs are followed, and the socket of the Docker Engine that has them.
@@ -42,7 +42,7 @@ type road interface {
 // Collector follows logs and publishes their lines.
 type Collector struct {
 	o         Options
-	followers []*tail.Follower
+	followers []*tail.Log
 	roads     []road
 }
 
@@ -59,7 +59,7 @@ func New(o Options) (*Collector, error) {
 		if slices.Contains(o.Files[:i], path) {
 			return nil, fmt.Errorf("follow %s: %w", path, errTwice)
 		}
-		f, err := tail.New(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Log: o.Log})
+		f, err := tail.NewLog(tail.Options{Path: path, Cursor: filepath.Join(dir, tail.FileName(path)), Log: o.Log})
 		if err != nil {
 			return nil, fmt.Errorf("follow %s: %w", path, err)
 		}

@@ -133,3 +133,27 @@ func TestUnreadableLogIsAFinding(t *testing.T) {
 		require.Error(t, err)
 	}
 }
+
+// TestFilesByPattern: with wildcards every file that matches is followed, also one that comes later.
+func TestFilesByPattern(t *testing.T) {
+	t.Parallel()
+	dir, s := t.TempDir(), &stream{}
+	c, err := New(Options{Host: "web", Files: []string{filepath.Join(dir, "*", "auth.log")}, StateDir: t.TempDir(), Publish: s.publish})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 10*time.Second, time.Millisecond, "nothing is there yet")
+	for _, name := range []string{"a", "b"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name, "auth.log"), []byte(name+"\n"), 0o600))
+	}
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.lines) == 2
+	}, 10*time.Second, time.Millisecond)
+	assert.ElementsMatch(t, []string{"a", "b"}, s.lines)
+	cancel()
+	require.NoError(t, <-done)
+}

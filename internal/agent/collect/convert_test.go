@@ -127,7 +127,7 @@ func converterLosesNothing(t *rapid.T, format native.Format, state string) {
 		if v != nil {
 			v.kept.close()
 		}
-		ctx, cancel = context.WithCancel(context.Background())
+		ctx, cancel = context.WithCancel(context.Background()) //nolint:fatcontext // a new life
 		v = newConverter(format, "", state, o, &problems)
 		v.idle = time.NewTimer(time.Hour)
 		fate = live
@@ -238,6 +238,13 @@ func TestConverterKilled(t *testing.T) {
 			var want []string
 			f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 			require.NoError(t, err)
+			want = append(want, "alone 0", "alone 1")
+			_, err = f.WriteString("alone 0\nalone 1\n")
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { // a log that was rotated away before it was ever seen is not looked for
+				got, _ := read(t, k.out)
+				return len(got) > 0
+			}, 20*time.Second, time.Millisecond)
 			for round := range 40 {
 				for range 1 + rand.IntN(20) {
 					n := strconv.Itoa(len(want))

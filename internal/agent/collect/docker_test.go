@@ -151,7 +151,7 @@ func TestContainers(t *testing.T) {
 		StateDir: t.TempDir(), Publish: s.publish, DockerSocket: dockerSocket,
 		Containers: []Container{{Name: name, Format: Plain("soft")}, {Name: name + "-other-*", Format: Plain("soft")}},
 	}
-	c, stop := begun(t, o)
+	_, stop := begun(t, o)
 	stateExists(t, o.StateDir, "containers.json")
 	arrive := func(want []string) {
 		t.Helper()
@@ -170,7 +170,7 @@ func TestContainers(t *testing.T) {
 	e.wait(e.run(name+"-other-1", "json-file", "300", "400", "0s"))
 	require.Equal(t, http.StatusNoContent, e.call(http.MethodPost, "/containers/"+second+"/restart", nil, "", nil))
 	e.wait(second)
-	c, stop = begun(t, o)
+	_, stop = begun(t, o)
 	require.Eventually(t, func() bool { return len(s.got()) >= 500 }, 20*time.Second, 10*time.Millisecond)
 	stop()
 	require.Len(t, s.got(), 500)
@@ -183,7 +183,7 @@ func TestContainers(t *testing.T) {
 
 	// A driver whose log nobody else can read.
 	e.run(name+"-other-2", "none", "0", "1", "0s")
-	c, _ = begun(t, o)
+	c, _ := begun(t, o)
 	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 20*time.Second, 10*time.Millisecond)
 	require.Contains(t, c.Findings()[0].Text, "log driver none")
 }

@@ -162,3 +162,13 @@ func cursorKey(cursor string) string {
 	}
 	return key.String()
 }
+
+// sameBoot reports whether two cursors name entries of one boot.
+func sameBoot(a, b string) bool {
+	boot := func(cursor string) string {
+		_, rest, _ := strings.Cut(cursor, ";b=")
+		id, _, _ := strings.Cut(rest, ";")
+		return id
+	}
+	return boot(a) != "" && boot(a) == boot(b)
+}

@@ -73,7 +73,7 @@ func (j *journal) run(ctx context.Context, _ *tail.Watcher) error {
 	}
 	defer j.out.close()
 	if j.out.resend(ctx) != nil {
-		return nil //nolint:nilerr // ctx ended
+		return nil // ctx ended
 	}
 	const longest = 30 * time.Second
 	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, longest) {
@@ -133,7 +133,8 @@ func (j *journal) begin(ctx context.Context) error {
 func (j *journal) args(more ...string) []string {
 	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--output-fields=" + entryFields}
 	if j.o.Directory != "" {
-		args = append(args, "--directory="+j.o.Directory)
+		// Whose boot is meant by "this one" is not clear there; see follow.
+		args = append(args, "--directory="+j.o.Directory, "--merge")
 	}
 	return append(args, more...)
 }
@@ -156,9 +157,21 @@ func (j *journal) filter() []string {
 	return out
 }
 
-// follow runs one journalctl and hands on what it prints, until it ends.
+// follow hands on what there is, then what comes, until journalctl ends. These are two: one that follows shows the entries of
+// one boot only, and what was written before the machine started again must come as well.
 func (j *journal) follow(ctx context.Context) error {
-	args := j.args("--follow", "--no-tail")
+	if err := j.pass(ctx, false); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return j.pass(ctx, true)
+}
+
+// pass runs one journalctl and hands on what it prints.
+func (j *journal) pass(ctx context.Context, follow bool) error {
+	args := j.args()
+	if follow {
+		args = j.args("--follow", "--no-tail")
+	}
 	at := j.out.state.Position
 	if at.Cursor != "" {
 		// Not --after-cursor: where that entry is gone, it skips the next one (journalctl before systemd 254).
@@ -171,20 +184,22 @@ func (j *journal) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = program.out.Close() }) // whatever still holds its other end
+	defer stop()
 	entries := make(chan entry, maxWaiting)
-	readErr := make(chan error, 1)
+	read := make(chan struct{})
 	go func() {
+		defer close(read)
 		defer close(entries)
-		readErr <- j.read(ctx, program.out, entries)
+		j.read(ctx, program.out, entries)
 	}()
-	handErr := j.hand(ctx, entries, strings.Join(filter, " "))
-	cancel() // nothing more is wanted
-	<-readErr
-	return errors.Join(handErr, program.wait())
+	j.hand(ctx, entries, strings.Join(filter, " "), !follow)
+	<-read
+	return program.wait()
 }
 
-// hand hands entries on, as many at once as are there.
-func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string) error {
+// hand hands entries on, as many at once as are there; all says that the one handed on last should be the first of them.
+func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string, all bool) {
 	first := true
 	for {
 		var lines [][]byte
@@ -196,13 +211,13 @@ func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string)
 					break
 				}
 				if len(lines) == 0 {
-					return nil
+					return
 				}
 				break
 			}
 			if first {
 				first = false
-				if j.already(e.Cursor, filter) {
+				if j.already(e.Cursor, filter, all) {
 					continue
 				}
 			}
@@ -224,8 +239,8 @@ func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string)
 		case len(lines) == 0:
 			j.out.move(at)
 		default:
-			if err := j.out.put(ctx, lines, at); err != nil {
-				return nil //nolint:nilerr // ctx ended
+			if j.out.put(ctx, lines, at) != nil {
+				return // ctx ended
 			}
 		}
 	}
@@ -250,12 +265,12 @@ func (*journal) next(ctx context.Context, entries <-chan entry, block bool) (e e
 
 // already reports whether the first entry is the one that was handed on last. That it is not, although the filter would find
 // it, says that the journal was vacuumed meanwhile.
-func (j *journal) already(cursor, filter string) bool {
+func (j *journal) already(cursor, filter string, all bool) bool {
 	at := j.out.state.Position
 	if sameEntry(at.Cursor, cursor) {
 		return true
 	}
-	if at.Cursor != "" && at.Filter == filter {
+	if (all || sameBoot(at.Cursor, cursor)) && at.Cursor != "" && at.Filter == filter {
 		j.gaps.Add(1)
 		j.problems.set("gap", event.Finding{
 			Level: levelWarning, Subject: "journal",
@@ -267,13 +282,13 @@ func (j *journal) already(cursor, filter string) bool {
 }
 
 // read reads entries from journalctl's output until it ends. What can't be read is left out and counted.
-func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entry) error {
+func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entry) {
 	defer r.Close() //nolint:errcheck // only read from
 	lines := lineReader{r: r, longest: maxEntry}
 	for {
 		line, whole, err := lines.next()
 		if err != nil {
-			return err
+			return // the program's end says why
 		}
 		var e entry
 		switch {
@@ -287,7 +302,7 @@ func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entr
 		select {
 		case entries <- e:
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,7 +70,7 @@ func holds(t *testing.T, s *stream, want []string) {
 func TestJournal(t *testing.T) {
 	t.Parallel()
 	j, s, state := journaltest.Start(t), &stream{}, t.TempDir()
-	j.Run(t, "", "logger", "-t", "sshd", "was there before")
+	log(t, j, "was there before")
 	o := Options{StateDir: state, Publish: s.publish, Journal: &Journal{Identifiers: []string{"sshd", "mail"}, Units: []string{"nosuch"}, Directory: j.Dir}}
 	c, stop := begun(t, o)
 	stateExists(t, state, "journal.json")
@@ -98,17 +100,17 @@ func TestJournal(t *testing.T) {
 
 	// A collector that was away takes up where it was, over rotation, and says when entries were vacuumed.
 	stop()
-	j.Run(t, "", "logger", "-t", "sshd", "--", "away 1")
+	log(t, j, "away 1")
 	j.Rotate(t)
-	j.Run(t, "", "logger", "-t", "sshd", "--", "away 2")
+	log(t, j, "away 2")
 	want = append(want, "away 1", "away 2")
 	c, stop = begun(t, o)
 	holds(t, s, want)
 	require.Empty(t, c.Findings())
 	stop()
-	j.Run(t, "", "logger", "-t", "sshd", "--", "vacuumed")
+	log(t, j, "vacuumed")
 	j.Rotate(t)
-	j.Run(t, "", "logger", "-t", "sshd", "--", "kept")
+	log(t, j, "kept")
 	j.Vacuum(t)
 	want = append(want, "kept")
 	c, stop = begun(t, o)
@@ -116,6 +118,16 @@ func TestJournal(t *testing.T) {
 	require.Len(t, c.Findings(), 1)
 	require.Contains(t, c.Findings()[0].Text, "vacuumed")
 	stop()
+}
+
+// log has logger write a message, and waits until journald wrote it down.
+func log(t *testing.T, j *journaltest.Journald, message string) {
+	t.Helper()
+	j.Run(t, "", "logger", "-t", "sshd", "--", message)
+	require.Eventually(t, func() bool {
+		out, err := exec.CommandContext(t.Context(), "journalctl", "--directory="+j.Dir, "--merge", "--output=cat", "--lines=20").Output()
+		return err == nil && slices.Contains(strings.Split(string(out), "\n"), message)
+	}, 10*time.Second, 5*time.Millisecond)
 }
 
 // send sends an entry in journald's own protocol.
@@ -133,6 +145,36 @@ except OSError:
   socket.send_fds(s,[b""],[f])
 `
 	j.Run(t, text, "python3", "-c", program)
+}
+
+// TestJournalAcrossBoots: what was written before the machine started again comes too. journalctl runs in journald's world, and
+// is told of no folder, as on a host.
+func TestJournalAcrossBoots(t *testing.T) {
+	t.Parallel()
+	dir, s := t.TempDir(), &stream{}
+	program := filepath.Join(t.TempDir(), "journalctl")
+	boot := func(id string) *journaltest.Journald {
+		j := journaltest.StartAt(t, dir, id)
+		script := "#!/bin/sh\nexec " + strings.Join(j.Command(t.Context(), "journalctl").Args, " ") + ` "$@"` + "\n"
+		require.NoError(t, os.WriteFile(program, []byte(script), 0o700))
+		return j
+	}
+	o := Options{StateDir: t.TempDir(), Publish: s.publish, Journal: &Journal{Identifiers: []string{"sshd"}, Program: program}}
+	j := boot("11111111-2222-4333-8444-555555555555")
+	_, stop := begun(t, o)
+	stateExists(t, o.StateDir, "journal.json")
+	j.Run(t, "", "logger", "-t", "sshd", "--", "first")
+	holds(t, s, []string{"first"})
+	stop()
+	log(t, j, "before")
+	j.Stop()
+	j = boot("")
+	j.Run(t, "", "logger", "-t", "sshd", "--", "after")
+	c, _ := begun(t, o)
+	holds(t, s, []string{"first", "before", "after"})
+	j.Run(t, "", "logger", "-t", "sshd", "--", "followed")
+	holds(t, s, []string{"first", "before", "after", "followed"})
+	require.Empty(t, c.Findings())
 }
 
 // TestJournalKilled kills the collector and its journalctl again and again while entries are written and files rotated.

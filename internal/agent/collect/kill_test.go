@@ -35,13 +35,14 @@ func TestMain(m *testing.M) {
 
 // childSetup is what a collector that is to be killed collects, and where it keeps what.
 type childSetup struct {
-	State, Out string // Out is the file that stands for the stream
-	Files      []string
-	Journal    string // the directory of its files
-	Log        string
-	Format     string // of Log
-	Container  string
-	Redis      string
+	State     string   `json:"state"`
+	Out       string   `json:"out"` // the file that stands for the stream
+	Files     []string `json:"files"`
+	Journal   string   `json:"journal"` // the directory of its files
+	Log       string   `json:"log"`
+	Format    string   `json:"format"` // of Log
+	Container string   `json:"container"`
+	Redis     string   `json:"redis"`
 }
 
 func (c childSetup) options() Options {
@@ -149,7 +150,7 @@ func (k *killed) children() (pids []int) {
 	require.NoError(k.t, err)
 	for _, task := range tasks {
 		b, _ := os.ReadFile(task) // gone: it had none
-		for _, field := range strings.Fields(string(b)) {
+		for field := range strings.FieldsSeq(string(b)) {
 			pid, err := strconv.Atoi(field)
 			require.NoError(k.t, err)
 			pids = append(pids, pid)

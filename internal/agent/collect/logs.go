@@ -43,7 +43,7 @@ func newNativeLog(l Log, c *Options, dir string) (*nativeLog, error) {
 	name := tail.FileName(l.Path + "#" + l.Format.Name + l.Format.App)
 	f, err := tail.New(tail.Options{Path: l.Path, Cursor: filepath.Join(dir, name), Log: c.Log})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller says of what
+		return nil, err
 	}
 	n := &nativeLog{follower: f, problems: problems{log: c.Log}}
 	n.converter = newConverter(l.Format, l.Path, filepath.Join(dir, "open-"+name), c, &n.problems)

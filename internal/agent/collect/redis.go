@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -71,7 +72,7 @@ func (r *redisLog) run(ctx context.Context, _ *tail.Watcher) error {
 	}
 	defer r.out.close()
 	if r.out.resend(ctx) != nil {
-		return nil //nolint:nilerr // ctx ended
+		return nil // ctx ended
 	}
 	// A server that refuses us notes that in the very log that is read: don't fill it.
 	const shortest, longest = time.Second, 30 * time.Second
@@ -122,7 +123,7 @@ func (r *redisLog) session(ctx context.Context) error {
 	}
 }
 
-func (r *redisLog) dial(ctx context.Context) (conn redis.Conn, raw net.Conn, err error) {
+func (r *redisLog) dial(ctx context.Context) (conn redis.Conn, raw net.Conn, err error) { //nolint:ireturn // the library's
 	network := "tcp"
 	if strings.HasPrefix(r.o.Address, "/") {
 		network = "unix"
@@ -267,9 +268,9 @@ func (r *redisLog) poll(ctx context.Context, conn redis.Conn, at aclPosition) (a
 		return news.next, nil
 	}
 	var lines [][]byte
-	for i := len(got.entries) - 1; i >= 0; i-- { // the oldest stands last
-		r.guesses.Add(int64(news.counts[i]))
-		for _, record := range got.entries[i].Records(news.counts[i], got.at) {
+	for i, e := range slices.Backward(got.entries) { // the oldest stands last
+		r.guesses.Add(int64(min(news.counts[i], 1<<40)))
+		for _, record := range e.Records(news.counts[i], got.at) {
 			lines = append(lines, native.Encode(record, r.host, native.RedisACLApp))
 		}
 	}
@@ -370,7 +371,7 @@ func aclEntry(v any) (native.ACLEntry, error) {
 			continue // of a later version
 		}
 		if err := e.Set(name, value); err != nil {
-			return e, err //nolint:wrapcheck // says of what
+			return e, err
 		}
 	}
 	return e, nil

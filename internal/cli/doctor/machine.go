@@ -146,6 +146,7 @@ func (m machine) serverPorts(c config.Up) check {
 		}{
 			{"bus", "server.bus.listen", "tcp", []netip.AddrPort{c.Server.Bus.Listen}},
 			{"syslog", "server.syslog.listen_tcp", "tcp", c.Server.Syslog.ListenTCP},
+			{"syslog", "server.syslog.listen_tls", "tcp", c.Server.Syslog.ListenTLS},
 			{"syslog", "server.syslog.listen_udp", "udp", c.Server.Syslog.ListenUDP},
 		} {
 			for _, a := range l.addrs {
@@ -206,10 +207,30 @@ func (m machine) logs(c config.AgentSection) check {
 		}
 		var out []event.Finding
 		for _, file := range c.Files {
-			out = append(out, m.log(file)...)
+			for _, path := range m.expand(file) {
+				out = append(out, m.log(path)...)
+			}
 		}
 		return out
 	}
+}
+
+// maxExpanded bounds how many files of one pattern are looked at.
+const maxExpanded = 20
+
+// expand lists what a pattern with wildcards stands for; the pattern itself where that is nothing.
+func (m machine) expand(file string) []string {
+	if !strings.ContainsAny(file, "*?[") {
+		return []string{file}
+	}
+	found, _ := filepath.Glob(m.path(file)) // a bad pattern is an error of the agent's
+	if len(found) == 0 {
+		return []string{file}
+	}
+	for i := range found {
+		found[i] = strings.TrimPrefix(found[i], strings.TrimSuffix(m.path("/"), "/"))
+	}
+	return found[:min(len(found), maxExpanded)]
 }
 
 func (m machine) exists(file string) bool {

@@ -12,10 +12,10 @@ import (
 	"github.com/kokkuri/kokkuri/internal/tail"
 )
 
-// FileSource is a log, or the same log of many hosts, that a syslog daemon writes on the server. Whose its lines are says
-// Host, else what stands in the place of %HOST% (a name or an address), else each line.
+// FileSource is a log, the same log of many hosts, or all that a pattern with wildcards stands for, that a syslog daemon
+// writes on the server. Whose its lines are says Host, else what stands in the place of %HOST% (a name or an address), else each line.
 type FileSource struct {
-	Pattern string // path; may have date parts and one %HOST%
+	Pattern string // path; may have date parts, one %HOST% and the wildcards of path.Match
 	Host    string
 }
 
@@ -84,7 +84,7 @@ func (f *fileSource) take(ctx context.Context, label string, b tail.Batch) error
 		line = withoutPRI(line)
 		host, reason := f.owner(label, line)
 		if reason != "" {
-			f.in.counts.putAside(Quarantined{At: at, File: b.Path, Reason: reason}, line)
+			f.in.counts.putAside(Quarantined{At: at, Host: host, File: b.Path, Reason: reason}, line)
 			continue
 		}
 		batch := index[host]
@@ -118,6 +118,10 @@ func (f *fileSource) owner(label string, line []byte) (host, reason string) {
 	}
 	if !ok {
 		return "", reasonUnknownHost
+	}
+	// A name that nobody knows is no lie: hosts call themselves many things. That of another host is.
+	if named, unknown := f.in.owner(line, ""); unknown == "" && named != host {
+		return host, reasonOtherHost
 	}
 	return host, ""
 }

@@ -3,11 +3,14 @@ package intake
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,28 +22,36 @@ import (
 // Options of an Intake.
 type Options struct {
 	ListenTCP []netip.AddrPort
+	ListenTLS []netip.AddrPort
 	ListenUDP []netip.AddrPort
-	TrustUDP  []netip.Prefix // whose datagrams are not counted as untrusted; what they may cause is decided elsewhere
-	Files     []FileSource
-	StateDir  string // keeps the files' cursors
+	TLS       *tls.Config    // of ListenTLS: it demands and checks the senders' certificates
+	Relays    []netip.Prefix // TCP senders whose lines say by their HOSTNAME field whose they are
+	// RelayNames are the TLS senders of whom the same holds, by the name in their certificate.
+	RelayNames []string
+	TrustUDP   []netip.Prefix // whose datagrams are not counted as untrusted; what they may cause is decided elsewhere
+	Files      []FileSource
+	StateDir   string // keeps the files' cursors
 
 	HostOf     func(sender netip.Addr) (host string, ok bool) // the enrolled host that has an address
 	HostByName func(name string) (host string, ok bool)       // the enrolled host that a line means by a name
-	Publish    func(ctx context.Context, b event.Batch) error // returns when the bus has acknowledged
+	// Sender returns whom a certificate lets send lines; an error refuses it. It is asked again while a connection lives.
+	Sender  func(cert *x509.Certificate) (name string, err error)
+	Publish func(ctx context.Context, b event.Batch) error // returns when the bus has acknowledged
 
 	// Send, where given, takes the batches of TCP instead of Publish: it sends one, in the order of the calls, and does
 	// not wait; the function that it returns does, until the bus has acknowledged. It keeps nothing of the lines.
 	Send func(b event.Batch) (wait func(context.Context) error, err error)
 
-	MaxConns     int           // open at once; 2048
-	MaxPerSender int           // from one address; 64
-	FirstTimeout time.Duration // for the first byte of a connection; 1 min
-	FrameTimeout time.Duration // for a frame that was begun; 30 s
-	IdleTimeout  time.Duration // between frames; 0: none, for rsyslog loses a line when its connection is closed under its feet
-	StopTimeout  time.Duration // for what senders have under way when we stop; 250 ms
-	Poll         time.Duration // how often files are looked at where the kernel says nothing; 1 s
-	Clock        func() time.Time
-	Log          *slog.Logger
+	MaxConns         int           // open at once; 2048
+	MaxPerSender     int           // from one address; 64
+	FirstTimeout     time.Duration // for the first byte of a connection; 1 min
+	FrameTimeout     time.Duration // for a frame that was begun; 30 s
+	HandshakeTimeout time.Duration // for the whole TLS handshake; 10 s
+	IdleTimeout      time.Duration // between frames; 0: none, for rsyslog loses a line when its connection is closed under its feet
+	StopTimeout      time.Duration // for what senders have under way when we stop; 250 ms
+	Poll             time.Duration // how often files are looked at where the kernel says nothing; 1 s
+	Clock            func() time.Time
+	Log              *slog.Logger
 }
 
 func (o *Options) setDefaults() {
@@ -56,6 +67,9 @@ func (o *Options) setDefaults() {
 	if o.FrameTimeout <= 0 {
 		o.FrameTimeout = 30 * time.Second
 	}
+	if o.HandshakeTimeout <= 0 {
+		o.HandshakeTimeout = 10 * time.Second
+	}
 	if o.StopTimeout <= 0 {
 		o.StopTimeout = 250 * time.Millisecond
 	}
@@ -66,6 +80,8 @@ func (o *Options) setDefaults() {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 }
+
+var errNoTLS = errors.New("intake: to listen for TLS, TLS and Sender are needed")
 
 var errIncomplete = errors.New("intake: HostOf, HostByName and Publish are needed")
 
@@ -80,6 +96,7 @@ type Intake struct {
 	underWay chan struct{} // has a place for each batch of TCP that may wait for the bus at once
 
 	tcp      []net.Listener
+	tls      []net.Listener
 	udp      []*net.UDPConn
 	conns    map[*connection]struct{}
 	senders  map[netip.Addr]int
@@ -91,6 +108,9 @@ func New(o Options) (*Intake, error) {
 	o.setDefaults()
 	if o.HostOf == nil || o.HostByName == nil || o.Publish == nil {
 		return nil, errIncomplete
+	}
+	if len(o.ListenTLS) > 0 && (o.TLS == nil || o.Sender == nil) {
+		return nil, errNoTLS
 	}
 	in := &Intake{o: o, underWay: make(chan struct{}, maxUnderWay), conns: make(map[*connection]struct{}), senders: make(map[netip.Addr]int)}
 	for _, f := range o.Files {
@@ -107,18 +127,24 @@ func New(o Options) (*Intake, error) {
 func (in *Intake) Listen(ctx context.Context) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.tcp != nil || in.udp != nil {
+	if in.tcp != nil || in.tls != nil || in.udp != nil {
 		return nil
 	}
 	var lc net.ListenConfig
-	for _, a := range in.o.ListenTCP {
-		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
-		l, err := lc.Listen(ctx, "tcp", a.String())
-		if err != nil {
-			in.closeListeners()
-			return listenError("tcp", a, err)
+	lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+	for _, kind := range []struct {
+		name  string
+		addrs []netip.AddrPort
+		into  *[]net.Listener
+	}{{"tcp", in.o.ListenTCP, &in.tcp}, {"tls", in.o.ListenTLS, &in.tls}} {
+		for _, a := range kind.addrs {
+			l, err := lc.Listen(ctx, "tcp", a.String())
+			if err != nil {
+				in.closeListeners()
+				return listenError(kind.name, a, err)
+			}
+			*kind.into = append(*kind.into, l)
 		}
-		in.tcp = append(in.tcp, l)
 	}
 	for _, a := range in.o.ListenUDP {
 		l, err := lc.ListenPacket(ctx, "udp", a.String())
@@ -139,7 +165,7 @@ func listenError(network string, a netip.AddrPort, err error) error {
 	mend := "choose another address in server.syslog.listen_" + network
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		flag := map[string]string{"tcp": "-ltnp", "udp": "-lunp"}[network]
+		flag := map[string]string{"tcp": "-ltnp", "tls": "-ltnp", "udp": "-lunp"}[network]
 		mend = fmt.Sprintf("another program has this port: see ss %s 'sport = :%d', stop it, or choose another address in server.syslog.listen_%s", flag, a.Port(), network)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		mend = "this machine has no such address: see ip address, and correct server.syslog.listen_" + network
@@ -150,16 +176,27 @@ func listenError(network string, a netip.AddrPort, err error) error {
 }
 
 func (in *Intake) closeListeners() {
-	for _, l := range in.tcp {
+	for _, l := range slices.Concat(in.tcp, in.tls) {
 		_ = l.Close()
 	}
 	for _, l := range in.udp {
 		_ = l.Close()
 	}
-	in.tcp, in.udp = nil, nil
+	in.tcp, in.tls, in.udp = nil, nil, nil
 }
 
-// Addresses returns where the sockets listen, TCP first.
+// TLSAddresses returns where syslog over TLS is listened for.
+func (in *Intake) TLSAddresses() []netip.AddrPort {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	out := make([]netip.AddrPort, 0, len(in.tls))
+	for _, l := range in.tls {
+		out = append(out, netip.MustParseAddrPort(l.Addr().String()))
+	}
+	return out
+}
+
+// Addresses returns where the sockets for plain syslog listen, TCP first.
 func (in *Intake) Addresses() (tcp, udp []netip.AddrPort) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -193,10 +230,13 @@ func (in *Intake) Run(ctx context.Context) error {
 		}
 	}
 	in.mu.Lock()
-	tcp, udp := in.tcp, in.udp
+	tcp, secure, udp := in.tcp, in.tls, in.udp
 	in.mu.Unlock()
 	for _, l := range tcp {
-		parts.Go(func() { in.accept(run, late, l, &parts) })
+		parts.Go(func() { in.accept(run, late, l, &parts, nil) })
+	}
+	for _, l := range secure {
+		parts.Go(func() { in.accept(run, late, l, &parts, in.o.TLS) })
 	}
 	for _, l := range udp {
 		parts.Go(func() { in.datagrams(late, l) })
@@ -221,7 +261,7 @@ func (in *Intake) stop() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.stopping = time.Now().Add(in.o.StopTimeout)
-	for _, l := range in.tcp {
+	for _, l := range slices.Concat(in.tcp, in.tls) {
 		_ = l.Close()
 	}
 	for _, l := range in.udp {
@@ -318,7 +358,7 @@ func (in *Intake) Findings() []event.Finding {
 	if n := s.Quarantined[reasonOtherHost]; n > 0 {
 		out = append(out, event.Finding{
 			Level: "warning", Subject: "syslog", Text: fmt.Sprintf("%d lines named another host than the one that sent them and were put aside", n),
-			Mend: "give the host the name it calls itself by as an alias; a relay that forwards for others can write files on the server instead",
+			Mend: "give the host the name it calls itself by as an alias; a log server that forwards for others belongs into server.syslog.relays",
 		})
 	}
 	if s.RefusedUnknown > 0 {

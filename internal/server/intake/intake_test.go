@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -549,7 +550,7 @@ func TestFiles(t *testing.T) {
 	eventually(t, "first look", func() bool { return cursors() == 3 })
 	appendTo(t, filepath.Join(dir, "hosts/web", today), line+"\n")
 	s.untilN(t, 1)
-	appendTo(t, filepath.Join(dir, "hosts/127.0.0.2", today), line+" of db, by its address\n")
+	appendTo(t, filepath.Join(dir, "hosts/127.0.0.2", today), strings.Replace(line, "web", "db", 1)+" of db, by its address\n"+line+" forged by db\n")
 	s.untilN(t, 2)
 	appendTo(t, filepath.Join(dir, "hosts/stranger", today), line+"\n")
 	eventually(t, "stranger", func() bool { return in.Stats().Quarantined["unknown_host"] == 1 })
@@ -558,7 +559,8 @@ func TestFiles(t *testing.T) {
 	appendTo(t, filepath.Join(dir, "all.log"), line+"\nNov 22 18:00:00 db sshd[1]: 2\nNov 22 18:00:00 stranger x: 3\n"+line+" 4\n")
 	s.untilN(t, 6)
 	got := s.lines()
-	assert.Equal(t, []string{"web/file: " + line, "db/file: " + line + " of db, by its address", "db/file: no header at all"}, got[:3])
+	assert.Equal(t, []string{"web/file: " + line, "db/file: " + strings.Replace(line, "web", "db", 1) + " of db, by its address", "db/file: no header at all"}, got[:3])
+	assert.EqualValues(t, 1, in.QuarantinedOf("db"), "a line in db's file that names web")
 	assert.Equal(t, []string{"web/file: " + line, "web/file: " + line + " 4", "db/file: Nov 22 18:00:00 db sshd[1]: 2"}, got[3:6])
 	stop()
 	appendTo(t, filepath.Join(dir, "all.log"), line+" while away\n")
@@ -588,4 +590,25 @@ func TestLatency(t *testing.T) {
 	}
 	t.Logf("write to hand-over: mean %v, worst %v", sum/n, worst)
 	assert.Less(t, sum/n, 5*time.Millisecond)
+}
+
+// TestFilesByWildcards: every file that matches is followed, and each line says whose it is.
+func TestFilesByWildcards(t *testing.T) {
+	t.Parallel()
+	dir, s := t.TempDir(), newStream()
+	in, _ := launch(t, s, func(o *Options) {
+		o.Poll = 5 * time.Millisecond
+		o.Files = []FileSource{{Pattern: filepath.Join(dir, "remote/*/auth.log")}, {Pattern: filepath.Join(dir, "web[0-9]/*.log"), Host: "web"}}
+	})
+	eventually(t, "both are missing", func() bool { return len(in.Findings()) == 2 })
+	appendTo(t, filepath.Join(dir, "remote/a/auth.log"), line+" 1\nNov 22 18:00:00 stranger sshd[1]: x\n")
+	appendTo(t, filepath.Join(dir, "remote/b/auth.log"), strings.Replace(line, "web", "db", 1)+" 2\n")
+	appendTo(t, filepath.Join(dir, "web7/x.log"), strings.Replace(line, "web", "stranger", 1)+" 3\n")
+	s.untilN(t, 3)
+	got := s.lines()
+	slices.Sort(got)
+	assert.Equal(t, []string{
+		"db/file: " + strings.Replace(line, "web", "db", 1) + " 2", "web/file: " + strings.Replace(line, "web", "stranger", 1) + " 3", "web/file: " + line + " 1",
+	}, got)
+	assert.EqualValues(t, 1, in.Stats().Quarantined[reasonUnknownHost])
 }

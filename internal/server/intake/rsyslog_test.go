@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,39 +25,80 @@ type daemon struct {
 	dir  string
 	sock string
 	cmd  *exec.Cmd
+	stop func() // as a service manager does, and waits
 }
 
 // rsyslogd starts Debian's rsyslogd with rules; it calls itself web and ends with the test.
 func rsyslogd(t *testing.T, rules string) *daemon {
 	t.Helper()
+	return start(t, rules, `module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket=%q RateLimit.Interval="0")
+`, "")
+}
+
+// annotating starts one as rsyslogd does, whose system socket is set up as the snippet asks for.
+func annotating(t *testing.T, rules string) *daemon {
+	t.Helper()
+	return start(t, rules, annotatedInput, "")
+}
+
+// annotatedInput is the system socket as the snippet asks for it. What the program probe writes stays here (see ready).
+const annotatedInput = `module(load="imuxsock" SysSock.Name=%q SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.RateLimit.Interval="0")
+template(name="Probe" type="string" string="%%$!uid%%\n")
+if $programname == "probe" then { action(type="omfile" file=%q template="Probe") stop }
+`
+
+// ready waits until the daemon sees who writes: the socket is there a moment before the kernel is told to say it, and what
+// is written in between seems to be of nobody.
+func (d *daemon) ready(t *testing.T) {
+	t.Helper()
+	eventually(t, "rsyslogd sees who writes", func() bool {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unixgram", d.sock)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = conn.Write([]byte("<14>Nov 25 22:00:00 probe: x"))
+		text, _ := os.ReadFile(filepath.Join(d.dir, "probe"))
+		return strings.HasSuffix(string(text), fmt.Sprintf("%d\n", os.Getuid()))
+	})
+}
+
+// start starts one with an input for its socket; it works in dir, where one is given.
+func start(t *testing.T, rules, input, dir string) *daemon {
+	t.Helper()
 	program, err := exec.LookPath("rsyslogd")
 	if err != nil {
 		program = "/usr/sbin/rsyslogd"
 	}
-	dir, err := os.MkdirTemp("", "rsyslog") //nolint:usetesting // t.TempDir's paths are too long for a socket
-	require.NoError(t, err)
+	if dir == "" {
+		dir, err = os.MkdirTemp("", "rsyslog") //nolint:usetesting // t.TempDir's paths are too long for a socket
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	}
 	d := &daemon{dir: dir, sock: filepath.Join(dir, "log")}
-	conf := fmt.Sprintf(`global(workDirectory=%q localHostname="web")
-module(load="imuxsock" SysSock.Use="off")
-input(type="imuxsock" Socket=%q RateLimit.Interval="0")
-%s
-`, dir, d.sock, rules)
+	values := []any{dir, d.sock}
+	if input == annotatedInput {
+		values = append(values, filepath.Join(dir, "probe"))
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "probe")))
+	}
+	conf := fmt.Sprintf("global(workDirectory=%q localHostname=\"web\")\n"+input, values...) + rules + "\n"
 	path := filepath.Join(dir, "rsyslog.conf")
 	require.NoError(t, os.WriteFile(path, []byte(conf), 0o600))
 	d.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, "-n", "-f", path, "-i", filepath.Join(dir, "pid"))
 	var out bytes.Buffer
 	d.cmd.Stdout, d.cmd.Stderr = &out, &out
 	require.NoError(t, d.cmd.Start(), "rsyslogd is needed: apt-get install rsyslog")
-	t.Cleanup(func() {
+	d.stop = sync.OnceFunc(func() {
 		_ = d.cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(10*time.Second, func() { _ = d.cmd.Process.Kill() })
+		kill := time.AfterFunc(60*time.Second, func() { _ = d.cmd.Process.Kill() })
 		_ = d.cmd.Wait()
 		kill.Stop()
 		if t.Failed() {
 			t.Logf("rsyslogd said: %s", out.String())
 		}
-		_ = os.RemoveAll(dir)
 	})
+	t.Cleanup(d.stop)
 	eventually(t, "rsyslogd listens", func() bool {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unixgram", d.sock)
 		if err == nil {
@@ -64,6 +106,9 @@ input(type="imuxsock" Socket=%q RateLimit.Interval="0")
 		}
 		return err == nil
 	})
+	if input == annotatedInput {
+		d.ready(t)
+	}
 	return d
 }
 

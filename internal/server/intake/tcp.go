@@ -3,6 +3,8 @@ package intake
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,6 +27,9 @@ const (
 type connection struct {
 	in     *Intake
 	conn   net.Conn
+	raw    net.Conn          // that conn runs over; of TCP conn itself
+	cert   *x509.Certificate // that the sender proved to have; nil: it is known by its address
+	road   event.Road
 	sender netip.Addr
 	id     string // random; with a counter it makes batches' IDs
 	sent   uint64
@@ -41,8 +46,8 @@ type connection struct {
 	last time.Time // when we have to be done; zero while we run
 }
 
-// accept takes connections until the listener is closed.
-func (in *Intake) accept(ctx, late context.Context, l net.Listener, parts *sync.WaitGroup) {
+// accept takes connections until the listener is closed; those of TLS where secure is given.
+func (in *Intake) accept(ctx, late context.Context, l net.Listener, parts *sync.WaitGroup, secure *tls.Config) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -57,27 +62,32 @@ func (in *Intake) accept(ctx, late context.Context, l net.Listener, parts *sync.
 			}
 			continue
 		}
-		c := in.admit(conn)
+		c := in.admit(conn, secure)
 		if c == nil {
 			_ = conn.Close()
 			continue
 		}
 		parts.Go(func() {
 			defer in.leave(c)
-			c.run(late)
+			if secure == nil || c.handshake(ctx) {
+				c.run(late)
+			}
 		})
 	}
 }
 
 // admit makes a connection of conn; nil where the sender is no host's or has too many.
-func (in *Intake) admit(conn net.Conn) *connection {
+func (in *Intake) admit(conn net.Conn, secure *tls.Config) *connection {
 	peer, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
 		in.counts.refusedUnknown.Add(1)
 		return nil
 	}
 	sender := event.Canonical(peer.Addr())
-	if _, ok := in.o.HostOf(sender); !ok {
+	c := &connection{in: in, conn: conn, raw: conn, road: event.RoadSyslogTCP, sender: sender, first: true}
+	if secure != nil { // the certificate will say who it is
+		c.conn, c.road = tls.Server(conn, secure), event.RoadSyslogTLS
+	} else if _, _, ok := c.whose(); !ok {
 		if in.counts.refusedUnknown.Add(1) == 1 {
 			in.o.Log.Warn("a syslog connection comes from an address of no host: refused, as others will be", "sender", sender)
 		}
@@ -97,7 +107,7 @@ func (in *Intake) admit(conn net.Conn) *connection {
 	}
 	id := make([]byte, 12)
 	_, _ = rand.Read(id) // never fails
-	c := &connection{in: in, conn: conn, sender: sender, id: hex.EncodeToString(id), first: true}
+	c.id = hex.EncodeToString(id)
 	in.conns[c] = struct{}{}
 	in.senders[sender]++
 	in.counts.connections.Add(1)
@@ -106,6 +116,7 @@ func (in *Intake) admit(conn net.Conn) *connection {
 }
 
 func (in *Intake) leave(c *connection) {
+	c.abort()
 	_ = c.conn.Close()
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -121,10 +132,20 @@ func (c *connection) stop(last time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = last
-	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // a sender that sees it connects anew for what comes next
 	}
 	_ = c.conn.SetReadDeadline(last)
+}
+
+// abort makes the closing of a connection, where it is we who stop, an error of the sender's next write: rsyslog's TLS does
+// not see otherwise that nobody listens any more, and would lose the next line.
+func (c *connection) abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.raw.(interface{ SetLinger(sec int) error }); ok && !c.last.IsZero() {
+		_ = l.SetLinger(0)
+	}
 }
 
 // run reads until the connection ends. Nothing is read while as many batches as may wait to be taken.
@@ -215,17 +236,17 @@ func (c *connection) room() bool {
 // handOn splits what was read and hands the lines on; false where the connection is to be closed.
 func (c *connection) handOn(ctx context.Context) bool {
 	for {
-		host, ok := c.in.o.HostOf(c.sender) // it may have gone, or moved, since
+		host, relay, ok := c.whose() // it may have gone, or moved, since
 		if !ok {
 			c.in.counts.refusedUnknown.Add(1)
 			return false
 		}
-		lines, full, sound := c.gather(host)
-		if len(lines) > 0 {
+		lines, full, sound := c.gather(host, relay)
+		for _, part := range c.in.parts(host, relay, lines) {
 			c.sent++
 			if !c.window.send(ctx, event.Batch{
-				Host: host, Road: event.RoadSyslogTCP, Origin: c.sender.String(), Received: c.in.o.Clock(),
-				ID: fmt.Sprintf("%s/tcp/%s.%d", host, c.id, c.sent), Lines: lines,
+				Host: part.host, Road: c.road, Origin: c.sender.String(), Received: c.in.o.Clock(),
+				ID: fmt.Sprintf("%s/%s/%s.%d", part.host, c.road[len("syslog-"):], c.id, c.sent), Lines: part.lines,
 			}) {
 				return false
 			}
@@ -242,8 +263,11 @@ func (c *connection) handOn(ctx context.Context) bool {
 }
 
 // gather takes the lines out of the buffer, as many as make a batch. full: there may be more; sound: the stream is syslog.
-func (c *connection) gather(host string) (lines [][]byte, full, sound bool) {
-	size := 0
+func (c *connection) gather(host string, relay bool) (lines [][]byte, full, sound bool) {
+	size, claimed := 0, host
+	if relay {
+		claimed = "" // the line says it
+	}
 	for c.r < c.w {
 		frame, advance, v := c.split.next(c.buf[c.r:c.w])
 		c.r += advance
@@ -264,8 +288,8 @@ func (c *connection) gather(host string) (lines [][]byte, full, sound bool) {
 		if len(line) == 0 {
 			continue
 		}
-		if _, reason := c.in.owner(line, host); reason != "" {
-			c.in.counts.putAside(Quarantined{At: c.in.o.Clock(), Sender: c.sender, Reason: reason}, line)
+		if _, reason := c.in.owner(line, claimed); reason != "" {
+			c.in.counts.putAside(Quarantined{At: c.in.o.Clock(), Sender: c.sender, Host: host, Reason: reason}, line)
 			continue
 		}
 		lines = append(lines, line)

@@ -128,7 +128,7 @@ func (in *Intake) bySender(taken []datagram, at time.Time) []event.Batch {
 			continue
 		}
 		if _, reason := in.owner(d.line, host); reason != "" {
-			in.counts.putAside(Quarantined{At: at, Sender: d.sender, Reason: reason}, d.line)
+			in.counts.putAside(Quarantined{At: at, Sender: d.sender, Host: host, Reason: reason}, d.line)
 			continue
 		}
 		i, ok := index[d.sender]

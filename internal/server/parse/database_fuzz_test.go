@@ -29,7 +29,7 @@ func fuzzService(f *testing.F, service event.Service, tag string, formats ...str
 			t.Errorf("source %s does not stand in %q", e.Source, msg)
 		}
 		var p parse.Parser
-		for _, line := range strings.Split(string(msg), "\n") {
+		for line := range strings.SplitSeq(string(msg), "\n") {
 			again := p.Line([]byte("2026-11-22T18:00:00Z web "+tag+"[1]: "+line), time.Time{})
 			if (again.Kind == event.AuthFailed) != (again.Attempts > 0) {
 				t.Errorf("Parser: %s with %d attempts", again.Kind, again.Attempts)
@@ -40,7 +40,7 @@ func fuzzService(f *testing.F, service event.Service, tag string, formats ...str
 			r := format.New()
 			ref := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
 			var list []native.Record
-			for _, line := range strings.Split(string(msg), "\n") {
+			for line := range strings.SplitSeq(string(msg), "\n") {
 				list = r.Line([]byte(line), ref)
 				for _, rec := range list {
 					if e := p.Line(native.Encode(rec, "web", format.App), ref); e.Service != service {

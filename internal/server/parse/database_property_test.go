@@ -3,6 +3,7 @@ package parse_test
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestPostgresNamesForgeNothing(t *testing.T) {
 				got.add(p.Line(native.Encode(rec, "web", format.App), time.Time{}))
 			}
 		}
-		for _, l := range strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n") {
+		for l := range strings.SplitSeq(strings.TrimSuffix(log.String(), "\n"), "\n") {
 			read(r.Line([]byte(l), time.Now()))
 		}
 		read(r.Flush())
@@ -171,7 +172,7 @@ func (c pgConnection) write(log *strings.Builder, severity, message string) {
 	if severity == "LOG" {
 		user, database = "[unknown]", "[unknown]"
 	}
-	prefix := strings.NewReplacer("%m", clock+".123 UTC", "%t", clock+" UTC", "%p", fmt.Sprint(c.pid), "%q", "", "%u", user, "%d", database,
+	prefix := strings.NewReplacer("%m", clock+".123 UTC", "%t", clock+" UTC", "%p", strconv.Itoa(c.pid), "%q", "", "%u", user, "%d", database,
 		"%a", "[unknown]", "%h", c.source, "%r", fmt.Sprintf("%s(%d)", c.source, c.port)).Replace(c.form)
 	fmt.Fprintf(log, "%s%s:  %s\n", prefix, severity, strings.ReplaceAll(message, "\n", "\n\t"))
 }
@@ -276,7 +277,7 @@ func TestEncodedRecordsAreRead(t *testing.T) {
 				ref := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
 				for range rapid.IntRange(1, 6).Draw(t, "lines") {
 					line := rapid.OneOf(nativeLine(), hostileName(200)).Draw(t, "line")
-					for _, one := range strings.Split(line, "\n") {
+					for one := range strings.SplitSeq(line, "\n") {
 						readBack(t, r.Line([]byte(one), ref), f)
 					}
 				}

@@ -34,7 +34,7 @@ const (
 
 func newLiveServer(t *testing.T) liveServer {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kokkuri-live") // t.TempDir's parents are not nobody's to enter
+	dir, err := os.MkdirTemp("", "kokkuri-live") //nolint:usetesting // t.TempDir's parents are not nobody's to enter
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func (s liveServer) read(t *testing.T, file, format string) totals {
 			records = append(records, native.Encode(rec, "web", f.App))
 		}
 	}
-	for _, l := range bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
+	for l := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
 		take(r.Line(l, time.Now().UTC()))
 	}
 	take(r.Flush())
@@ -267,7 +267,7 @@ func aclEntries(t *testing.T, text string) []native.ACLEntry {
 	t.Helper()
 	var list []native.ACLEntry
 	name := ""
-	for _, l := range strings.Split(strings.TrimSpace(text), "\n") {
+	for l := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		i := strings.LastIndex(l[:min(len(l), 10)], ") ")
 		if i < 0 {
 			continue

@@ -37,7 +37,8 @@ func TestRawNames(t *testing.T) {
 		{"MySQL 8 writes a message in one line", []string{
 			"2026-11-22T18:00:00.1Z 1 [Note] [MY-010926] [Server] Access denied for user 'root'@'" + a + "' (using password: YES)",
 		}, 1, map[string]int{a: 1}},
-		{"but not where MariaDB was heard", []string{denied(1, "root", b), noise,
+		{"but not where MariaDB was heard", []string{
+			denied(1, "root", b), noise,
 			"2026-11-22T18:00:00.1Z 1 [Note] [MY-010926] [Server] Access denied for user 'root'@'" + evil + "' (using password: YES)",
 		}, 2, nil},
 	} {

@@ -49,10 +49,14 @@ func postgresMessage(msg message) fact {
 func postgresLater(text, serial []byte) fact {
 	i := native.PostgresSeverity(text)
 	if i < 0 {
-		return fact{}
+		text, _ = cut(text, "#011")
+		return postgresDetail(bytes.TrimLeft(text, "\t"))
 	}
 	f, _ := postgresPart(text[i:], laterChunk)
-	if f.join != joinFailed {
+	switch {
+	case f.kind == event.Context && f.join == noJoin:
+		return fact{kind: event.Context}
+	case f.join != joinFailed:
 		return fact{}
 	}
 	f.source, f.port, f.serial = netip.Addr{}, 0, serial
@@ -261,6 +265,7 @@ func postgresHBA(b []byte) fact {
 	if i < 0 || !postgresEncryption(b[i+3:]) {
 		return fact{}
 	}
+	b = b[:i]
 	const host, user, database = `host "`, `", user "`, `", database "`
 	if bytes.Count(b, []byte(host)) != 1 || bytes.Count(b, []byte(user)) != 1 {
 		return f
@@ -268,7 +273,6 @@ func postgresHBA(b []byte) fact {
 	_, rest, _ := bytes.Cut(b, []byte(host))
 	h, rest, _ := bytes.Cut(rest, []byte(user))
 	f.source, _ = address(h)
-	rest = rest[:len(rest)-len(b[i:])]
 	f.account = rest
 	if name, name2, ok := bytes.Cut(rest, []byte(database)); ok {
 		f.account, f.resource = name, name2

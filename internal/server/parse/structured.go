@@ -55,6 +55,24 @@ func elementEnd(sd []byte) int {
 	return -1
 }
 
+// endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along. It is -1 where there
+// is none.
+func endOfValue(b []byte) int {
+	i := bytes.IndexByte(b, '"')
+	if i < 0 || bytes.IndexByte(b[:i], '\\') < 0 {
+		return i
+	}
+	for i = 0; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	if i >= len(b) {
+		return -1
+	}
+	return i
+}
+
 // trailingBackslashes counts the backslashes that end b.
 func trailingBackslashes(b []byte) int {
 	n := 0
@@ -124,34 +142,18 @@ func fieldsOf(sd []byte) fields {
 			break
 		}
 		key, rest := list[:i], list[i+2:]
-		end := bytes.IndexByte(rest, '"')
+		end := endOfValue(rest)
 		if end < 0 {
 			break
 		}
 		value := rest[:end]
 		if bytes.IndexByte(value, '\\') >= 0 {
-			var ok bool
-			if value, ok = paramOf(list, string(key)); !ok {
-				break
-			}
-			end = endOfValue(rest)
+			value = unescapeParam(value)
 		}
 		f.set(key, value)
 		list = rest[end+1:]
 	}
 	return f
-}
-
-// endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along.
-func endOfValue(b []byte) int {
-	i := 0
-	for i < len(b) && b[i] != '"' {
-		if b[i] == '\\' {
-			i++
-		}
-		i++
-	}
-	return min(i, len(b)-1)
 }
 
 // set keeps a parameter where it is the first of its name.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ import (
 // Journald is a real systemd-journald in a world of its own: mounts and processes. Its journal's files lie in Dir, where a
 // journalctl outside reads them.
 type Journald struct {
-	Dir string // of its files
+	Dir  string // of its files
+	Stop func() // kills it, with all that is in its world
 
 	pid int // of its init, as we see it
 }
@@ -40,25 +42,36 @@ mount --bind /run/olddev/pts /dev/pts
 ln -s /proc/self/fd /dev/fd
 ln -s pts/ptmx /dev/ptmx
 ln -s /run/systemd/journal/dev-log /dev/log
+if [ -n "$2" ]; then
+	echo "$2" >/run/boot_id
+	mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
+fi
 exec /lib/systemd/systemd-journald
 `
 
 // Start starts one that ends with the test.
 func Start(t *testing.T) *Journald {
 	t.Helper()
-	j := &Journald{Dir: t.TempDir()}
+	return StartAt(t, t.TempDir(), "")
+}
+
+// StartAt starts one that writes into a folder, in a boot of its own where bootID is not empty.
+func StartAt(t *testing.T, dir, bootID string) *Journald {
+	t.Helper()
+	j := &Journald{Dir: dir}
 	var said bytes.Buffer
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"sh", "-c", world, "sh", j.Dir)
+		"sh", "-c", world, "sh", j.Dir, bootID)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
+	j.Stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
 			t.Logf("systemd-journald said: %s", said.String())
 		}
 	})
+	t.Cleanup(j.Stop)
 	require.Eventually(t, func() bool { // the entry that says that it started
 		b, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/task/" + strconv.Itoa(cmd.Process.Pid) + "/children")
 		if err != nil {
@@ -81,7 +94,7 @@ func (j *Journald) Command(ctx context.Context, args ...string) *exec.Cmd {
 
 func (j *Journald) try(t *testing.T, args ...string) error {
 	t.Helper()
-	return j.Command(t.Context(), args...).Run()
+	return j.Command(t.Context(), args...).Run() //nolint:wrapcheck // only whether it failed
 }
 
 // Run runs a program in journald's world.

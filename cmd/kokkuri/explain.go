@@ -12,7 +12,7 @@ import (
 )
 
 // explainMemory is how much memory the runtime may use before it collects garbage more often.
-const explainMemory = 56 << 20
+const explainMemory = 72 << 20
 
 func explain(ctx context.Context, o cli.Explain, logs []cli.Log, out io.Writer) error {
 	debug.SetMemoryLimit(explainMemory)

@@ -37,6 +37,7 @@ type Options struct {
 	MaxBytes  int64 // about how much memory those take
 	MaxOpen   int   // offences that are open
 	MaxLogins int   // connections remembered for Offence.Logins
+	MaxText   int   // bytes kept of a line that may prove something; 1024 where 0, none where negative
 	// OnList says whether a source is on a list of the rules'; nil: none is on any.
 	OnList func(list string, source netip.Addr) bool
 }
@@ -99,6 +100,9 @@ func New(o Options) *Detector {
 	setDefault(&o.MaxBytes, DefaultMaxBytes)
 	setDefault(&o.MaxOpen, DefaultMaxOpen)
 	setDefault(&o.MaxLogins, DefaultMaxLogins)
+	if o.MaxText == 0 {
+		o.MaxText = maxLine
+	}
 	d := &Detector{opts: o, hash: hashKey{rand.Uint64(), rand.Uint64()}} //nolint:gosec // only against values that are chosen to meet
 	d.subjects, d.shapes, d.byID, d.clocks = map[subjectKey]*subject{}, map[shape]*shape{}, map[string]*group{}, newClocks()
 	d.logins, d.friends = newLogins(o.MaxLogins), newFriends(o.MaxLogins)
@@ -181,7 +185,7 @@ func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []even
 	if len(rules) == 0 {
 		return nil
 	}
-	o := occurrence{event: &e, raw: raw, pos: pos, nanos: nanosOf(e.Time)}
+	o := occurrence{event: &e, raw: raw, text: max(d.opts.MaxText, 0), pos: pos, nanos: nanosOf(e.Time)}
 	var late bool
 	if o.clock, late = d.clocks.tick(e.Host, o.nanos); late {
 		d.stats.Late++
@@ -212,6 +216,7 @@ type occurrence struct {
 	raw   []byte
 	pos   event.Position
 	nanos int64
+	text  int // bytes that are kept of raw
 	clock *hostClock
 	size  uint32
 	whole *detail // made when the first rule wants it
@@ -219,8 +224,9 @@ type occurrence struct {
 
 func (o *occurrence) detail() *detail {
 	if o.whole == nil {
-		o.whole = newDetail(o.event, o.raw)
-		o.size = o.whole.size()
+		o.whole = newDetail(o.event, o.raw[:min(len(o.raw), o.text)])
+		// What is given up for the bounds does not depend on how much is kept of a line.
+		o.size = o.whole.size(min(len(o.raw), maxLine))
 	}
 	return o.whole
 }

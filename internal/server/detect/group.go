@@ -103,14 +103,11 @@ const (
 )
 
 func newDetail(e *event.Event, raw []byte) *detail {
-	if len(raw) > maxLine {
-		raw = raw[:maxLine]
-	}
 	return &detail{e.Source, e.SourcePort, e.Kind, e.Service, e.Host, e.Account, e.Method, e.Resource, string(raw)}
 }
 
-func (t *detail) size() uint32 {
-	return uint32(detailBytes + len(t.line) + len(t.account) + len(t.resource))
+func (t *detail) size(line int) uint32 {
+	return uint32(detailBytes + line + len(t.account) + len(t.resource))
 }
 
 func (en *entry) event() event.Event {

@@ -112,8 +112,8 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 func (d *Detector) restored(g *group) {
 	for i := range g.entries {
 		if w := g.entries[i].whole; w != nil {
-			g.entries[i].size = w.size()
-			g.held += int64(w.size())
+			g.entries[i].size = w.size(len(w.line))
+			g.held += int64(w.size(len(w.line)))
 		}
 	}
 	of := d.subjects[g.of.key]

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/server/detect"
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
@@ -22,19 +21,20 @@ const progressEvery = 100 * time.Millisecond
 // run explains the inputs: one goroutine reads blocks of lines, several parse them, and the caller's takes them in their order, settles
 // what lines mean together, detects and writes. What is written depends on nothing but the inputs.
 type run struct {
-	opts     Options
-	inputs   []Input
-	begin    time.Time
-	out      *bufio.Writer
-	to       writer
-	json     *jsonLines // nil where lines are not written
-	joiner   parse.Joiner
-	detector *detect.Detector
-	want     func(event.Service, event.Kind) bool // whether a rule looks at such events
-	files    *numbering
-	shapes   shapes
-	sum      Summary
-	kinds    [5]int
+	opts   Options
+	inputs []Input
+	begin  time.Time
+	out    *bufio.Writer
+	to     writer
+	json   *jsonLines // nil where lines are not written
+	joiner parse.Joiner
+	shards []*shard
+	found  []found
+	want   func(event.Service, event.Kind) bool // whether a rule looks at such events
+	files  *numbering
+	shapes shapes
+	sum    Summary
+	kinds  [5]int
 
 	read, total atomic.Int64 // bytes of inputs
 	told        time.Time    // when Progress was called
@@ -42,7 +42,11 @@ type run struct {
 
 func newRun(inputs []Input, out *bufio.Writer, opts Options, begin time.Time) *run {
 	r := &run{opts: opts, inputs: inputs, begin: begin, out: out, told: begin, want: opts.Rules.Want(), files: newNumbering(inputs)}
-	r.detector = detect.New(detect.Options{Rules: opts.Rules, MaxGroups: maxGroups, MaxBytes: maxGroupBytes, MaxOpen: maxOpen, MaxLogins: maxLogins})
+	text := maxProofText + 1 // so that it is seen to go on
+	if opts.JSON || opts.Summary {
+		text = -1
+	}
+	r.shards = newShards(opts.Rules, text)
 	if opts.JSON {
 		j := &jsonLines{w: out, quiet: opts.Summary, files: r.files}
 		r.to = j
@@ -101,8 +105,10 @@ func (r *run) all(ctx context.Context) (Summary, error) {
 	if ctx.Err() != nil {
 		return r.sum, fmt.Errorf("explain: %w", context.Cause(ctx))
 	}
-	st := r.detector.Stats()
-	r.sum.Evicted = st.Evicted + st.EvictedOpen
+	for _, s := range r.shards {
+		st := s.detector.Stats()
+		r.sum.Evicted += st.Evicted + st.EvictedOpen
+	}
 	r.sum.Shapes, r.sum.Unknown = r.shapes.top(), r.shapes.lines
 	return r.sum, readErr // the reader has ended, for it closed ordered
 }
@@ -170,30 +176,31 @@ func (r *run) block(b *block) error {
 		return nil
 	}
 	for i := range b.items {
-		it := &b.items[i]
-		e := &it.reading.Event
-		if it.reading.Joins() {
+		if it := &b.items[i]; it.reading.Joins() {
 			r.joiner.Settle(&it.reading)
-			if r.json != nil {
-				if err := write(it.out); err != nil {
-					return err
-				}
-				if err := r.json.line(b, it.line, e); err != nil {
-					return err
-				}
-			}
 		}
-		r.count(e)
-		if !r.wanted(e.Service, e.Kind) {
-			continue
-		}
-		for _, o := range r.detector.Observe(event.Position{Sequence: uint64(it.line)}, *e, it.text) {
-			r.sum.Offences++
+		r.count(&b.items[i].reading.Event)
+	}
+	found := r.detect(b)
+	for i := range b.items {
+		it := &b.items[i]
+		if r.json != nil && it.reading.Joins() {
 			if err := write(it.out); err != nil {
 				return err
 			}
-			if err := r.to.offence(o); err != nil {
+			if err := r.json.line(b, it.line, &it.reading.Event); err != nil {
 				return err
+			}
+		}
+		for ; len(found) > 0 && found[0].item == i; found = found[1:] {
+			for _, o := range found[0].offences {
+				r.sum.Offences++
+				if err := write(it.out); err != nil {
+					return err
+				}
+				if err := r.to.offence(o); err != nil {
+					return err
+				}
 			}
 		}
 	}

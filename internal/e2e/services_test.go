@@ -108,16 +108,26 @@ func redirecting(t *testing.T, rule string) {
 	})
 }
 
+// guessUntil makes one wrong guess after the other until done says so. Redis tells of several guesses between two looks
+// at its ACL LOG only how many there were, and whose the last was: so it may take more than the rule counts.
+func guessUntil(t *testing.T, from netip.Addr, service event.Service, account string, done func() bool) {
+	t.Helper()
+	for i := range 100 {
+		_, err := the.Attacker.Visit(t.Context(), from, service, account, fmt.Sprintf("wrong-%d", i))
+		require.Error(t, err) // refused, or cut by the redirect
+		if done() {
+			return
+		}
+	}
+}
+
 // guessUntilDeflected makes wrong guesses until the source is redirected.
 func guessUntilDeflected(t *testing.T, from netip.Addr, service event.Service, account string) event.Redirect {
 	t.Helper()
-	for _, password := range guesses() {
-		_, err := the.Attacker.Visit(t.Context(), from, service, account, password)
-		require.Error(t, err) // refused, or cut by the redirect
-		if r, err := the.RedirectOf(t.Context(), from, service); err == nil && r.State == event.Active {
-			return r
-		}
-	}
+	guessUntil(t, from, service, account, func() bool {
+		r, err := the.RedirectOf(t.Context(), from, service)
+		return err == nil && r.State == event.Active
+	})
 	r, err := the.WaitDeflected(t.Context(), from, service, soon)
 	require.NoError(t, err)
 	return r
@@ -130,9 +140,10 @@ func TestBruteForceOfEveryService(t *testing.T) {
 		t.Run(string(service), func(t *testing.T) {
 			account, _ := lab.PotLogin(service)
 			alerted := source(t)
-			refused, err := the.Attacker.GuessAt(t.Context(), alerted, service, account, guesses()...)
-			require.NoError(t, err)
-			require.Len(t, guesses(), refused)
+			guessUntil(t, alerted, service, account, func() bool {
+				offences, err := the.OffencesOf(t.Context(), alerted)
+				return err == nil && len(offences) > 0
+			})
 			o := offenceOf(t, alerted, ruleOf(service))
 			assert.Equal(t, service, o.Service)
 			assert.Equal(t, event.ActionAlert, o.Action)

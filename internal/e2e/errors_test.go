@@ -42,9 +42,10 @@ func TestUnknownConfigurationKey(t *testing.T) {
 
 func TestTakenPort(t *testing.T) {
 	for _, taken := range []struct{ key, port, config string }{
-		{"server.bus.listen", "12666", `server: {bus: {listen: "198.51.100.2:12666"}, syslog: {listen_tcp: [], listen_udp: []}}`},
-		{"server.syslog.listen_tcp", "10514", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: ["198.51.100.2:10514"], listen_udp: []}}`},
-		{"server.syslog.listen_udp", "10514", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: [], listen_udp: ["198.51.100.2:10514"]}}`},
+		{"server.bus.listen", "12666", `server: {bus: {listen: "198.51.100.2:12666"}, syslog: {listen_tcp: [], listen_udp: [], listen_tls: []}}`},
+		{"server.syslog.listen_tcp", "10514", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: ["198.51.100.2:10514"], listen_udp: [], listen_tls: []}}`},
+		{"server.syslog.listen_udp", "10514", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: [], listen_udp: ["198.51.100.2:10514"], listen_tls: []}}`},
+		{"server.syslog.listen_tls", "10515", `server: {bus: {listen: "198.51.100.2:12667"}, syslog: {listen_tcp: [], listen_udp: [], listen_tls: ["198.51.100.2:10515"]}}`},
 	} {
 		text, code := kokkuri(t, "server", "--config", config(t, taken.config))
 		assert.Equal(t, 1, code, text)

@@ -12,8 +12,9 @@ import (
 
 // Ports of the contract.
 const (
-	busPort    = 12666
-	syslogPort = 10514
+	busPort       = 12666
+	syslogPort    = 10514
+	syslogTLSPort = 10515
 )
 
 // serverConfig is the file of the server's and the node's process; token is the node's, for its first start.
@@ -29,7 +30,7 @@ state_dir: %s/state
 socket: %s
 server:
   bus: {listen: "%s"}
-  syslog: {listen_tcp: [%s], listen_udp: [%[4]s]}
+  syslog: {listen_tcp: [%s], listen_udp: [%[4]s], listen_tls: [%[5]s]}
   breaker: {sources_per_hour: 2000}
   hosts:
     - {name: %s, addresses: [198.51.100.10, "2001:db8:2::10"], road: %s}
@@ -43,7 +44,7 @@ honeypot:
   pool: {warm: 4}
   limits: {pots: 250}
   token: "%s"
-`, l.o.StateDir, l.o.Socket, netip.AddrPortFrom(serverAddrs()[0], busPort), addrPorts(serverAddrs(), syslogPort),
+`, l.o.StateDir, l.o.Socket, netip.AddrPortFrom(serverAddrs()[0], busPort), addrPorts(serverAddrs(), syslogPort), addrPorts(serverAddrs(), syslogTLSPort),
 		HostName, road, NodeName, netip.AddrPortFrom(serverAddrs()[0], busPort), addrs(nodeAddrs()), l.o.Engine, token)
 	return b.String()
 }

@@ -144,12 +144,12 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 			`FILE:4: server.hosts[1]: the name "a" is also a name of server.hosts[0]; allowed: names and aliases that belong to one host`,
 		},
 		"service without a port": {
-			"agent:\n  services: [{service: smtp}]\n",
+			"agent:\n  services: [{service: irc}]\n",
 			"FILE:2: agent.services[0].port: is missing; allowed: a port, since this service has no usual one",
 		},
 		"list as text": {
-			"agent:\n  services: [smtp]\n",
-			`FILE:2: agent.services[0]: found "smtp"; allowed: a service, with its port after a colon where that is not the usual one, such as ssh or ssh:2222`,
+			"agent:\n  services: [irc]\n",
+			`FILE:2: agent.services[0]: found "irc"; allowed: a service, with its port after a colon where that is not the usual one, such as ssh or ssh:2222`,
 		},
 		"anchor": {
 			"server: &a {}\n",

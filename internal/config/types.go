@@ -330,18 +330,23 @@ func usualPort(s event.Service) uint16 {
 	switch s {
 	case event.SSH:
 		return 22
-	case "ftp":
+	case event.FTP:
 		return 21
-	case "telnet":
+	case event.Telnet:
 		return 23
-	case "http":
+	case event.SMTP:
+		return 25
+	case event.HTTP:
 		return 80
-	case "mysql":
+	case event.IMAP:
+		return 143
+	case event.MySQL:
 		return 3306
-	case "postgres":
+	case event.Postgres:
 		return 5432
-	case "redis":
+	case event.Redis:
 		return 6379
+	case event.PAM: // it speaks for programs of any port
 	}
 	return 0
 }

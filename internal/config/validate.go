@@ -99,16 +99,8 @@ func checkText(check, text string) (allowed string, ok bool) {
 	case "relay":
 		_, err := ParsePrefix(text)
 		return "a network in CIDR notation, an address, or the name in a certificate, such as 192.0.2.0/24 or loghost", err == nil || ValidName(text)
-	case "abspath":
-		return "an absolute path", strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "\x00\n")
-	case "urlpath":
-		bare := strings.TrimPrefix(strings.TrimSuffix(text, "*"), "*")
-		return "a path that begins with / (or *), without a query, * only at its beginning or end", (strings.HasPrefix(text, "/") || strings.HasPrefix(text, "*")) &&
-			bare != "" && !strings.ContainsAny(bare, "*?# \x00\n")
-	case "httpmethod":
-		return "a method in upper case, such as POST", text == strings.ToUpper(text) && !strings.ContainsAny(text, " \x00\n")
-	case "path":
-		return "a path", !strings.ContainsAny(text, "\x00\n")
+	case "abspath", "path", "urlpath", "httpmethod":
+		return checkPath(check, text)
 	case "sshversion":
 		ok := regexp.MustCompile(`^SSH-2\.0-[!-,.-~][ -~]{0,240}$`).MatchString(text)
 		return "what an SSH server calls itself, such as SSH-2.0-OpenSSH_9.2p1", ok
@@ -124,6 +116,21 @@ func checkText(check, text string) (allowed string, ok bool) {
 		return "an engine's URL, such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375", err == nil && slices.Contains([]string{"unix", "tcp", "http", "https"}, u.Scheme)
 	}
 	return "a known check in the tag, not " + strconv.Quote(check), false
+}
+
+// checkPath is what the tag check asks for of paths, and of what is asked of a URL's.
+func checkPath(check, text string) (allowed string, ok bool) {
+	switch check {
+	case "abspath":
+		return "an absolute path", strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "\x00\n")
+	case "urlpath":
+		bare := strings.TrimPrefix(strings.TrimSuffix(text, "*"), "*")
+		return "a path that begins with / (or *), without a query, * only at its beginning or end", (strings.HasPrefix(text, "/") || strings.HasPrefix(text, "*")) &&
+			bare != "" && !strings.ContainsAny(bare, "*?# \x00\n")
+	case "httpmethod":
+		return "a method in upper case, such as POST", text == strings.ToUpper(text) && !strings.ContainsAny(text, " \x00\n")
+	}
+	return "a path", !strings.ContainsAny(text, "\x00\n")
 }
 
 // relations checks what no single value shows.

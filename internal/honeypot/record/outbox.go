@@ -248,7 +248,7 @@ func (b *Outbox) evidence(s event.Session, from int64) ([]event.Evidence, int64,
 	if b.o.Vault == nil {
 		return nil, from, nil
 	}
-	return b.o.Vault.Evidence(s.ID, s.Recording, from, reportBytes)
+	return b.o.Vault.Evidence(s.ID, s.Recording, !s.EndedAt.IsZero(), from, reportBytes)
 }
 
 // published notes what the server has now. A session that ended is done with when nothing is left to tell.

@@ -40,8 +40,9 @@ func (v *Vault) Read(sum string, offset int64, n int) (data []byte, size int64, 
 }
 
 // Evidence returns what a session has left so far from a position of its recording on, up to about
-// most bytes, and where to go on. The recording may be going on, or be finished under sum.
-func (v *Vault) Evidence(session, sum string, from int64, most int) (out []event.Evidence, next int64, err error) {
+// most bytes, and where to go on. The recording may be going on, or be finished under sum. The session's end is told only where
+// it has ended: it is noted before all is on the disk.
+func (v *Vault) Evidence(session, sum string, ended bool, from int64, most int) (out []event.Evidence, next int64, err error) {
 	f, err := os.Open(v.part(session, partSuffix))
 	if errors.Is(err, os.ErrNotExist) && sum != "" {
 		f, err = os.Open(v.Path(sum))
@@ -58,6 +59,7 @@ func (v *Vault) Evidence(session, sum string, from int64, most int) (out []event
 		return nil, from, fmt.Errorf("read the evidence of session %s: %w", session, err)
 	}
 	for size := 0; size < most; {
+		before := rd.Position()
 		frame, err := rd.Next()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break // as far as it goes now
@@ -71,6 +73,9 @@ func (v *Vault) Evidence(session, sum string, from int64, most int) (out []event
 		e, err := frame.Evidence()
 		if err != nil {
 			return out, rd.Position(), fmt.Errorf("read the evidence of session %s: %w", session, err)
+		}
+		if e.Kind == event.EvidenceClosed && !ended {
+			return out, before, nil
 		}
 		out = append(out, e)
 		size += len(frame.Payload)

@@ -151,7 +151,8 @@ func TestForgersAreFound(t *testing.T) {
 		}
 		assert.Equal(t, "127.0.0.1", e.Source.String(), "only sshd's own lines are events: %+v", e)
 	}
-	assert.GreaterOrEqual(t, forged, 4, "those that state something")
+	// The first three are perfect. Of the fourth rsyslogd takes the program for the host, and the others' texts are no statements.
+	assert.GreaterOrEqual(t, forged, 3, "those that state something")
 	for _, l := range s.lines() {
 		_, l, _ = strings.Cut(l, ": ")
 		assert.Contains(t, l, " [kokkuri@32473 uid=", l)

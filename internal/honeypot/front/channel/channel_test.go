@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // forgetful is a connection that has ended and forgets what is opened on it, as the library's does.
 type forgetful struct{ forgotten, ended chan struct{} }
 
-func (f forgetful) OpenChannel(string, []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+func (f forgetful) OpenChannel(string, []byte) (ssh.Channel, <-chan *ssh.Request, error) { //nolint:ireturn // as the library has it
 	<-f.forgotten
 	return nil, nil, net.ErrClosed
 }

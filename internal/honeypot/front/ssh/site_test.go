@@ -254,7 +254,7 @@ func (s *site) ended(t testing.TB, n int) []event.Evidence {
 	var out []event.Evidence
 	for _, id := range slices.Sorted(slices.Values(s.sessions)) {
 		for from := int64(0); ; {
-			some, next, err := s.vault.Evidence(id, s.sums[id], from, 1<<20)
+			some, next, err := s.vault.Evidence(id, s.sums[id], true, from, 1<<20)
 			require.NoError(t, err)
 			if len(some) == 0 {
 				break

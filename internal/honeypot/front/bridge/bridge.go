@@ -18,6 +18,9 @@ import (
 
 const (
 	bufferSize = 32 << 10
+	// floodSize is how much is read at once from an attacker that sends as fast as it can: the SSH library answers each
+	// read with a message, and wakes the sender.
+	floodSize = 256 << 10
 	// patience is how long a program that does not read may keep its last input waiting.
 	patience = 5 * time.Second
 	// exitPatience is how long the end of the output waits for the program's end.
@@ -182,12 +185,13 @@ func (b *bridge) gone() {
 
 // input passes what the attacker writes.
 func (b *bridge) input() {
-	buf := b.buffers.Get().(*[]byte) //nolint:forcetypeassert // the pool has nothing else
-	defer b.buffers.Put(buf)
+	small := b.buffers.Get().(*[]byte) //nolint:forcetypeassert // the pool has nothing else
+	defer b.buffers.Put(small)
+	buf := *small
 	for {
-		n, err := b.o.Seat.Read(*buf)
+		n, err := b.o.Seat.Read(buf)
 		if n > 0 {
-			p := (*buf)[:n]
+			p := buf[:n]
 			b.record(recording.In, 0, p)
 			b.lines(p)
 			if b.o.Tap != nil {
@@ -198,6 +202,9 @@ func (b *bridge) input() {
 				_, _ = io.Copy(io.Discard, b.o.Seat)
 				return
 			}
+		}
+		if n == bufferSize && len(buf) == bufferSize {
+			buf = make([]byte, floodSize)
 		}
 		if errors.Is(err, io.EOF) {
 			if ends, ok := b.o.Tap.(interface{ EOF() }); ok {

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kokkuri/kokkuri/internal/dump"
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 )
@@ -112,8 +113,8 @@ func isLocal(ns *netns.NS, a netip.Addr) bool {
 		if a.Is4() {
 			family = netlink.FAMILY_V4
 		}
-		addrs, err := netlink.AddrList(nil, family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		addrs, err := dump.Ask(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, family) })
+		if err != nil {
 			return fmt.Errorf("list addresses: %w", err)
 		}
 		for _, have := range addrs {

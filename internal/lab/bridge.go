@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kokkuri/kokkuri/internal/dump"
 )
 
 // coreAddrs are the addresses of the server's and the node's process.
@@ -30,12 +32,12 @@ func addCoreAddrs() error {
 
 // linkWith finds the interface that has an address.
 func linkWith(a netip.Addr) (netlink.Link, error) { //nolint:ireturn // that's how netlink hands them out
-	links, err := netlink.LinkList()
+	links, err := dump.Ask(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, link := range links {
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		addrs, err := dump.Ask(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 		if err != nil {
 			return nil, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 		}

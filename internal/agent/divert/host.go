@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kokkuri/kokkuri/internal/dump"
 )
 
 // host is what is known of the machine's addresses and routes. What it caches is dropped by forget.
@@ -75,7 +77,7 @@ func (h *host) get() (*facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	links, err := handle.LinkList()
+	links, err := dump.Ask(handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -83,7 +85,7 @@ func (h *host) get() (*facts, error) {
 	for _, l := range links {
 		names[l.Attrs().Index] = l
 	}
-	addrs, err := handle.AddrList(nil, unix.AF_UNSPEC)
+	addrs, err := dump.Ask(func() ([]netlink.Addr, error) { return handle.AddrList(nil, unix.AF_UNSPEC) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	vnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/kokkuri/kokkuri/internal/dump"
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 )
 
@@ -225,14 +226,7 @@ func (n *Net) sweepLocked(keep func(pot string) bool) error {
 
 // ports lists the bridge's ports.
 func (n *Net) ports() ([]netlink.Link, error) {
-	var links []netlink.Link
-	var err error
-	for range 5 { // a list that changed meanwhile is asked for again
-		links, err = n.nl.LinkList()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
+	links, err := dump.Ask(n.nl.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links in the pots' namespace: %w", err)
 	}

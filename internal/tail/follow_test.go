@@ -81,6 +81,21 @@ func TestMissingThenCreated(t *testing.T) {
 	eventually(t, "finding gone", func() bool { return len(r.f.Findings()) == 0 })
 }
 
+// Folders that come one in the other, while the follower begins to watch the one above, hide no file.
+func TestFoldersThatComeAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		log := filepath.Join(t.TempDir(), "a", "b", "c", "d", "auth.log")
+		k := newTaker()
+		r := start(t, Options{Path: log, Poll: time.Hour}, k)
+		eventually(t, "finding", func() bool { return len(r.f.Findings()) == 1 })
+		require.NoError(t, os.MkdirAll(filepath.Dir(log), 0o700))
+		add(t, log, "first\n")
+		k.untilN(t, 1)
+		r.stop()
+	}
+}
+
 func TestRenameRotation(t *testing.T) {
 	t.Parallel()
 	log, cur := paths(t)

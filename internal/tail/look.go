@@ -164,6 +164,11 @@ func (f *Follower) watch(paths []string) {
 		}
 		f.dirs[dir] = struct{}{}
 	}
+	for _, path := range paths {
+		if _, watched := want[existing(filepath.Dir(path))]; !watched && !failed {
+			f.sub.ring() // it came before the one above it was watched, and nothing will tell of it
+		}
+	}
 	if !failed {
 		f.problems.clear("watch")
 	}

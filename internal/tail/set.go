@@ -127,6 +127,9 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 			})
 		} else {
 			s.problems.clear("watch")
+			if existing(filepath.Clean(s.expand(s.before))) != dir {
+				sub.ring() // one in it came before it was watched, and nothing will tell of it
+			}
 		}
 		s.dropped.Store(0)
 		for _, log := range s.find() {

@@ -169,7 +169,7 @@ func TestJournalAcrossBoots(t *testing.T) {
 	log(t, j, "before")
 	j.Stop()
 	j = boot("")
-	j.Run(t, "", "logger", "-t", "sshd", "--", "after")
+	log(t, j, "after")
 	c, _ := begun(t, o)
 	holds(t, s, []string{"first", "before", "after"})
 	j.Run(t, "", "logger", "-t", "sshd", "--", "followed")

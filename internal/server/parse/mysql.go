@@ -23,10 +23,8 @@ func mysqlMessage(msg message) fact {
 	}
 	f := mysqlByFirstByte(m)
 	f.style = style
-	if f.style == unknownStyle && len(msg.sd) > 1 {
-		if format, _ := msg.param(native.ParamFormat); string(format) == native.MySQLJSON {
-			f.style = oneLine
-		}
+	if f.style == unknownStyle && msg.said != nil && string(msg.said.format) == native.MySQLJSON {
+		f.style = oneLine
 	}
 	return f
 }

@@ -101,7 +101,7 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fac
 		f = p.read(m)
 		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
-		w := writerOf(h.sd)
+		w := writerOf(h.said)
 		r.note.Vouched = w.known
 		if !w.fits(p, &f) {
 			r.note.Forged, f = f.states(), fact{kind: event.None}

@@ -6,7 +6,7 @@ import "github.com/kokkuri/kokkuri/internal/event"
 // line's memory.
 type message struct {
 	tag, pid []byte
-	sd       []byte // RFC 5424's structured data; see param
+	said     *fields // in structured data of ours; nil where there is none
 	text     []byte
 	http     *httpRules // how HTTP is to be read
 }

@@ -144,7 +144,7 @@ func mysqlUsing(b []byte) (rest, method []byte, ok bool) {
 // mysqlAccount reads "U'@'H'".
 func mysqlAccount(b []byte) (user, host []byte, ok bool) {
 	b, ok = cutEnd(b, "'")
-	i := bytes.LastIndex(b, []byte("'@'"))
+	i := lastIndex(b, "'@'")
 	if !ok || i < 0 || bytes.IndexByte(b[i+3:], '\'') >= 0 {
 		return nil, nil, false
 	}
@@ -171,7 +171,7 @@ func mysqlNoDatabase(b []byte) (fact, bool) {
 
 // mysqlLocked reads "U'@'H'. Account is locked." and "U'@'H'. Account is blocked for N day(s) …".
 func mysqlLocked(b []byte) (fact, bool) {
-	i := bytes.LastIndex(b, []byte("'. Account is "))
+	i := lastIndex(b, "'. Account is ")
 	if i < 0 || b[len(b)-1] != '.' {
 		return fact{}, false
 	}

@@ -100,19 +100,15 @@ func parameters(b []byte, into *fields) (rest []byte, ok bool) {
 // endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along. It is -1 where there
 // is none.
 func endOfValue(b []byte) int {
-	i := bytes.IndexByte(b, '"')
-	if i < 0 || bytes.IndexByte(b[:i], '\\') < 0 {
-		return i
-	}
-	for i = 0; i < len(b) && b[i] != '"'; i++ {
-		if b[i] == '\\' {
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			return i
+		case '\\':
 			i++
 		}
 	}
-	if i >= len(b) {
-		return -1
-	}
-	return i
+	return -1
 }
 
 // unescapeParam undoes \", \\ and \]. It allocates only where there is one.

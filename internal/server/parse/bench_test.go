@@ -80,6 +80,7 @@ func databaseLines() []commonLine {
 		{"mysql8/agent", event.MySQL, event.AuthFailed, converted("mysql-json", `{"prio":3,"err_code":10926,"subsystem":"Server","SQL_state":"HY000","source_file":"sql_authentication.cc","function":"login_failed_error","msg":"Access denied for user 'root'@'203.0.113.66' (using password: YES)","time":"2026-11-22T18:00:00.123456Z","thread":31,"err_symbol":"ER_ACCESS_DENIED_ERROR_WITH_PASSWORD","label":"Note"}`)},
 		{"postgres/syslog", event.Postgres, event.AuthFailed, stamped + `postgres[12345]: [3-1] 2026-11-22 18:00:00.123 UTC [12345] alice@shop ` + wrong},
 		{"postgres/address", event.Postgres, event.AuthFailed, stamped + `postgres[12345]: [3-1] 2026-11-22 18:00:00.123 UTC [12345] 203.0.113.66 alice@shop ` + wrong},
+		{"postgres/zone", event.Postgres, event.AuthFailed, stamped + `postgres[12345]: [3-1] < 2026-11-22 18:00:00.123 CET > ` + wrong},
 		{"postgres/stderr", event.Postgres, event.AuthFailed, converted("postgres-stderr", `2026-11-22 18:00:00.123 UTC [12345] 203.0.113.66 alice@shop `+wrong)},
 		{"postgres/csv", event.Postgres, event.AuthFailed, "1 2026-11-22T18:00:00.123Z web postgres 12345 - " +
 			`[kokkuri@32473 format="postgres-csv" source="203.0.113.66" source_port="4022" account="alice" database="shop" code="28P01"] ` + wrong},

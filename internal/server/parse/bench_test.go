@@ -76,6 +76,8 @@ func databaseLines() []commonLine {
 		{"mariadb/journal", event.MySQL, event.AuthFailed, stamped + "mariadbd[12345]: " + maria},
 		{"mariadb/agent", event.MySQL, event.AuthFailed, converted("mysql-error", maria)},
 		{"mariadb/noise", event.MySQL, event.None, stamped + "mariadbd[12345]: 2026-11-22 18:00:00 0 [Note] InnoDB: Buffer pool(s) load completed at 261122 18:00:00"},
+		{"mariadb/audit", event.MySQL, event.AuthOK, "1 2026-11-22T18:00:00.123456Z web mysql-server_auditing 12345 - " +
+			`[kokkuri@32473 uid="109" exe="/usr/sbin/mariadbd" unit="mariadb.service"] db1,shop,203.0.113.80,4711,0,CONNECT,shop,,0`},
 		{"mysql8/syslog", event.MySQL, event.AuthFailed, stamped + "mysqld[12345]: 2026-11-22T18:00:00.123456Z 31 [Note] [MY-010926] [Server] Access denied for user 'root'@'203.0.113.66' (using password: YES)"},
 		{"mysql8/agent", event.MySQL, event.AuthFailed, converted("mysql-json", `{"prio":3,"err_code":10926,"subsystem":"Server","SQL_state":"HY000","source_file":"sql_authentication.cc","function":"login_failed_error","msg":"Access denied for user 'root'@'203.0.113.66' (using password: YES)","time":"2026-11-22T18:00:00.123456Z","thread":31,"err_symbol":"ER_ACCESS_DENIED_ERROR_WITH_PASSWORD","label":"Note"}`)},
 		{"postgres/syslog", event.Postgres, event.AuthFailed, stamped + `postgres[12345]: [3-1] 2026-11-22 18:00:00.123 UTC [12345] alice@shop ` + wrong},

@@ -36,6 +36,7 @@ const (
 	unknownStyle lineStyle = iota
 	oneLine                // a message is one line, whatever names are in it: MySQL 8 and 9 write line feeds as spaces
 	rawNames               // line feeds stand in names as clients sent them: MariaDB, MySQL 5
+	framed                 // messages of a stream of their own, each in one line: server_audit
 )
 
 // mysqlText cuts the prefix off.

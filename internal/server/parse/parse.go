@@ -102,6 +102,7 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fac
 		f = p.read(m)
 		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
+		r.note.Beside = f.style == framed
 		w := writerOf(h.said)
 		r.note.Vouched = w.known
 		if !w.fits(p, &f) {

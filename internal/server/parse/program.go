@@ -32,6 +32,8 @@ func programOf(tag []byte) program {
 		return program{service: event.SSH, read: dropbearMessage, exe: "dropbear dropbearmulti", uid: "0"}
 	case "mysqld", "mariadbd", "mysql", "mariadb":
 		return program{service: event.MySQL, read: mysqlMessage}
+	case "mysql-server_auditing":
+		return program{service: event.MySQL, read: auditMessage, exe: "mariadbd mysqld"}
 	case "redis", "redis-server", "valkey-server":
 		return program{service: event.Redis, read: redisMessage}
 	case "postgres", "postgresql":

@@ -74,7 +74,9 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	}
 	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
 	case event.MySQL:
-		r.joins = true
+		if r.joins = f.style != framed; !r.joins {
+			break
+		}
 		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
 	case event.Postgres:
 		if r.joins = f.join != noJoin; r.joins {

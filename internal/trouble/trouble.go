@@ -18,8 +18,7 @@ const (
 
 // Kept is the trouble of one thing: a finding for each kind. It is safe for concurrent use.
 type Kept struct {
-	log  *slog.Logger
-	what string
+	log *slog.Logger
 
 	mu  sync.Mutex
 	now map[string]event.Finding
@@ -27,7 +26,7 @@ type Kept struct {
 
 // New keeps trouble of what, such as "log file", and tells log of it.
 func New(log *slog.Logger, what string) *Kept {
-	return &Kept{log: log, what: what, now: map[string]event.Finding{}}
+	return &Kept{log: log.With("what", what), now: map[string]event.Finding{}}
 }
 
 // Set says that there is trouble of a kind. As long as it lasts, the log is told of it once, and at level debug of how it changes.
@@ -46,7 +45,7 @@ func (k *Kept) Set(kind string, f event.Finding) {
 	case f.Level == Error:
 		say = k.log.Error
 	}
-	say(k.what, "subject", f.Subject, "problem", f.Text, "mend", f.Mend)
+	say("trouble", "subject", f.Subject, "problem", f.Text, "mend", f.Mend)
 }
 
 // Clear says that there is no trouble of a kind any more.
@@ -55,7 +54,7 @@ func (k *Kept) Clear(kind string) {
 	defer k.mu.Unlock()
 	if f, ok := k.now[kind]; ok {
 		delete(k.now, kind)
-		k.log.Info(k.what+": problem over", "subject", f.Subject, "kind", kind)
+		k.log.Info("trouble is over", "subject", f.Subject, "kind", kind)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestToldOnce(t *testing.T) {
 	k.Clear("open")
 	k.Clear("open")
 	require.Equal(t, []event.Finding{watch}, k.List())
-	require.Equal(t, 1, strings.Count(out.String(), "log file: problem over"))
+	require.Equal(t, 1, strings.Count(out.String(), "trouble is over"))
 	k.Set("open", open)
 	require.Equal(t, 2, strings.Count(out.String(), "level=ERROR"), "it came again")
 }

@@ -114,8 +114,13 @@ func mysqlOptions(args []string) map[string]string {
 // mysqlOption is the option that is meant by a name or the beginning of one; empty where it is none that is looked at.
 func mysqlOption(name string) string {
 	for _, o := range []struct{ full, least string }{ // least: no other option begins so
-		{"log_warnings", "log_w"}, {"skip_name_resolve", "skip_na"}, {"log_error_verbosity", "log_error_v"}, {"log_error_suppression_list", "log_error_su"},
-		{"server_audit_logging", "server_audit_l"}, {"server_audit_events", "server_audit_ev"}, {"server_audit_output_type", "server_audit_o"},
+		{"log_warnings", "log_w"},
+		{"skip_name_resolve", "skip_na"},
+		{"log_error_verbosity", "log_error_v"},
+		{"log_error_suppression_list", "log_error_su"},
+		{"server_audit_logging", "server_audit_l"},
+		{"server_audit_events", "server_audit_ev"},
+		{"server_audit_output_type", "server_audit_o"},
 	} {
 		if strings.HasPrefix(o.full, name) && strings.HasPrefix(name, o.least) {
 			return o.full

@@ -67,11 +67,11 @@ func variable(help, name string) string {
 
 // TestOldPrintDefaults is MySQL's my_print_defaults, which does not know --mysqld: here it is what calls the real one without it.
 func TestOldPrintDefaults(t *testing.T) {
-	real, err := exec.LookPath("my_print_defaults")
+	program, err := exec.LookPath("my_print_defaults")
 	require.NoError(t, err)
 	dir := t.TempDir()
-	script := "#!/bin/sh\ncase \" $* \" in *' --mysqld '*) echo \"$0: unknown option '--mysqld'\" >&2; exit 2;; esac\nexec " + real + " \"$@\"\n"
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "my_print_defaults"), []byte(script), 0o700)) //nolint:gosec // it must run
+	script := "#!/bin/sh\ncase \" $* \" in *' --mysqld '*) echo \"$0: unknown option '--mysqld'\" >&2; exit 2;; esac\nexec " + program + " \"$@\"\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "my_print_defaults"), []byte(script), 0o700))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	file := filepath.Join(dir, "my.cnf")
 	require.NoError(t, os.WriteFile(file, []byte("[mysqld-8.0]\nlog_error_verbosity=3\n[mysqld]\nskip-name-resolve\n"), 0o600))
@@ -136,8 +136,8 @@ func (p *postgresServer) run(program string, args ...string) string {
 
 func (p *postgresServer) write(name, text string) {
 	p.t.Helper()
-	require.NoError(p.t, os.MkdirAll(filepath.Dir(p.data(name)), 0o755))  //nolint:gosec // nobody's server reads it
-	require.NoError(p.t, os.WriteFile(p.data(name), []byte(text), 0o644)) //nolint:gosec // likewise
+	require.NoError(p.t, os.MkdirAll(filepath.Dir(p.data(name)), 0o755))
+	require.NoError(p.t, os.WriteFile(p.data(name), []byte(text), 0o644))
 	require.NoError(p.t, exec.CommandContext(p.t.Context(), "chown", "-R", "nobody", p.data()).Run())
 }
 

@@ -223,7 +223,7 @@ func (p *pipeline) line(ctx context.Context, pos event.Position, b event.Batch, 
 	case b.Road == event.RoadSyslogUDP && !p.trusted(b.Origin):
 		p.counters.add("events_untrusted", b.Host)
 		return nil
-	case !p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received):
+	case !n.Beside && !p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received):
 		p.second[b.Host+" "+string(b.Road)] = p.now()
 		p.counters.add("events_second_road", b.Host+" "+string(b.Road))
 		return nil

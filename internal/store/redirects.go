@@ -14,7 +14,7 @@ const liveStates = "state IN ('pending', 'active', 'refused')"
 
 // SaveRedirect adds or changes a redirect, durably.
 func (s *SQLite) SaveRedirect(ctx context.Context, r event.Redirect) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error { return putRedirect(ctx, tx, r) })
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error { return putRedirect(ctx, tx, r) })
 	if err != nil {
 		return fmt.Errorf("store redirect %s: %w", r.ID, err)
 	}

@@ -65,6 +65,10 @@ func (p *pipeline) load(ctx context.Context) error {
 			d.Close(o.ID)
 		}
 	}
+	last, err := p.stream.LastBatch(ctx)
+	if err != nil {
+		return fmt.Errorf("load checkpoint: %w", err)
+	}
 	logins, err := p.newLogins(ctx)
 	if err != nil {
 		return err
@@ -73,6 +77,9 @@ func (p *pipeline) load(ctx context.Context) error {
 	defer p.mu.Unlock()
 	d.SetRules(p.rules) // they may have changed meanwhile
 	p.joiner, p.detector, p.seq, p.saved = &parse.Joiner{}, d, seq, seq
+	if p.before = max(p.before, p.begun); p.begun == 0 { // the process has just begun: an earlier one may have evaluated all there is
+		p.before = last
+	}
 	p.again = lineReader{http: p.http}
 	p.patterns.Store(p.rules.Patterns)
 	p.current.Store(d)

@@ -19,6 +19,7 @@ import (
 // batches is the stream of log lines.
 type batches interface {
 	ConsumeBatches(ctx context.Context, durable string, startAfter uint64, fn func(ctx context.Context, seq uint64, b event.Batch) error) error
+	LastBatch(ctx context.Context) (uint64, error)
 }
 
 // pipeline reads the stream of lines: parse, detect, decide.
@@ -52,6 +53,8 @@ type pipeline struct {
 	second    map[string]time.Time            // host and road that last brought what another brings already
 	seq       uint64                          // of the last batch that was evaluated
 	current   atomic.Pointer[detect.Detector] // detector, for who must not wait for mu
+	begun     uint64                          // of the last batch that was begun to be evaluated
+	before    uint64                          // of the last batch that may have been evaluated before the last checkpoint was loaded
 	saved     uint64                          // of the last checkpoint
 	restUntil time.Time                       // no other is made by the clock before
 }
@@ -115,6 +118,7 @@ func (p *pipeline) evaluate(ctx context.Context, r *reading) error {
 	if r.patterns != p.rules.Patterns { // they were exchanged while it waited
 		p.again.read(r, p.rules.Patterns)
 	}
+	p.begun = r.seq
 	p.tally.add("lines", string(r.batch.Road), int64(len(r.batch.Lines)))
 	w := p.weigher(&r.batch)
 	for i := range r.lines {
@@ -165,15 +169,15 @@ func (p *pipeline) line(ctx context.Context, r *reading, l *lineReading, w *weig
 	if len(offences) == 0 {
 		return nil
 	}
-	return p.offend(ctx, offences, r.batch.Received)
+	return p.offend(ctx, offences, r)
 }
 
-// offend has it decided what follows from offences of lines that came at a time.
-func (p *pipeline) offend(ctx context.Context, offences []event.Offence, received time.Time) error {
+// offend has it decided what follows from offences that a batch completed.
+func (p *pipeline) offend(ctx context.Context, offences []event.Offence, r *reading) error {
 	at := p.now() // reading a line and detecting take microseconds
 	for _, o := range offences {
-		// Read again after a crash: the offence is stored, and its redirect has ended already.
-		if o.Action == event.ActionRedirect {
+		// Read again after a crash: perhaps the offence is stored, and its redirect has ended already.
+		if r.seq <= p.before && o.Action == event.ActionRedirect {
 			over, err := p.over(ctx, o.ID)
 			if err != nil {
 				return err
@@ -183,7 +187,7 @@ func (p *pipeline) offend(ctx context.Context, offences []event.Offence, receive
 				continue
 			}
 		}
-		o.ReceivedAt, o.EventAt, o.FiredAt = received, at, p.now()
+		o.ReceivedAt, o.EventAt, o.FiredAt = r.batch.Received, at, p.now()
 		p.counters.add("offences", o.Rule)
 		if err := p.decider.Offence(ctx, o); err != nil {
 			return fmt.Errorf("decide about offence %s: %w", o.ID, err)

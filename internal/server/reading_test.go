@@ -70,6 +70,8 @@ func (l lines) ConsumeBatches(ctx context.Context, _ string, after uint64, fn fu
 	return nil
 }
 
+func (lines) LastBatch(context.Context) (uint64, error) { return 0, nil }
+
 func guess(seq uint64) event.Batch {
 	return event.Batch{
 		Host: "web", Road: event.RoadAgent, Received: time.Now(),

@@ -30,6 +30,9 @@ type Redis struct {
 	PasswordFile string // empty: none; read at every connection
 	TLS          bool
 	CAFile       string // empty: the system's
+	ServerName   string // in its certificate; empty: the address's host
+	CertFile     string // the client's; empty: none
+	KeyFile      string
 }
 
 const (
@@ -166,8 +169,17 @@ func (r *redisLog) dial(ctx context.Context) (conn redis.Conn, raw net.Conn, err
 var errNoCertificate = errors.New("no certificate in it")
 
 func (r *redisLog) tlsConfig() (*tls.Config, error) {
-	host, _, _ := net.SplitHostPort(r.o.Address)
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.o.ServerName}
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(r.o.Address)
+	}
+	if r.o.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(r.o.CertFile, r.o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("our certificate for Redis: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
 	if r.o.CAFile == "" {
 		return config, nil
 	}
@@ -379,7 +391,10 @@ func aclEntry(v any) (native.ACLEntry, error) {
 
 // complain says what hinders the polling, and what to do about it.
 func (r *redisLog) complain(err error) {
-	mend := "does the server run, and is agent.redis[].address right?"
+	mend := "does the server run, is agent.redis[].address right, and does it speak TLS there (agent.redis[].tls)?"
+	if r.o.TLS {
+		mend = "does the server run, does it speak TLS there (tls-port), and are ca_file, server_name, cert_file and key_file of agent.redis[] right?"
+	}
 	if refusal, ok := errors.AsType[redis.Error](err); ok {
 		code, _, _ := strings.Cut(string(refusal), " ")
 		switch code {

@@ -56,11 +56,12 @@ type redisLog struct {
 	longest int // of the server's ACL LOG; 0: not known
 	blurred int // polls that were left out, one after the other
 
-	polls, guesses, lost, overflows atomic.Int64
+	polls, guesses, missed, overflows atomic.Int64
+	lost                              *losses
 }
 
 func newRedisLog(o Redis, c *Options, dir string) *redisLog {
-	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: problems{log: c.Log}}
+	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: problems{log: c.Log}, lost: c.lost}
 	r.out = outbox[aclPosition]{
 		host: c.Host, origin: "redis " + o.Address, name: "redis/" + o.Address, road: event.RoadAgent, publish: c.Publish,
 		file: stateFile{path: filepath.Join(dir, "redis-"+tail.FileName(o.Address))}, problems: &r.problems, log: c.Log,
@@ -295,7 +296,9 @@ func (r *redisLog) poll(ctx context.Context, conn redis.Conn, at aclPosition) (a
 
 func (r *redisLog) overflow(lost uint64) {
 	r.overflows.Add(1)
-	total := r.lost.Add(int64(min(lost, 1<<40)))
+	n := int64(min(lost, 1<<40))
+	r.lost.redis.Add(max(n, 1)) // before 7.2 it does not tell how many
+	total := r.missed.Add(n)
 	text := fmt.Sprintf("its ACL LOG overflowed between two polls, %d times since the agent started", r.overflows.Load())
 	if total > 0 {
 		text += fmt.Sprintf("; %d entries were lost", total)

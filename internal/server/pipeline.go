@@ -144,7 +144,7 @@ func (p *pipeline) line(ctx context.Context, r *reading, l *lineReading, w *weig
 	if e.Kind == event.None {
 		return nil
 	}
-	switch w.weigh(e, n.Local) {
+	switch w.weigh(e, n) {
 	case untrusted:
 		p.tally.add("events_untrusted", r.batch.Host, 1)
 		return nil

@@ -133,7 +133,7 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 			out.Lines++
 			e, n := parser.Read(line, batch.Received)
 			last.add(n.Local, e.Time)
-			if e.Kind == event.None || w.weigh(&e, n.Local) != counts {
+			if e.Kind == event.None || w.weigh(&e, n) != counts {
 				continue
 			}
 			out.Events++

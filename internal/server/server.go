@@ -159,7 +159,7 @@ func (s *Server) startBus(ctx context.Context) (err error) {
 
 func (s *Server) assemble(ctx context.Context) error {
 	c := s.opts.Config
-	s.lists = lists.New(lists.Options{Dir: filepath.Join(Dir(c), "lists"), Log: s.part("lists")})
+	s.lists = lists.New(lists.Options{Dir: listsDir(c), Log: s.part("lists")})
 	s.rules = &rulebook{path: c.Rules, store: s.store, lists: s.lists, use: s.useRules, now: time.Now, log: s.part("rules")}
 	rules, err := s.rules.load(ctx)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
 // weight says whether an event is one that is evaluated.
@@ -42,12 +43,12 @@ func (p *pipeline) weigher(b *event.Batch) weigher {
 func (w *weigher) clock(i int) clockKey { return clockKey{w.batch.Host, w.batch.Road, i == 1} }
 
 // weigh gives an event its host and a plausible time, and says whether it counts.
-func (w *weigher) weigh(e *event.Event, local bool) weight {
-	e.Host, e.Time = w.batch.Host, corrected(e.Time, w.offsets[b2i(local)], w.batch.Received)
+func (w *weigher) weigh(e *event.Event, n parse.Note) weight {
+	e.Host, e.Time = w.batch.Host, corrected(e.Time, w.offsets[b2i(n.Local)], w.batch.Received)
 	switch {
 	case !w.trusted:
 		return untrusted
-	case !w.admits(e.Service):
+	case !n.Beside && !w.admits(e.Service): // what is beside the log claims no road
 		return bySecondRoad
 	}
 	return counts

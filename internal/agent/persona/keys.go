@@ -10,10 +10,7 @@ import (
 
 // HostKeys reads the host's own SSH host keys: those that its server has and that need no passphrase.
 func HostKeys(ctx context.Context, o Options) ([]event.HostKey, error) {
-	if o.Root == "" {
-		o.Root = "/"
-	}
-	l := &Learner{o: o}
+	l := learner(o)
 	said, err := l.run(ctx, sshd, "-T", "-C", stranger)
 	if err != nil {
 		return nil, err

@@ -48,11 +48,12 @@ const (
 
 // Options of a learner.
 type Options struct {
-	Host      string   // the host's name at Kokkuri
-	Disable   []string // items that are left out
-	Addresses bool     // learn the network's addresses too
-	Root      string   // where the host's files are; / where empty
-	Chroot    bool     // run commands in Root
+	Host      string        // the host's name at Kokkuri
+	Disable   []string      // items that are left out
+	Addresses bool          // learn the network's addresses too
+	Root      string        // where the host's files are; / where empty
+	Chroot    bool          // run commands in Root
+	Within    time.Duration // for a program to answer; 5 s where 0
 }
 
 // Learner looks at a host.
@@ -63,10 +64,7 @@ type Learner struct {
 
 // Learn looks at the host once. What can't be read is left out; findings say what that was where it is odd.
 func Learn(ctx context.Context, o Options) (event.Persona, []event.Finding) {
-	if o.Root == "" {
-		o.Root = "/"
-	}
-	l := &Learner{o: o}
+	l := learner(o)
 	p := event.Persona{Name: o.Host}
 	if slices.Contains(o.Disable, All) {
 		return p, nil
@@ -97,6 +95,16 @@ func Learn(ctx context.Context, o Options) (event.Persona, []event.Finding) {
 		l.warn("left out: %s", problem.Error())
 	}
 	return p, l.findings
+}
+
+func learner(o Options) *Learner {
+	if o.Root == "" {
+		o.Root = "/"
+	}
+	if o.Within == 0 {
+		o.Within = runWithin
+	}
+	return &Learner{o: o}
 }
 
 func (l *Learner) warn(format string, args ...any) {
@@ -156,7 +164,7 @@ func (l *Learner) run(ctx context.Context, program string, args ...string) ([]by
 	if _, err := os.Stat(l.path(program)); err != nil {
 		return nil, fmt.Errorf("run %s: %w", program, fs.ErrNotExist)
 	}
-	ctx, cancel := context.WithTimeout(ctx, runWithin)
+	ctx, cancel := context.WithTimeout(ctx, l.o.Within)
 	defer cancel()
 	cmd := l.command(ctx, program, args...)
 	var said, complaint bounded
@@ -164,7 +172,7 @@ func (l *Learner) run(ctx context.Context, program string, args ...string) ([]by
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("run %s: it did not end within %s: %w", program, runWithin, ctx.Err())
+		return nil, fmt.Errorf("run %s: it did not end within %s: %w", program, l.o.Within, ctx.Err())
 	case err != nil:
 		return nil, fmt.Errorf("run %s %s: %w: %s", program, strings.Join(args, " "), err, event.Bytes(firstLine(complaint.Bytes())).Escaped())
 	case said.over:
@@ -174,7 +182,9 @@ func (l *Learner) run(ctx context.Context, program string, args ...string) ([]by
 }
 
 func (l *Learner) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	if l.o.Chroot {
+	if !l.o.Chroot {
+		program = l.path(program)
+	} else {
 		args = append([]string{l.o.Root, program}, args...)
 		program = "chroot"
 	}

@@ -58,7 +58,7 @@ type tested struct {
 // parseSSHD reads the output of `sshd -T`, of which it takes what a persona may have. Names of older
 // servers become those of OpenSSH 9.
 func parseSSHD(text string) tested {
-	t := tested{ssh: event.PersonaSSH{}}
+	t := tested{ssh: event.PersonaSSH{Settings: map[string]string{}}}
 	challenge := false
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
@@ -97,9 +97,6 @@ func parseSSHD(text string) tested {
 		}
 		if _, ok := event.SSHSettingAllowed(key, value); !ok {
 			continue
-		}
-		if t.ssh.Settings == nil {
-			t.ssh.Settings = make(map[string]string)
 		}
 		if _, twice := t.ssh.Settings[key]; !twice {
 			t.ssh.Settings[key] = value
@@ -159,7 +156,7 @@ func parsePublicKey(line string) (event.HostKeyKind, bool) {
 // identification is what the server says first on the wire. It is asked in inetd mode, over a pair of sockets and
 // with its log on a pipe: on the host's own port it would leave a line in the host's log, which is evaluated.
 func (l *Learner) identification(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, runWithin)
+	ctx, cancel := context.WithTimeout(ctx, l.o.Within)
 	defer cancel()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -168,7 +165,7 @@ func (l *Learner) identification(ctx context.Context) (string, error) {
 	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
 	defer ours.Close()   //nolint:errcheck // its end
 	defer theirs.Close() //nolint:errcheck // may be closed already
-	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(runWithin / time.Second)}); err != nil {
+	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(l.o.Within / time.Second), Usec: int64(l.o.Within%time.Second) / 1000}); err != nil {
 		return "", fmt.Errorf("ask it: %w", err)
 	}
 	cmd := l.command(ctx, sshd, "-i", "-e")

@@ -23,6 +23,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
 // parts are what a running node is made of.
@@ -33,6 +34,8 @@ type parts struct {
 	pots   *pool.Pots
 	vault  *record.Vault
 	outbox *record.Outbox
+	homes  *record.Homes
+	watch  *watch.Watcher
 	policy *credential.Policy
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
@@ -82,16 +85,20 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openSecrets(p); err != nil {
 		return nil, err
 	}
+	p.homes = record.NewHomes(record.HomesOptions{Node: o.Name, Vault: p.vault, Session: p.outbox.Put, Log: n.log})
+	if err = n.openWatch(p); err != nil {
+		return nil, err
+	}
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		Dress: p.dress, Run: p.run, Woken: p.woken, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
 	if p.front, err = front.New(front.Options{
 		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
-		Session: p.outbox.Put, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
+		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -125,6 +132,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
+	}
+	if p.watch != nil {
+		errs = append(errs, p.watch.Close())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close())

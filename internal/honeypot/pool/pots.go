@@ -96,6 +96,10 @@ type PotsOptions struct {
 	Leased func(event.PotKey) bool
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
 	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
+	// Woken is told of a pot's first process before anybody is let into the pot, at least once for each; may be nil.
+	Woken func(k event.PotKey, id string, pid int, created time.Time)
+	// Died is told of containers that have ended; may be nil.
+	Died func(id string)
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and
 	// returns when the command has ended. Without it only those services are there that start with the pot.
 	Run func(ctx context.Context, conn net.Conn, command string) error
@@ -209,6 +213,12 @@ func NewPots(o PotsOptions) *Pots {
 	}
 	if o.Leased == nil {
 		o.Leased = o.Wanted
+	}
+	if o.Woken == nil {
+		o.Woken = func(event.PotKey, string, int, time.Time) {}
+	}
+	if o.Died == nil {
+		o.Died = func(string) {}
 	}
 	if o.Changed == nil {
 		o.Changed = func() {}

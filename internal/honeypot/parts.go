@@ -92,7 +92,7 @@ func (n *Node) open() (_ *parts, err error) {
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Dress: p.dress, Run: p.run, Woken: p.woken, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		Dress: p.dress, Run: p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})

@@ -159,7 +159,7 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) {
 	p.mu.Lock()
 	id := t.id
-	t.died = false
+	t.died, t.saved = false, false
 	p.mu.Unlock()
 	var c engine.Container
 	var found bool

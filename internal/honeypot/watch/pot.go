@@ -57,6 +57,7 @@ type pot struct {
 
 	queue  chan item
 	ending chan struct{}
+	done   chan struct{} // closed when its worker has ended
 	once   sync.Once
 
 	execsLost, socksLost, writesLost atomic.Uint64 // since the worker looked
@@ -82,7 +83,7 @@ type program struct {
 
 func newPot(w *Watcher, to Pot, ns, number uint32) *pot {
 	return &pot{
-		Pot: to, w: w, ns: ns, number: number, queue: make(chan item, queueLength), ending: make(chan struct{}),
+		Pot: to, w: w, ns: ns, number: number, queue: make(chan item, queueLength), ending: make(chan struct{}), done: make(chan struct{}),
 		running: make(map[uint32]*program), writes: make(map[string]*pendingWrite), kept: make(map[identity]event.Content),
 		notes: bucket{most: noteBurst, rate: noteRate}, bytes: bucket{most: keepBurst, rate: keepRate},
 	}

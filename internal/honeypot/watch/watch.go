@@ -171,7 +171,7 @@ func (w *Watcher) add(to Pot) error {
 		return err
 	}
 	w.pots[to.ID] = p
-	w.wg.Go(p.work)
+	w.wg.Go(func() { defer close(p.done); p.work() })
 	if p.files != nil {
 		w.wg.Go(p.files.run)
 	}
@@ -184,6 +184,22 @@ func (w *Watcher) Remove(id string) {
 	defer w.mu.Unlock()
 	if p := w.pots[id]; p != nil {
 		w.removeLocked(p)
+	}
+}
+
+// Drop ends the watching of an attacker's pot, and returns when what was seen of it is noted.
+func (w *Watcher) Drop(k event.PotKey) {
+	w.mu.Lock()
+	var gone []*pot
+	for _, p := range w.pots {
+		if p.Key == k {
+			gone = append(gone, p)
+			w.removeLocked(p)
+		}
+	}
+	w.mu.Unlock()
+	for _, p := range gone {
+		<-p.done
 	}
 }
 

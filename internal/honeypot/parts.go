@@ -20,6 +20,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
@@ -28,6 +29,7 @@ import (
 // parts are what a running node is made of.
 type parts struct {
 	engine *engine.Docker
+	guises *guise.Guises
 	net    *egress.Net
 	book   *pool.Book
 	pots   *pool.Pots
@@ -82,10 +84,11 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openSecrets(p); err != nil {
 		return nil, err
 	}
+	p.guises = guise.New(guise.Options{Log: n.log})
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		Guise: p.guise, Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
@@ -122,6 +125,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
+	}
+	if p.guises != nil {
+		p.guises.Close()
 	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())

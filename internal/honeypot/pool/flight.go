@@ -135,6 +135,9 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 			return fmt.Errorf("pot %s ended right after its start: %w", t.name, errNotNow)
 		}
 	}
+	if err := p.guise(t, c); err != nil {
+		return fmt.Errorf("%w: %w", errNotNow, err) // it may have ended meanwhile
+	}
 	port := egress.Port{Pot: t.name, Run: c.Run, Index: t.index, PID: c.PID}
 	wired, err := p.o.Network.Wired(port)
 	if err != nil {

@@ -94,6 +94,9 @@ type PotsOptions struct {
 	Wanted func(event.PotKey) bool
 	// Leased tells which pots have a lease; the others go first where the node is full. Wanted where nil.
 	Leased func(event.PotKey) bool
+	// Guise decides what the kernel tells a pot, from its start on; host is whose guise it has, empty as long as it
+	// waits for an attacker. May be nil.
+	Guise func(id string, pid int, host func() string) error
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
 	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and

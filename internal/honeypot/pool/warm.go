@@ -118,6 +118,9 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 		return t, err
 	}
 	t.image, t.services, t.starts, t.created, t.pid, t.run = c.Image, c.Services, c.Starts, c.Created, c.PID, c.Run
+	if err := p.guise(t, c); err != nil {
+		return t, err
+	}
 	if err := p.o.Network.Wire(egress.Port{Pot: t.name, Run: c.Run, Index: index, PID: c.PID}); err != nil {
 		return t, err
 	}

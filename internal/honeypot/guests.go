@@ -74,7 +74,7 @@ func (p *parts) dress(_ context.Context, k event.PotKey, pid int, address netip.
 		return err
 	}
 	defer pot.Close()
-	return pot.Make(furnish.Machine{Hostname: k.Host, Address: address, HostKeys: files, Authority: p.ca.PublicKey()})
+	return pot.Make(furnish.Machine{Hostname: k.Host, Address: address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()})
 }
 
 // run runs a command in a pot, by the pot's own SSH server: the engine would have to start a program of its own

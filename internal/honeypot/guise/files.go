@@ -17,9 +17,9 @@ import (
 
 // files is a FUSE file system with a folder for each pot. It is attached nowhere: pots get single files of it.
 type files struct {
-	server *fuse.Server
 	root   *fs.Inode
-	mount  int // descriptor of the mount
+	mount  int           // descriptor of the mount
+	served chan struct{} // closed when nothing is answered any more
 }
 
 func openFiles() (*files, error) {
@@ -38,40 +38,76 @@ func openFiles() (*files, error) {
 		_ = unix.Close(mount)
 		return nil, fmt.Errorf("serve files of /proc: %w", err)
 	}
-	go server.Serve() // until close
-	return &files{server: server, root: root, mount: mount}, nil
+	f := &files{root: root, mount: mount, served: make(chan struct{})}
+	go func() {
+		defer close(f.served)
+		server.Serve() // until close
+		server.Wait()
+	}()
+	return f, nil
 }
 
-// mountFuse makes a file system whose questions come out of a descriptor of /dev/fuse (fsopen(2)).
+// mountFuse makes a file system whose questions come out of a descriptor of /dev/fuse.
 func mountFuse(dev int) (int, error) {
-	fd, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
+	return mountNew("fuse", "source", "proc", "fd", strconv.Itoa(dev), "rootmode", "40000", "user_id", "0", "group_id", "0", "allow_other", "")
+}
+
+// mountNew makes a file system that is attached nowhere (fsopen(2)); settings are names and values, flags have none.
+func mountNew(kind string, settings ...string) (mount int, err error) {
+	fd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("make a file system for /proc: %w", err)
+		return -1, fmt.Errorf("make a file system of type %s: %w", kind, err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // a handle
-	for _, o := range [][2]string{{"source", "proc"}, {"fd", strconv.Itoa(dev)}, {"rootmode", "40000"}, {"user_id", "0"}, {"group_id", "0"}} {
-		if err := unix.FsconfigSetString(fd, o[0], o[1]); err != nil {
-			return -1, fmt.Errorf("make a file system for /proc: %s=%s: %w", o[0], o[1], err)
+	for i := 0; i+1 < len(settings) && err == nil; i += 2 {
+		if settings[i+1] == "" {
+			err = unix.FsconfigSetFlag(fd, settings[i])
+		} else {
+			err = unix.FsconfigSetString(fd, settings[i], settings[i+1])
 		}
 	}
-	err = unix.FsconfigSetFlag(fd, "allow_other")
 	if err == nil {
 		err = unix.FsconfigCreate(fd)
 	}
-	if err != nil {
-		return -1, fmt.Errorf("make a file system for /proc: %w", err)
+	if err == nil {
+		mount, err = unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	}
-	mount, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("make a file system for /proc: %w", err)
+		return -1, fmt.Errorf("make a file system of type %s: %w", kind, err)
 	}
 	return mount, nil
 }
 
-func (f *files) close() {
-	_ = unix.Close(f.mount)
-	// Pots that see its files may outlive it; they see none there until the node is back.
-	_ = f.server.Unmount()
+// close ends the file system, also where pots still see it: they can't read its files then until the node is back.
+func (f *files) close() error {
+	defer unix.Close(f.mount) //nolint:errcheck // a handle
+	if err := abort(f.mount); err != nil {
+		return err
+	}
+	<-f.served
+	return nil
+}
+
+// abort ends a FUSE connection by the kernel's control file system (filesystems/fuse of its documentation).
+func abort(mount int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(mount, &st); err != nil {
+		return fmt.Errorf("end the file system for /proc: %w", err)
+	}
+	control, err := mountNew("fusectl")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(control) //nolint:errcheck // a handle
+	fd, err := unix.Openat(control, strconv.FormatUint(uint64(unix.Minor(st.Dev)), 10)+"/abort", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("end the file system for /proc: %w", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // written
+	if _, err := unix.Write(fd, []byte("1")); err != nil {
+		return fmt.Errorf("end the file system for /proc: %w", err)
+	}
+	return nil
 }
 
 // cover makes the pot's files, and lays them over those of its /proc.
@@ -127,6 +163,10 @@ func attach(pid int, handles []handle) error {
 	}
 	if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(ns, unix.CLONE_NEWNS)); err != nil {
 		return fmt.Errorf("reach its mounts: %w", err)
+	}
+	// Files that the engine mounts over those of the pot name the container; the pot has its own instead.
+	for _, at := range []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} {
+		_ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // it is not mounted any more
 	}
 	for _, h := range handles {
 		// /proc is mounted anew at each start of the pot, and its programs can't mount anything over it. What an earlier

@@ -138,7 +138,9 @@ func (g *Guises) Close() {
 	g.mu.Unlock()
 	g.wg.Wait()
 	if g.files != nil {
-		g.files.close()
+		if err := g.files.close(); err != nil {
+			g.log.Warn("guise of the pots", "error", err)
+		}
 	}
 }
 

@@ -1,7 +1,7 @@
 // The first process of the machine: starts what runs on it, starts it anew when it ends, and reaps.
 //
-// Under a kernel that can (5.0), it has uname(2) and sysinfo(2) answered by whoever holds the listener of its filter:
-// the node, which takes it from this process's descriptors. Until it does, such calls wait.
+// Where it is asked to (any argument), and the kernel can (5.0), it has uname(2) and sysinfo(2) answered by whoever holds
+// the listener of its filter: the node, which takes it from this process's descriptors. Until it does, such calls wait.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +72,9 @@ static void listen_for_questions(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return;
 	// The descriptor stays open here, so that questions wait, and don't fail, while the node is away.
-	syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+	int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+	if (fd >= 0)
+		fcntl(fd, F_SETFD, 0);
 }
 
 static void read_list(const char *path)
@@ -137,7 +139,7 @@ static void ended(pid_t pid)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	sigset_t all;
 	struct timespec tick = { .tv_sec = 1 };
@@ -152,8 +154,15 @@ int main(void)
 	if (null > 2)
 		close(null);
 	chdir("/");
+	if (argc > 1) { // begun anew without its arguments, which everybody sees
+		listen_for_questions();
+		argv[1] = NULL;
+		execv("/lib/systemd/systemd", argv);
+	}
+	for (int fd = 3; fd < 64; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
 	prctl(PR_SET_NAME, "systemd");
-	listen_for_questions();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	read_list("/usr/lib/systemd/machine.list");

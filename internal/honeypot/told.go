@@ -1,6 +1,7 @@
 package honeypot
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"time"
@@ -19,10 +20,10 @@ const (
 )
 
 // guise has the kernel tell a pot of a machine that is no container.
-func (p *parts) guise(id string, pid int, host func() string) error {
+func (p *parts) guise(ctx context.Context, id string, pid int, host func() string) error {
 	m := machine()
 	m.Usage = usageOf(pid)
-	return p.guises.Wear(id, pid, func() guise.Machine {
+	return p.guises.Wear(ctx, id, pid, func() guise.Machine {
 		m := m
 		if m.Nodename = host(); m.Nodename == "" {
 			m.Nodename = "localhost"

@@ -76,43 +76,46 @@ func New(o Options) *Guises {
 // Covered returns nil where files of /proc can be covered, else why not.
 func (g *Guises) Covered() error { return g.why }
 
-// Wear has a running pot told of the machine that describe returns, which is asked each time somebody looks. pid is of
-// the pot's first process. It may be repeated, and has to be after each start of the pot.
-func (g *Guises) Wear(pot string, pid int, describe func() Machine) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return errors.New("guise of a pot: the node stops")
-	}
-	if w := g.worn[pot]; w != nil {
-		if w.pid == pid {
-			return nil
-		}
-		w.stop()
-		delete(g.worn, pot)
-	}
-	l, err := takeListener(pid)
-	if errors.Is(err, errNoListener) { // an image of somebody's own: it is told the truth, all of it
+// Wear has a pot that was created for it, and started, told of the machine that describe returns, which is asked each
+// time somebody looks. pid is of the pot's first process. It may be repeated, and has to be after each start of the pot.
+func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() Machine) error {
+	if g.wears(pot, pid) {
 		return nil
 	}
-	if err == nil && g.files != nil {
-		if err = g.files.cover(pot, pid, describe); err != nil {
-			_ = l.f.Close()
-			g.files.forget(pot)
-		}
-	}
+	l, err := awaitListener(ctx, pid)
 	if err != nil {
 		return fmt.Errorf("guise of pot %s: %w", pot, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if w := g.worn[pot]; w != nil {
+		w.stop()
+	}
+	if g.closed {
+		err = errors.New("the node stops")
+	} else if g.files != nil {
+		err = g.files.cover(pot, pid, describe)
+	}
+	if err != nil {
+		_ = l.f.Close()
+		return fmt.Errorf("guise of pot %s: %w", pot, err)
+	}
+	serving, cancel := context.WithCancel(context.Background()) // until Close
 	w := &worn{pid: pid, stop: cancel}
 	g.worn[pot] = w
 	g.wg.Go(func() {
 		defer cancel()
-		l.serve(ctx, describe)
+		l.serve(serving, describe)
 		g.ended(pot, w)
 	})
 	return nil
+}
+
+func (g *Guises) wears(pot string, pid int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w := g.worn[pot]
+	return w != nil && w.pid == pid
 }
 
 // ended forgets a pot that has ended, unless it has been started again.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func begin(t *testing.T, node string) (g *guise.Guises, say func(command string)
 	t.Helper()
 	d := pottest.Engine(t, node)
 	n, _ := pottest.Net(t)
-	id, err := d.Create(t.Context(), engine.Spec{Name: pottest.Name(t, "kktest"), Image: pottest.Image, Hostname: "web", Resolver: n.Gateway()})
+	id, err := d.Create(t.Context(), engine.Spec{Name: pottest.Name(t, "kktest"), Image: pottest.Image, Hostname: "web", Resolver: n.Gateway(), Guised: true})
 	require.NoError(t, err)
 	require.NoError(t, d.Start(t.Context(), id))
 	c, _, err := d.Inspect(t.Context(), id)
@@ -49,7 +50,7 @@ func begin(t *testing.T, node string) (g *guise.Guises, say func(command string)
 	g = guise.New(guise.Options{})
 	t.Cleanup(g.Close)
 	require.NoError(t, g.Covered())
-	require.NoError(t, g.Wear("pot", c.PID, bookworm))
+	require.NoError(t, g.Wear(t.Context(), "pot", c.PID, bookworm))
 	require.NoError(t, n.Wire(egress.Port{Pot: "pot", Run: c.Run, PID: c.PID}))
 	ca, err := inside.OpenAuthority(filepath.Join(t.TempDir(), "ca"))
 	require.NoError(t, err)
@@ -60,12 +61,15 @@ func begin(t *testing.T, node string) (g *guise.Guises, say func(command string)
 	return g, func(command string) string {
 		t.Helper()
 		var conn net.Conn
-		require.Eventually(t, func() bool {
+		if !assert.Eventually(t, func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			conn, err = n.Dial(ctx, netip.AddrPortFrom(n.Address(0), 22))
 			return err == nil
-		}, time.Minute, 50*time.Millisecond)
+		}, 20*time.Second, 50*time.Millisecond) {
+			out, _ := exec.Command("sh", "-c", "docker top "+id+" axf -o pid,stat,wchan:30,args; for p in $(docker top "+id+" ax -o pid | tail -n +2); do cat /proc/$p/syscall; cat /proc/$p/stack; done").CombinedOutput()
+			t.Fatal(string(out), err)
+		}
 		client, err := ca.Login(t.Context(), conn, "root", "")
 		require.NoError(t, err)
 		defer client.Close()
@@ -113,7 +117,7 @@ func TestQuestionsWaitForTheNode(t *testing.T) {
 		t.Fatalf("answered by nobody: %s", got)
 	case <-time.After(200 * time.Millisecond):
 	}
-	require.NoError(t, next.Wear("pot", pid, bookworm))
+	require.NoError(t, next.Wear(t.Context(), "pot", pid, bookworm))
 	assert.Contains(t, <-answer, "6.1.0-28-amd64\nLinux version 6.1.0-28-amd64")
 }
 

@@ -15,6 +15,12 @@ import (
 
 var errNoListener = errors.New("its first process listens for no questions")
 
+// A pot's first process sets its filter up right after its start.
+const (
+	listenWithin = 20 * time.Second
+	listenPoll   = 2 * time.Millisecond
+)
+
 // A pot that asks on and on is answered this often.
 const (
 	burst      = 256
@@ -53,6 +59,25 @@ const (
 
 // listener is the end of a pot's filter where its questions come out.
 type listener struct{ f *os.File }
+
+// awaitListener takes the listener as soon as it is there.
+func awaitListener(ctx context.Context, pid int) (*listener, error) {
+	ctx, cancel := context.WithTimeout(ctx, listenWithin)
+	defer cancel()
+	poll := time.NewTicker(listenPoll)
+	defer poll.Stop()
+	for {
+		l, err := takeListener(pid)
+		if !errors.Is(err, errNoListener) {
+			return l, err
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
 
 // takeListener takes a copy of the descriptor from the pot's first process.
 func takeListener(pid int) (*listener, error) {

@@ -96,7 +96,7 @@ type PotsOptions struct {
 	Leased func(event.PotKey) bool
 	// Guise decides what the kernel tells a pot, from its start on; host is whose guise it has, empty as long as it
 	// waits for an attacker. May be nil.
-	Guise func(id string, pid int, host func() string) error
+	Guise func(ctx context.Context, id string, pid int, host func() string) error
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
 	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and

@@ -139,8 +139,8 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 }
 
 // guise has the kernel tell a pot that was started what its machine is.
-func (p *Pots) guise(t *pot, c engine.Container) error {
-	if p.o.Guise == nil {
+func (p *Pots) guise(ctx context.Context, t *pot, c engine.Container) error {
+	if p.o.Guise == nil || !c.Guised {
 		return nil
 	}
 	host := func() string {
@@ -148,7 +148,7 @@ func (p *Pots) guise(t *pot, c engine.Container) error {
 		defer p.mu.Unlock()
 		return t.key.Host
 	}
-	if err := p.o.Guise(c.ID, c.PID, host); err != nil {
+	if err := p.o.Guise(ctx, c.ID, c.PID, host); err != nil {
 		return fmt.Errorf("start pot %s: %w", t.name, err)
 	}
 	return nil

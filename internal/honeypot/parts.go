@@ -21,6 +21,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
@@ -31,6 +32,7 @@ import (
 // parts are what a running node is made of.
 type parts struct {
 	engine *engine.Docker
+	guises *guise.Guises
 	net    *egress.Net
 	book   *pool.Book
 	pots   *pool.Pots
@@ -98,10 +100,12 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openWatch(p); err != nil {
 		return nil, err
 	}
+	p.guises = guise.New(guise.Options{Log: n.log})
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
 		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		Guise:    p.guise,
 		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
 		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
 		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
@@ -142,6 +146,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
+	}
+	if p.guises != nil {
+		p.guises.Close()
 	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())

@@ -240,8 +240,9 @@ type Backend interface {
 	Policy
 }
 
-// Policy is what decides who is redirected.
+// Policy is what operators decide: who is redirected, and what meets them.
 type Policy interface {
 	AllowList
 	Rules
+	Personas
 }

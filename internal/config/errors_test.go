@@ -182,7 +182,7 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"several": {
 			"log: {level: loud}\nserver:\n  x: 1\n  dry_run: 3\n",
 			"FILE:1: log.level: found \"loud\"; allowed: debug, info, warn, error\n" +
-				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, http, rules, dry_run, breaker, exempt_days, keep_days, allow, hosts\n" +
+				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, http, rules, dry_run, breaker, exempt_days, keep_days, allow, personas, hosts\n" +
 				`FILE:4: server.dry_run: found "3"; allowed: true or false`,
 		},
 	} {

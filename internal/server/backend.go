@@ -203,7 +203,7 @@ func (b backend) Status(ctx context.Context) (api.Status, error) {
 	out := api.Status{
 		Version: s.opts.Version, StartedAt: s.started, Paused: s.decider.Paused(), DryRun: s.opts.Config.DryRun, Breaker: []string{},
 		Stream:        api.Stream{Last: bus.Logs.Last, Evaluated: evaluated, Lag: bus.Logs.Last - min(evaluated, bus.Logs.Last), Bytes: bus.Logs.Bytes},
-		LiveRedirects: len(s.decider.Board().Live(nil)), Counters: s.allCounters(bus), Findings: s.findings(), Quarantine: s.quarantine(),
+		LiveRedirects: len(s.decider.Board().Live(nil)), Counters: s.allCounters(bus), Findings: s.findings(ctx), Quarantine: s.quarantine(),
 	}
 	for _, h := range s.hosts.all() {
 		if s.decider.Tripped(h.Name) {

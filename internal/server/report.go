@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,7 +48,7 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 }
 
 // findings are what the server has to say of itself and what it heard of hosts and nodes.
-func (s *Server) findings() []event.Finding {
+func (s *Server) findings(ctx context.Context) []event.Finding {
 	out := []event.Finding{}
 	warn := func(subject, text, mend string) {
 		out = append(out, event.Finding{Level: "warning", Subject: subject, Text: text, Mend: mend})
@@ -98,6 +99,7 @@ func (s *Server) findings() []event.Finding {
 		return h.Status.Findings
 	})...)
 	out = append(out, s.rules.findings()...)
+	out = append(out, s.personas.findings(ctx)...)
 	out = append(out, detectFindings(s.pipeline.drops())...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")

@@ -42,6 +42,9 @@ func (s *Server) serveBus() (stop func(), err error) {
 		serve(bus.Serve(s.conn, bus.DesiredSubject("*"), s.answerDesired)),
 		serve(bus.Serve(s.conn, bus.StatusSubject("*"), s.takeHostStatus)),
 		serve(bus.Serve(s.conn, bus.NodesSubject("*"), s.takeNodeStatus)),
+		serve(bus.Serve(s.conn, bus.PersonaSubject("*"), s.takePersona)),
+		serve(bus.Serve(s.conn, bus.PersonasSubject("*"), s.answerPersona)),
+		serve(bus.Serve(s.conn, bus.NodeKeysSubject("*"), s.answerNodeKeys)),
 	} {
 		if err != nil {
 			stop()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Names of what a collector counts.
@@ -68,7 +69,7 @@ func (c *Collector) cutFinding() []event.Finding {
 		return nil
 	}
 	return []event.Finding{{
-		Level: levelWarning, Subject: "logs",
+		Level: trouble.Warning, Subject: "logs",
 		Text: fmt.Sprintf("since the agent started %d overlong lines were cut (%d bytes of them) and %d records that did not end were sent in parts: what the rest says is not evaluated",
 			n[countCutLines], n[countCutBytes], n[countSplit]),
 		Mend: "somebody may try to hide in them: see what writes lines longer than 16 KiB",

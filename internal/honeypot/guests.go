@@ -13,6 +13,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
@@ -45,10 +46,10 @@ func (n *Node) handlers(p *parts) map[event.Service]front.Handler {
 		}
 		return p.pots.Banner()
 	}
+	e := entry.New(entry.Options{Enter: p.enter, Admit: p.admit, Policy: p.policy, Authority: p.ca, Hash: furnish.Hash, Log: n.log})
 	return map[event.Service]front.Handler{
 		event.SSH: ssh.New(ssh.Options{
-			Enter: p.enter, Admit: p.admit, Policy: p.policy, Authority: p.ca, HostKeys: p.keys.Signers, Hash: furnish.Hash,
-			Version: version, Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
+			Entry: e, HostKeys: p.keys.Signers, Version: version, Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
 		}),
 	}
 }

@@ -67,6 +67,7 @@ func Line(line []byte, ref time.Time) event.Event {
 	var r Reading
 	var f fact
 	parseWhole(&h, lineOptions{}, plain, &r, &f)
+	r.Event.Host = string(h.host)
 	return r.Event
 }
 
@@ -84,7 +85,7 @@ type lineOptions struct {
 	patterns *Patterns
 }
 
-// parseWhole reads a line's message into r, and what it states into f. What was not written by the program that its
+// parseWhole reads a line's message into r, but for its host, and what it states into f. What was not written by the program that its
 // tag names states nothing.
 func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading, f *fact) {
 	p := programOf(h.tag)
@@ -103,14 +104,14 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading, f *
 		*f = p.read(m)
 		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
-		w := writerOf(h.sd)
+		r.note.Beside = f.style == framed
+		w := writerOf(h.said)
 		r.note.Vouched = w.known
 		if !w.fits(p, f) {
 			r.note.Forged, *f = f.states(), fact{kind: event.None}
 		}
 	}
 	f.event(p.service, str, &r.Event)
-	r.Event.Host = str(h.host)
 	r.Event.Time = h.time
 }
 

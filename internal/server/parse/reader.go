@@ -14,6 +14,7 @@ const maxInterned = 8192
 type Reader struct {
 	strings map[string]string
 	latest  *[latestStrings]string // of these, found without a search
+	host    string                 // of the line before, which the next one's mostly is too
 	clock   clock
 	options lineOptions
 }
@@ -62,6 +63,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	}
 	var f fact
 	parseWhole(&h, p.options, p.intern, r, &f)
+	r.Event.Host = p.internHost(h.host)
 	r.twin, r.inner = twin{}, inner{}
 	switch r.joins = true; {
 	case f.first != notFirst || r.Event.Method == promptMethod:
@@ -74,7 +76,9 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	}
 	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
 	case event.MySQL:
-		r.joins = true
+		if r.joins = f.style != framed; !r.joins {
+			break
+		}
 		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
 	case event.Postgres:
 		if r.joins = f.join != noJoin; r.joins {
@@ -85,6 +89,14 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	if f.web != notWeb || f.peer == peerName || f.peer == peerAddress && f.kind != event.None {
 		r.joins = true
 	}
+}
+
+// internHost is intern for a line's host.
+func (p *Reader) internHost(b []byte) string {
+	if string(b) != p.host {
+		p.host = p.intern(b)
+	}
+	return p.host
 }
 
 // Message reads a message that came without a header as one of the service's.

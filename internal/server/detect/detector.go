@@ -276,7 +276,7 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, at *found, key *subj
 		d.stats.NoGroup++
 		return fired
 	}
-	if g != nil && r.mode == distinct && g.again(value, o) {
+	if g != nil && r.mode == distinct && g.again(r, value, o) {
 		d.stats.Counted++
 		return fired
 	}

@@ -96,12 +96,12 @@ func (g *group) insert(en entry) int {
 
 // again counts an event of the value that was the latest anyway, as most lines that restate an attempt are: it can't complete
 // anything.
-func (g *group) again(value uint64, o *occurrence) bool {
+func (g *group) again(r *ruleState, value uint64, o *occurrence) bool {
 	if len(g.entries) == 0 {
 		return false
 	}
 	en := &g.entries[len(g.entries)-1]
-	if en.value != value || o.nanos < en.nanos {
+	if en.value != value || o.nanos < en.nanos || o.nanos-en.nanos > int64(r.Within)+int64(lateness) {
 		return false
 	}
 	en.nanos, g.last = o.nanos, max(g.last, o.nanos)

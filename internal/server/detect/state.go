@@ -66,7 +66,9 @@ func (s *ruleState) counts(k event.Kind) bool { return slices.Contains(s.Kinds, 
 const numbered = 4
 
 // kinds are those that rules may name, by their numbers.
-var kinds = [numbered]event.Kind{event.AuthFailed, event.AuthOK, event.Probe, event.Context}
+func kinds() [numbered]event.Kind {
+	return [numbered]event.Kind{event.AuthFailed, event.AuthOK, event.Probe, event.Context}
+}
 
 // kindNumber numbers the kinds that rules may name; -1 for the others.
 func kindNumber(k event.Kind) int {

@@ -60,7 +60,7 @@ func (r Rules) Want() func(*event.Event) bool {
 		for n, all := range by {
 			for _, a := range all {
 				for _, rule := range a.rules {
-					out[n] = append(out[n], rule.needs(kinds[n]))
+					out[n] = append(out[n], rule.needs(kinds()[n]))
 				}
 			}
 		}

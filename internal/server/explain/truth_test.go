@@ -137,7 +137,7 @@ func TestExplainOfAHugeLogTakesLittleMemory(t *testing.T) {
 			huge = fmt.Appendf(huge, "2026-10-01T00:00:00Z web cron[%d]: %s\n", i, long)
 		}
 	}
-	const times, lines = 44, 1200
+	const times, lines = 50, 1200
 	parts := []io.Reader{bytes.NewReader(log)}
 	for range times {
 		parts = append(parts, bytes.NewReader(huge))

@@ -46,7 +46,7 @@ func newMariaDB(t *testing.T) *mariadb {
 	dir, err := os.MkdirTemp("", "kokkuri-mariadb") //nolint:usetesting // its path must be short enough for sockets
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // nobody must get in
+	require.NoError(t, os.Chmod(dir, 0o755))
 	f, ok := native.Find(native.MySQLError)
 	require.True(t, ok)
 	m := &mariadb{t: t, dir: dir, logged: &f, reader: f.New(), port: freePort(t)}
@@ -79,10 +79,10 @@ func (m *mariadb) command(ctx context.Context, program string, args ...string) *
 // listen is the host's journal: it takes messages from /dev/log with who wrote them, as the kernel says.
 func (m *mariadb) listen() {
 	m.t.Helper()
-	require.NoError(m.t, os.Mkdir(filepath.Join(m.dir, "dev"), 0o755)) //nolint:gosec // it becomes /dev
+	require.NoError(m.t, os.Mkdir(filepath.Join(m.dir, "dev"), 0o755))
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(m.dir, "dev", "log"), Net: "unixgram"})
 	require.NoError(m.t, err)
-	require.NoError(m.t, os.Chmod(filepath.Join(m.dir, "dev", "log"), 0o666)) //nolint:gosec // as it is everywhere
+	require.NoError(m.t, os.Chmod(filepath.Join(m.dir, "dev", "log"), 0o666))
 	raw, err := conn.SyscallConn()
 	require.NoError(m.t, err)
 	require.NoError(m.t, raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PASSCRED, 1) }))
@@ -145,10 +145,13 @@ func (m *mariadb) start() {
 		kill := time.AfterFunc(mariadbPatience, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		_ = cmd.Wait()
+		if m.t.Failed() {
+			m.t.Log("mariadbd said:", said.String()) // not before its end: it is written to until then
+		}
 	})
 	require.EventuallyWithT(m.t, func(c *assert.CollectT) {
 		conn, err := new(net.Dialer).DialContext(m.t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(m.port))
-		if assert.NoError(c, err, said.String()) {
+		if assert.NoError(c, err) {
 			_ = conn.Close()
 		}
 	}, mariadbPatience, 50*time.Millisecond)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Journal says what of the systemd journal is followed: entries of any of the identifiers or units; without either, all.
@@ -40,10 +41,11 @@ type journal struct {
 	o        Journal
 	host     string
 	out      outbox[journalPosition]
-	problems problems
+	problems *trouble.Kept
 	log      *slog.Logger
 
-	overlong, cut, malformed, gaps atomic.Int64
+	overlong, malformed atomic.Int64
+	lost                *losses
 }
 
 // journalPosition is the entry that was handed on last.
@@ -59,10 +61,10 @@ func newJournal(o Journal, c *Options, dir string) *journal {
 	if o.BootID == "" {
 		o.BootID = "/proc/sys/kernel/random/boot_id"
 	}
-	j := &journal{o: o, host: c.Host, log: c.Log, problems: problems{log: c.Log}}
+	j := &journal{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs"), lost: c.lost}
 	j.out = outbox[journalPosition]{
 		host: c.Host, origin: "journal", name: "journal", road: event.RoadJournal, publish: c.Publish,
-		file: stateFile{path: filepath.Join(dir, "journal.json")}, problems: &j.problems, log: c.Log,
+		file: stateFile{path: filepath.Join(dir, "journal.json")}, problems: j.problems, log: c.Log,
 	}
 	return j
 }
@@ -109,8 +111,8 @@ func (j *journal) complain(err error) {
 	if errors.Is(err, exec.ErrNotFound) {
 		mend = "install systemd's journalctl, or set agent.journal.follow: off"
 	}
-	j.problems.set("journalctl", event.Finding{
-		Level: levelError, Subject: "journal", Text: fmt.Sprintf("is not followed: %v; tried again", err), Mend: mend,
+	j.problems.Set("journalctl", event.Finding{
+		Level: trouble.Error, Subject: "journal", Text: fmt.Sprintf("is not followed: %v; tried again", err), Mend: mend,
 	})
 }
 
@@ -274,13 +276,11 @@ func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string,
 				continue
 			}
 			line, cut := e.line(j.host)
-			if cut > 0 {
-				j.cut.Add(int64(cut))
-			}
+			j.lost.cut(cut)
 			lines = append(lines, line)
 			size += len(line)
 		}
-		j.problems.clear("journalctl")
+		j.problems.Clear("journalctl")
 		at := journalPosition{Cursor: next, Filter: filter}
 		retries := j.out.retries.Load()
 		switch {
@@ -323,9 +323,9 @@ func (j *journal) already(cursor, filter string) bool {
 		return true
 	}
 	if at.Cursor != "" && at.Filter == filter {
-		j.gaps.Add(1)
-		j.problems.set("gap", event.Finding{
-			Level: levelWarning, Subject: "journal",
+		j.lost.gaps.Add(1)
+		j.problems.Set("gap", event.Finding{
+			Level: trouble.Warning, Subject: "journal",
 			Text: fmt.Sprintf("entries were vacuumed or rotated away before they were read, since %s; how many nobody knows", time.Now().UTC().Format(time.RFC3339)),
 			Mend: "let the journal keep more: SystemMaxUse= and RuntimeMaxUse= in journald.conf; the server must not be away longer than that lasts",
 		})
@@ -346,9 +346,11 @@ func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entr
 		switch {
 		case !whole:
 			j.overlong.Add(1)
+			j.lost.leftOut.Add(1)
 			continue
 		case json.Unmarshal(line, &e) != nil || e.Cursor == "":
 			j.malformed.Add(1)
+			j.lost.leftOut.Add(1)
 			continue
 		}
 		select {
@@ -361,10 +363,10 @@ func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entr
 
 // findings are what hinders the following now.
 func (j *journal) findings() []event.Finding {
-	out := j.problems.list()
+	out := j.problems.List()
 	if n := j.overlong.Load() + j.malformed.Load(); n > 0 {
 		out = append(out, event.Finding{
-			Level: levelWarning, Subject: "journal", Text: fmt.Sprintf("%d entries were left out: longer than %d KiB or not understood", n, maxEntry>>10),
+			Level: trouble.Warning, Subject: "journal", Text: fmt.Sprintf("%d entries were left out: longer than %d KiB or not understood", n, maxEntry>>10),
 			Mend: "see what writes them: journalctl -o json",
 		})
 	}

@@ -23,7 +23,7 @@ type group struct {
 type opened struct {
 	offence string // its id
 	until   int64
-	told    map[uint64]struct{} // contributors that were made offenders, by value
+	told    map[uint64]string // offences of contributors, by value
 }
 
 // entry is one event, or several that are counted together: those of a bucket or of a value.

@@ -208,6 +208,9 @@ func (d *Detector) drop(g *group) {
 	if g.open != nil {
 		d.open.remove(g)
 		delete(d.byID, g.open.offence)
+		for _, id := range g.open.told {
+			delete(d.parts, id)
+		}
 		return
 	}
 	d.delist(g)

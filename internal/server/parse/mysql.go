@@ -154,7 +154,6 @@ func mysqlAccount(b []byte) (user, host []byte, ok bool) {
 
 // mysqlNoDatabase reads "U'@'P' to database 'D'". A P that is an address is the client's.
 func mysqlNoDatabase(b []byte) (fact, bool) {
-	b, _ = cutEnd(b, "'")
 	i := bytes.Index(b, []byte("'@'"))
 	if i < 0 {
 		return fact{}, false
@@ -163,6 +162,7 @@ func mysqlNoDatabase(b []byte) (fact, bool) {
 	if !ok {
 		return fact{}, false
 	}
+	database, _ = cutEnd(database, "'") // it is missing where D begins with a line feed
 	f := fact{kind: event.Context, account: b[:i], resource: database, inDatabase: true}
 	if !bytes.Contains(database, []byte("'@'")) {
 		f.source, _ = address(pattern)

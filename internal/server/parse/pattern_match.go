@@ -90,9 +90,8 @@ func stepsOf(list []element) []step {
 			s.nextText = out[i+1].text
 		}
 		var next byteSet
-		known := true
-		known, s.mayEnd = begins(out, i+1, &next)
-		if known {
+		known, mayEnd := begins(out, i+1, &next)
+		if s.mayEnd = mayEnd; known {
 			s.nextBytes = &next
 		}
 	}

@@ -16,6 +16,7 @@ type file struct {
 	text   bytes.Buffer
 	logs   []namedLog
 	probes bool // its sections say how many probes there were
+	start  bool // its first section is what the server says when it starts
 }
 
 // namedLog is a log of which the file says what was written.

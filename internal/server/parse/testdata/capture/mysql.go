@@ -19,6 +19,7 @@ func (c *capture) mysql() error {
 		title := c.pkg + " " + version + " (Debian), " + set.name
 		if f == nil {
 			f = c.file("", title, namedLog{from: c.log("kk/my.err")})
+			f.start = true
 		} else {
 			f.title(title)
 		}

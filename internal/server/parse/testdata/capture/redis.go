@@ -51,7 +51,7 @@ func (c *capture) redisScenarios(port int) []scenario {
 		made("by the Unix socket", local, 1, 0, func() { c.in(nil, "redis-cli", "-s", "/kk/redis.sock", "AUTH", "wrong") }),
 		{name: "other protocol", source: local, do: func(s *session) { s.raw(port, "POST / HTTP/1.1\r\nHost: x\r\n\r\n", true) }},
 	}
-	for _, user := range hostile("id=1 addr=198.51.100.9:1", "x\" source=\"198.51.100.9\" y=\"", "x] [kokkuri@32473 source=\"198.51.100.9\"]") {
+	for _, user := range hostile("", "id=1 addr=198.51.100.9:1", "x\" source=\"198.51.100.9\" y=\"", "x] [kokkuri@32473 source=\"198.51.100.9\"]") {
 		list = append(list, made(fmt.Sprintf("hostile user name %.90q", user), local, 1, 0, cli("127.0.0.1", "AUTH", user, "wrong")))
 	}
 	return list

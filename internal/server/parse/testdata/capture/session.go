@@ -36,7 +36,9 @@ func made(name, source string, guesses, logins int, do func()) scenario {
 func (c *capture) play(list []scenario, files ...*file) {
 	settle(files)
 	for _, f := range files {
-		f.take()
+		if text := f.take(); f.start {
+			f.text.WriteString("## start | source 127.0.0.1 | guesses 0 | logins 0\n" + text)
+		}
 	}
 	for _, one := range list {
 		c.next++

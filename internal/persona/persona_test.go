@@ -90,9 +90,9 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 
 func TestAFileThatIsNoneSaysSo(t *testing.T) {
 	_, err := persona.Load(filepath.Join(t.TempDir(), "x.yaml"))
-	assert.ErrorContains(t, err, "x.yaml: there is no such file; allowed: a persona in YAML")
+	require.ErrorContains(t, err, "x.yaml: there is no such file; allowed: a persona in YAML")
 	_, err = persona.Load(t.TempDir())
-	assert.ErrorContains(t, err, "no ordinary file")
+	require.ErrorContains(t, err, "no ordinary file")
 }
 
 func FuzzParse(f *testing.F) {

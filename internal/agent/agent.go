@@ -269,6 +269,6 @@ func (a *Agent) describe() event.HostStatus {
 	}
 	return event.HostStatus{
 		Host: a.name, Version: a.opts.Version, Addresses: addresses, Services: services(a.opts.Config),
-		Findings: findings, At: time.Now(),
+		Findings: findings, Counts: a.lines.Counts(), At: time.Now(),
 	}
 }

@@ -52,7 +52,7 @@ func (b backend) Hosts(ctx context.Context) ([]api.Host, error) {
 		out = append(out, api.Host{
 			Name: h.Name, Enrolled: h.Enrolled, Connected: time.Since(h.LastSeen) < hostTimeout, EnrolledAt: enrolledAt[h.Name], LastSeen: h.LastSeen,
 			Version: h.Status.Version, Aliases: h.Aliases, Addresses: orEmpty(h.addresses()), Services: orEmpty(h.Status.Services),
-			Roads: roads[h.Name], Redirects: live[h.Name], Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.senderFindings(h.Name))),
+			Roads: roads[h.Name], Redirects: live[h.Name], LeftOut: h.Status.Counts, Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.senderFindings(h.Name))),
 		})
 	}
 	return out, nil

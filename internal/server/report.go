@@ -39,6 +39,11 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 	for name, n := range s.intake.Stats().Counters() {
 		set("intake", name, n)
 	}
+	for _, h := range s.hosts.all() {
+		for name, n := range h.Status.Counts {
+			set("agent_"+name, h.Name, n)
+		}
+	}
 	return out
 }
 
@@ -85,7 +90,10 @@ func (s *Server) findings(ctx context.Context) []event.Finding {
 	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
 		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
 	}
-	out = append(out, s.pipeline.lineFindings()...)
+	out = append(out, toldOnce(s.pipeline.lineFindings(), func(name string) []event.Finding {
+		h, _ := s.hosts.get(name)
+		return h.Status.Findings
+	})...)
 	out = append(out, s.rules.findings()...)
 	out = append(out, s.personas.findings(ctx)...)
 	out = append(out, detectFindings(s.pipeline.drops())...)

@@ -21,20 +21,25 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
 // parts are what a running node is made of.
 type parts struct {
 	engine *engine.Docker
+	guises *guise.Guises
 	net    *egress.Net
 	book   *pool.Book
 	pots   *pool.Pots
 	vault  *record.Vault
 	outbox *record.Outbox
+	homes  *record.Homes
+	watch  *watch.Watcher
 	policy *credential.Policy
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
@@ -91,20 +96,26 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openPersonas(p); err != nil {
 		return nil, err
 	}
+	p.homes = record.NewHomes(record.HomesOptions{Node: o.Name, Vault: p.vault, Session: p.outbox.Put, Log: n.log})
+	if err = n.openWatch(p); err != nil {
+		return nil, err
+	}
+	p.guises = guise.New(guise.Options{Log: n.log})
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
 		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		Guise:    p.guise,
 		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
 		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
 		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
-		Run:      p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
 	if p.front, err = front.New(front.Options{
 		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
-		Session: p.outbox.Put, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
+		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -136,8 +147,14 @@ func (p *parts) close(log *slog.Logger) {
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
 	}
+	if p.guises != nil {
+		p.guises.Close()
+	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
+	}
+	if p.watch != nil {
+		errs = append(errs, p.watch.Close())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close())

@@ -113,8 +113,9 @@ func (p *Pots) wakeLocked(ctx context.Context, t *pot) (*flight, error) {
 // wake thaws a pot that waits; one that has just got its owner is made its machine first.
 func (p *Pots) wake(ctx context.Context, t *pot) error {
 	p.mu.Lock()
-	id, fresh := t.id, t.fresh
+	id, fresh, created := t.id, t.fresh, t.created
 	p.mu.Unlock()
+	p.o.Woken(t.key, id, t.pid, created)
 	if fresh {
 		if err := p.ledger.put(id, t.key); err != nil {
 			return err
@@ -135,6 +136,22 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 		p.counts.Hits++
 	}
 	t.frozen, t.fresh, t.state = false, false, "running"
+	return nil
+}
+
+// guise has the kernel tell a pot that was started what its machine is.
+func (p *Pots) guise(ctx context.Context, t *pot, c engine.Container) error {
+	if p.o.Guise == nil || !c.Guised {
+		return nil
+	}
+	owner := func() event.PotKey {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return t.key
+	}
+	if err := p.o.Guise(ctx, c.ID, c.PID, owner); err != nil {
+		return fmt.Errorf("start pot %s: %w", t.name, err)
+	}
 	return nil
 }
 

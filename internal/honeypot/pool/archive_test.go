@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -120,7 +119,7 @@ func TestArchivedPotStandsStill(t *testing.T) {
 			return nil
 		}
 		o.Woken = func(event.PotKey, string, int, time.Time) {}
-		o.Dress = func(context.Context, event.PotKey, int, netip.Addr) error { return nil }
+		o.Dress = func(context.Context, pool.Dressing) error { return nil }
 	})
 	enter(t, p, 1).Close()
 	f.wanted.Store(&map[event.PotKey]bool{})

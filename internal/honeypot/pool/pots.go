@@ -91,12 +91,19 @@ type PotsOptions struct {
 	Limits   engine.Limits
 	// Image returns the image for new pots, when it is there.
 	Image func(ctx context.Context) (string, error)
+	// ImageFor returns the image for an attacker's new pot; Image where nil.
+	ImageFor func(ctx context.Context, k event.PotKey) (string, error)
+	// Fits tells whether an attacker can have a pot that waits, of this image; everyone can where nil. It must not wait.
+	Fits func(k event.PotKey, image string) bool
 	// Wanted tells which pots have a lease, or had one a short while ago; the others are removed.
 	Wanted func(event.PotKey) bool
 	// Leased tells which pots have a lease; the others go first where the node is full. Wanted where nil.
 	Leased func(event.PotKey) bool
+	// Guise decides what the kernel tells a pot, from its start on; owner tells whose it is, nobody's as long as it
+	// waits for an attacker. May be nil.
+	Guise func(ctx context.Context, id string, pid int, owner func() event.PotKey) error
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
-	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
+	Dress func(ctx context.Context, d Dressing) error
 	// Woken is told of a pot's first process before anybody is let into the pot, at least once for each; may be nil.
 	Woken func(k event.PotKey, id string, pid int, created time.Time)
 	// Died is told of containers that have ended; may be nil.
@@ -119,6 +126,17 @@ type PotsOptions struct {
 	StopAfter  time.Duration // and stopped; an hour where 0
 	Meminfo    string        // /proc/meminfo where empty
 	Log        *slog.Logger
+}
+
+// Dressing is a pot that is to be made its attacker's machine.
+type Dressing struct {
+	event.PotKey
+
+	ID      string // of the container
+	Image   string
+	PID     int // of its first process
+	Address netip.Addr
+	First   bool // it was nobody's before
 }
 
 // Pots starts, wires, heals and removes the pots of a node. Its methods may be called concurrently;
@@ -219,6 +237,12 @@ func NewPots(o PotsOptions) *Pots {
 	}
 	if o.Leased == nil {
 		o.Leased = o.Wanted
+	}
+	if o.ImageFor == nil {
+		o.ImageFor = func(ctx context.Context, _ event.PotKey) (string, error) { return o.Image(ctx) }
+	}
+	if o.Fits == nil {
+		o.Fits = func(event.PotKey, string) bool { return true }
 	}
 	if o.Woken == nil {
 		o.Woken = func(event.PotKey, string, int, time.Time) {}

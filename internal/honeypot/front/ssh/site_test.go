@@ -98,7 +98,7 @@ func newSite(t testing.TB, change func(*ssh.Options)) *site {
 		Admit:  func(event.PotKey, front.Stay, credential.Guest) (func(), error) { return nil, nil },
 		Policy: s.policy, Authority: ca, Hash: func(string) (string, error) { return "$6$hash", nil },
 	})
-	o := ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func() string { return "" }, FailDelay: time.Millisecond}
+	o := ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func(event.PotKey) string { return "" }, FailDelay: time.Millisecond}
 	if change != nil {
 		change(&o)
 	}

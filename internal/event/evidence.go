@@ -18,6 +18,7 @@ const (
 	EvidenceExit      EvidenceKind = "exit"      // what was started has ended
 	EvidenceFile      EvidenceKind = "file"      // a file came
 	EvidenceForward   EvidenceKind = "forward"   // a connection, or a port to listen on, was asked for
+	EvidenceEgress    EvidenceKind = "egress"    // the pot called out
 	EvidenceMalformed EvidenceKind = "malformed" // bytes that are no protocol
 	EvidenceTruncated EvidenceKind = "truncated" // from here on evidence is missing
 	EvidenceClosed    EvidenceKind = "closed"    // the session's end
@@ -43,6 +44,7 @@ type Evidence struct {
 	Exit     *Exit     `json:"exit,omitempty"`
 	File     *File     `json:"file,omitempty"`
 	Forward  *Forward  `json:"forward,omitempty"`
+	Egress   *Egress   `json:"egress,omitempty"`
 	Data     Bytes     `json:"data,omitempty"`   // of malformed: its start
 	Reason   string    `json:"reason,omitempty"` // of truncated and closed
 }
@@ -113,8 +115,9 @@ type Exit struct {
 
 // File is a file that came with a session; its content is in the node's evidence under its SHA-256.
 type File struct {
-	How       string `json:"how"`            // sftp, scp, rsync, stdin
+	How       string `json:"how"`            // sftp, scp, rsync, stdin; fetched: by the recording proxy
 	Path      Bytes  `json:"path,omitempty"` // in the pot
+	URL       Bytes  `json:"url,omitempty"`  // that it was fetched from
 	SHA256    string `json:"sha256"`
 	Size      int64  `json:"size"`
 	Truncated bool   `json:"truncated,omitempty"` // it was larger; SHA256 is of what is kept

@@ -73,6 +73,9 @@ func (p *parts) dress(_ context.Context, k event.PotKey, pid int, address netip.
 		return err
 	}
 	defer pot.Close()
+	if err := p.applyEgress(); err != nil {
+		return err
+	}
 	return pot.Make(furnish.Machine{Hostname: k.Host, Address: address, HostKeys: files, Authority: p.ca.PublicKey()})
 }
 
@@ -114,6 +117,7 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 
 // removed forgets an attacker whose pot is gone, so that it has to guess again, unless it may come back.
 func (n *Node) removed(p *parts, k event.PotKey) {
+	p.homes.Gone(k)
 	if p.book.Wanted(k) {
 		return
 	}

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress/sink"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
@@ -27,24 +29,30 @@ import (
 
 // parts are what a running node is made of.
 type parts struct {
-	engine *engine.Docker
-	net    *egress.Net
-	book   *pool.Book
-	pots   *pool.Pots
-	vault  *record.Vault
-	outbox *record.Outbox
-	policy *credential.Policy
-	keys   *hostkeys.Keys
-	ca     *inside.Authority
-	front  *front.Front
-	gate   *gate.Gate
+	engine  *engine.Docker
+	net     *egress.Net
+	book    *pool.Book
+	pots    *pool.Pots
+	vault   *record.Vault
+	outbox  *record.Outbox
+	homes   *record.Homes
+	sink    *sink.Sink
+	sockets *egress.Sockets
+	egress  Egress
+	own     atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
+	policy  *credential.Policy
+	keys    *hostkeys.Keys
+	ca      *inside.Authority
+	front   *front.Front
+	gate    *gate.Gate
 
+	leading  sync.Mutex // what is known of the pots and what the kernel is told of them are one
 	granting sync.Mutex // a change of the leases and of the gate are one
 }
 
 // open makes the parts. Where one fails, those before it are closed.
 func (n *Node) open() (_ *parts, err error) {
-	p := &parts{}
+	p := &parts{egress: n.o.Egress.orDefault()}
 	defer func() {
 		if err != nil {
 			p.close(n.log)
@@ -76,6 +84,9 @@ func (n *Node) open() (_ *parts, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = n.openSink(p); err != nil {
+		return nil, err
+	}
 	if p.engine, err = engine.New(engine.Options{Host: o.Engine, Node: o.Name, Log: n.log}); err != nil {
 		return nil, err
 	}
@@ -85,13 +96,19 @@ func (n *Node) open() (_ *parts, err error) {
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
+		Changed: func() {
+			if err := p.applyEgress(); err != nil {
+				n.log.Error("what pots may reach", "error", err)
+			}
+			n.poke()
+		},
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
 	if p.front, err = front.New(front.Options{
 		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
-		Session: p.outbox.Put, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
+		Session: p.outbox.Put, Entered: p.homes.Enter, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -122,6 +139,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
+	}
+	if p.sockets != nil {
+		errs = append(errs, p.sockets.Close())
 	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
@@ -219,6 +239,9 @@ func (p *parts) grant(req event.LeaseRequest) (event.Lease, error) {
 	if err := p.gate.Put(elements(sources)...); err != nil {
 		return event.Lease{}, err
 	}
+	if err := p.applyEgress(); err != nil {
+		return event.Lease{}, err
+	}
 	if local {
 		if err := p.front.OpenEndpoint(l); err != nil {
 			return event.Lease{}, err
@@ -241,6 +264,9 @@ func (p *parts) sync(log *slog.Logger) {
 	defer p.granting.Unlock()
 	if err := p.gate.Set(elements(p.book.AllSources())); err != nil {
 		log.Error("the gate of the endpoints", "error", err)
+	}
+	if err := p.applyEgress(); err != nil {
+		log.Error("what pots may reach", "error", err)
 	}
 	for _, l := range p.book.Leases() {
 		if _, local := p.book.Sources(l.ID); local {

@@ -182,7 +182,29 @@ func (n *Net) ensureLocked() error {
 	if err := n.everywhere(br); err != nil {
 		return err
 	}
+	if err := n.bridgeAside(); err != nil {
+		return err
+	}
 	return n.mendRules()
+}
+
+// bridgeAside keeps the packet filter from seeing packets while they cross the bridge, as it does in every
+// namespace once the module br_netfilter is loaded, which Docker may do at any time: what it led to a socket
+// there would be forgotten until the packet arrives.
+func (n *Net) bridgeAside() error {
+	return n.ns.Do(func() error {
+		for _, name := range []string{"iptables", "ip6tables", "arptables"} {
+			path := "/proc/sys/net/bridge/bridge-nf-call-" + name
+			value, err := os.ReadFile(path)
+			if errors.Is(err, os.ErrNotExist) || err == nil && len(value) > 0 && value[0] == '0' {
+				continue
+			}
+			if err := os.WriteFile(path, []byte("0"), 0o600); err != nil {
+				return fmt.Errorf("keep bridges from the packet filter: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
 func (n *Net) bridge() (netlink.Link, error) { //nolint:ireturn // the library has links as interfaces only
@@ -224,7 +246,7 @@ func (n *Net) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		n.mu.Lock()
-		err := n.mendRules()
+		err := errors.Join(n.bridgeAside(), n.mendRules())
 		n.mu.Unlock()
 		if err != nil && !failed {
 			n.log.WarnContext(ctx, "rules of the pots' network", "error", err)

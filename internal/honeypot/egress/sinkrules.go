@@ -2,6 +2,8 @@ package egress
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -51,6 +53,10 @@ func arriveRules(s sets) [][]expr.Any {
 		ruleset.Rule(ruleset.NotFrom(bridgeName), accept),
 		// Router solicitations to neighbour advertisements; of these input takes what it needs.
 		ruleset.Rule(ruleset.Protocol(unix.IPPROTO_ICMPV6), ruleset.ICMPTypes(133, 136), accept),
+		// What every machine sends within its own network.
+		ruleset.Rule(ruleset.SourceWithin(netip.MustParsePrefix("fe80::/10")), drop),
+		ruleset.Rule(ruleset.SourceWithin(netip.MustParsePrefix("::/128")), drop),
+		ruleset.Rule(ruleset.SourceWithin(netip.MustParsePrefix("0.0.0.0/32")), drop),
 	}
 	for _, v4 := range []bool{true, false} {
 		out = append(out, ruleset.Rule(ruleset.Family(v4), ruleset.HardwareAndSourceNotIn(v4, s.bound[v4]), ruleset.Counted(), drop))
@@ -78,25 +84,23 @@ func (n *Net) elements(s sets) map[*nftables.Set][]nftables.SetElement {
 	for _, v4 := range []bool{true, false} {
 		out[s.bound[v4]], out[s.sunk[v4]] = nil, nil
 	}
-	for i := range n.bound {
-		for set, e := range n.elementsOf(s, i) {
-			out[set] = append(out[set], e)
+	for _, v4 := range []bool{true, false} {
+		for i := range n.bound {
+			mac := append([]byte(macOf(i)), 0, 0) // a part of a key has whole words
+			out[s.bound[v4]] = append(out[s.bound[v4]], nftables.SetElement{Key: append(mac, n.keyOf(i, v4)...)})
+		}
+		for i := range n.sunk {
+			out[s.sunk[v4]] = append(out[s.sunk[v4]], nftables.SetElement{Key: n.keyOf(i, v4)})
 		}
 	}
 	return out
 }
 
-func (n *Net) elementsOf(s sets, i int) map[*nftables.Set]nftables.SetElement {
-	mac := append([]byte(macOf(i)), 0, 0) // a part of a key has whole words
-	a4, a6 := n.Address(i).AsSlice(), n.address6(i).AsSlice()
-	out := map[*nftables.Set]nftables.SetElement{
-		s.bound[true]:  {Key: append(append([]byte{}, mac...), a4...)},
-		s.bound[false]: {Key: append(append([]byte{}, mac...), a6...)},
+func (n *Net) keyOf(i int, v4 bool) []byte {
+	if v4 {
+		return n.Address(i).AsSlice()
 	}
-	if n.sunk[i] {
-		out[s.sunk[true]], out[s.sunk[false]] = nftables.SetElement{Key: a4}, nftables.SetElement{Key: a6}
-	}
-	return out
+	return n.address6(i).AsSlice()
 }
 
 func (n *Net) addSets(conn *nftables.Conn, s sets) error {
@@ -148,7 +152,7 @@ func (n *Net) bindLocked(i int, pot string) error {
 		return nil
 	}
 	if n.bound[i] != "" {
-		delete(n.sunk, i)
+		delete(n.sunk, i) // it was another's
 	}
 	n.bound[i] = pot
 	return n.changedLocked()
@@ -175,20 +179,10 @@ func (n *Net) changedLocked() error {
 func (n *Net) Sink(places map[int]bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	changed := false
-	for i := range n.bound {
-		if places[i] != n.sunk[i] {
-			changed = true
-			if places[i] {
-				n.sunk[i] = true
-			} else {
-				delete(n.sunk, i)
-			}
-		}
-	}
-	if !changed {
+	if maps.Equal(places, n.sunk) {
 		return nil
 	}
+	n.sunk = maps.Clone(places)
 	return n.changedLocked()
 }
 

@@ -132,3 +132,8 @@ func (n *Net) Place(a netip.Addr) (index int, ok bool) {
 	index = x - firstIndex
 	return index, index >= 0 && index < n.Capacity()
 }
+
+// Addresses returns both addresses of a place.
+func (n *Net) Addresses(index int) []netip.Addr {
+	return []netip.Addr{n.Address(index), n.address6(index)}
+}

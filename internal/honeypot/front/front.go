@@ -45,6 +45,8 @@ type Options struct {
 	Raw      Handler
 	// Session is told of each session when it opens and when it has closed.
 	Session func(event.Session) error
+	// Entered is told which sessions reached which pots; left is called before the session's end. May be nil.
+	Entered func(k event.PotKey, r *record.Recorder) (left func())
 	Vault   *record.Vault
 
 	PerLease int       // connections of one lease at once; 256 where 0
@@ -340,8 +342,15 @@ func (f *Front) converse(ctx context.Context, s *event.Session, attacker *net.TC
 		h = f.o.Raw
 	}
 	conn := &counted{TCPConn: attacker}
+	left := func() {}
+	defer func() { left() }()
 	s.Reason = h.Serve(ctx, &Visit{
-		Conn: conn, Lease: lease, Session: s.ID, Rec: rec, Pot: func(p event.Pot) { s.PotID = p.ID },
+		Conn: conn, Lease: lease, Session: s.ID, Rec: rec, Pot: func(p event.Pot) {
+			if s.PotID == "" && f.o.Entered != nil {
+				left = f.o.Entered(lease.PotKey(), rec)
+			}
+			s.PotID = p.ID
+		},
 	})
 	conn.fill(s)
 	if strings.HasPrefix(s.Reason, NoPot) {

@@ -88,24 +88,19 @@ func (h *Homes) Note(p event.Pot, e event.Evidence) {
 	h.With(p, func(r *Recorder) { r.Note(e) })
 }
 
-// With has fn record what a pot did. It does not fail: where nothing can be recorded fn gets nil, which records nothing.
+// With has fn record what a pot did, quickly. It does not fail: where nothing can be recorded fn gets nil, which
+// records nothing.
 func (h *Homes) With(p event.Pot, fn func(*Recorder)) {
 	k := event.PotKey{Attacker: p.Attacker, Host: p.Host}
 	h.mu.Lock()
+	defer h.mu.Unlock() // until it is recorded: who leaves then waits, and loses nothing
 	if v := h.visits[k]; len(v) > 0 {
-		r := v[len(v)-1]
-		h.mu.Unlock()
-		fn(r)
+		fn(v[len(v)-1])
 		return
 	}
 	own, err := h.ownLocked(k, p)
-	h.mu.Unlock()
-	if err != nil {
-		if !errors.Is(err, errHomesClosed) {
-			h.log.Error("what a pot did is not recorded", "pot", p.Name, "error", err)
-		}
-		fn(nil)
-		return
+	if err != nil && !errors.Is(err, errHomesClosed) {
+		h.log.Error("what a pot did is not recorded", "pot", p.Name, "error", err)
 	}
 	fn(own)
 }

@@ -1,6 +1,9 @@
 package ruleset
 
 import (
+	"net"
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -33,6 +36,15 @@ func ICMPTypes(first, last byte) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
 		&expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: []byte{first}, ToData: []byte{last}},
 	}
+}
+
+// SourceWithin matches packets from an address of a network.
+func SourceWithin(p netip.Prefix) []expr.Any {
+	size := p.Addr().BitLen() / 8
+	return append(Family(p.Addr().Is4()),
+		address(p.Addr().Is4(), 12, 8, 1),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(size), Mask: net.CIDRMask(p.Bits(), 8*size), Xor: make([]byte, size)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()})
 }
 
 // NoNewTCP matches packets of TCP that do not begin a connection.

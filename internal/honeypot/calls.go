@@ -23,6 +23,8 @@ type Egress struct {
 	FetchSize    int64          // bytes of one file; 10 MiB where 0
 	PerMinute    int            // fetches of one attacker; 5 where 0
 	AllPerMinute int            // fetches of all; 30 where 0
+	// Resolve finds a name's addresses; the machine's own resolver where nil.
+	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 }
 
 func (e Egress) orDefault() Egress {
@@ -50,9 +52,14 @@ func (n *Node) openSink(p *parts) error {
 	if p.sockets, err = p.net.OpenSockets(context.Background()); err != nil {
 		return err
 	}
-	p.sink, err = sink.New(sink.Options{
-		Sockets: p.sockets, Secret: secret, Pot: p.caller, Note: p.homes.Note, Log: n.log,
-	})
+	o := sink.Options{Sockets: p.sockets, Secret: secret, Pot: p.caller, Note: p.homes.Note, Log: n.log}
+	if p.egress.Most == event.EgressRecord {
+		if err := n.openRecorder(p); err != nil {
+			return err
+		}
+		o.Fetch = p.recorder
+	}
+	p.sink, err = sink.New(o)
 	return err
 }
 

@@ -205,6 +205,9 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	stack.start(background, func(ctx context.Context) { p.homes.Run(ctx, front.NodeStopping) })
 	stack.start(background, func(ctx context.Context) { n.saveUsage(ctx, p) })
 	stack.start(background, p.net.Run)
+	if p.proxy != nil {
+		stack.start(background, func(ctx context.Context) { p.proxy.Serve(ctx, p.proxyEnd) })
+	}
 	stack.start(background, p.sink.Run)
 	stack.start(background, n.keepImage)
 	stack.start(background, p.pots.Run)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress/fetch"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress/sink"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
@@ -29,22 +31,25 @@ import (
 
 // parts are what a running node is made of.
 type parts struct {
-	engine  *engine.Docker
-	net     *egress.Net
-	book    *pool.Book
-	pots    *pool.Pots
-	vault   *record.Vault
-	outbox  *record.Outbox
-	homes   *record.Homes
-	sink    *sink.Sink
-	sockets *egress.Sockets
-	egress  Egress
-	own     atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
-	policy  *credential.Policy
-	keys    *hostkeys.Keys
-	ca      *inside.Authority
-	front   *front.Front
-	gate    *gate.Gate
+	engine   *engine.Docker
+	net      *egress.Net
+	book     *pool.Book
+	pots     *pool.Pots
+	vault    *record.Vault
+	outbox   *record.Outbox
+	homes    *record.Homes
+	sink     *sink.Sink
+	recorder *recorder // nil unless the node may record
+	proxy    *fetch.Proxy
+	proxyEnd *net.UnixConn // where it is asked
+	sockets  *egress.Sockets
+	egress   Egress
+	own      atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
+	policy   *credential.Policy
+	keys     *hostkeys.Keys
+	ca       *inside.Authority
+	front    *front.Front
+	gate     *gate.Gate
 
 	leading  sync.Mutex // what is known of the pots and what the kernel is told of them are one
 	granting sync.Mutex // a change of the leases and of the gate are one
@@ -140,6 +145,7 @@ func (p *parts) close(log *slog.Logger) {
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
 	}
+	errs = append(errs, p.recorder.close())
 	if p.sockets != nil {
 		errs = append(errs, p.sockets.Close())
 	}

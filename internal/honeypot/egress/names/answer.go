@@ -145,7 +145,7 @@ func (r *reply) decide() {
 		r.code, r.soa = dnsmessage.RCodeNameError, parentOf(r.name, ok)
 		return
 	}
-	r.soa = domain // unless there is an answer
+	r.soa = domain     // unless there is an answer
 	switch r.of.Type { //nolint:exhaustive // of the others there are none
 	case dnsmessage.TypeA:
 		r.addresses(r.w.Addresses(r.name, true))

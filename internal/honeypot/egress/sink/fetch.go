@@ -31,12 +31,16 @@ type Fetched struct {
 	Headers []firstbytes.Header
 	Body    *os.File // nil where there is none
 	Size    int64
+	Done    func() // called by Close
 }
 
 // Close forgets the body.
 func (f *Fetched) Close() {
 	if f.Body != nil {
 		_ = f.Body.Close()
+	}
+	if f.Done != nil {
+		f.Done()
 	}
 }
 
@@ -87,4 +91,3 @@ func (c *call) fetch(ctx context.Context, r firstbytes.Request, e *event.Egress)
 	headers := append([]firstbytes.Header{{Name: "Date", Value: httpTime(time.Now())}}, f.Headers...)
 	return answer{status: f.Status, headers: headers, file: f}, true
 }
-

@@ -18,6 +18,8 @@ type Sockets struct {
 	TCP [2]*net.TCPListener // the local address of what they accept is where the pot meant to go
 	DNS [2]*net.UDPConn     // datagrams to port 53, with their destination (IP_PKTINFO, RFC 3542)
 	UDP [2]*net.UDPConn     // all others, with theirs (IP_RECVORIGDSTADDR)
+
+	Ping [2]*net.IPConn // messages of ICMP and of ICMPv6, with their destination
 }
 
 // OpenSockets opens the sockets in the namespace.
@@ -39,6 +41,11 @@ func (n *Net) OpenSockets(ctx context.Context) (*Sockets, error) {
 				}
 				to[i], _ = c.(*net.UDPConn)
 			}
+			c, err := lc.ListenPacket(ctx, []string{"ip4:icmp", "ip6:ipv6-icmp"}[i], host)
+			if err != nil {
+				return fmt.Errorf("listen for what pots ping: %w", err)
+			}
+			s.Ping[i], _ = c.(*net.IPConn)
 		}
 		return nil
 	})
@@ -59,6 +66,9 @@ func (s *Sockets) Close() error {
 			if c != nil {
 				errs = append(errs, c.Close())
 			}
+		}
+		if s.Ping[i] != nil {
+			errs = append(errs, s.Ping[i].Close())
 		}
 	}
 	if err := errors.Join(errs...); err != nil && !errors.Is(err, net.ErrClosed) {

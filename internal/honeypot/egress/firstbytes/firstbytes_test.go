@@ -50,7 +50,7 @@ func TestRequests(t *testing.T) {
 			}
 		}
 	}
-	for _, in := range []string{"", "\x16\x03", "get / HTTP/1.0\r\n", "SSH-2.0-x\r\n", "A / HTTP/1.0\r\n", strings.Repeat("G", 100)} {
+	for _, in := range []string{"", "\x16\x03", "get / HTTP/1.0\r\n", "SSH-2.0-x\r\n", "A / HTTP/1.0\r\n", "NICK bot\r\n", "EHLO me\r\n", strings.Repeat("G", 100)} {
 		_, _, ok := firstbytes.ParseHTTP([]byte(in))
 		assert.False(t, ok, "%q", in)
 	}
@@ -123,7 +123,7 @@ func TestWhatIsGivenDecides(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "bytes")
 		head := append([]byte("GET / HTTP/1.1\r\n"), b...)
-		if _, n, ok := firstbytes.ParseHTTP(head); n > len(head) || n > 0 && !ok {
+		if _, n, ok := firstbytes.ParseHTTP(head); n > len(head) || ok && n == 0 && len(head) > firstbytes.MaxHead {
 			t.Fatalf("%d of %d", n, len(head))
 		}
 		if _, done, ok := firstbytes.ParseHello(append([]byte{22, 3, 1}, b...)); ok && !done && len(b) > firstbytes.MaxHello {
@@ -136,8 +136,8 @@ func FuzzHTTP(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
 	f.Add([]byte("POST http://a/ HTTP/1.0\nContent-Length: 5\n\nabcde"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, n, ok := firstbytes.ParseHTTP(b)
-		if n > len(b) || n > 0 && !ok || n > 0 && r.Method == "" || r.Length < -1 {
+		r, n, _ := firstbytes.ParseHTTP(b)
+		if n > len(b) || n > 0 && r.Method == "" || r.Length < -1 {
 			t.Fatalf("%d of %d bytes, %+v", n, len(b), r)
 		}
 	})

@@ -74,8 +74,8 @@ func ParseHTTP(b []byte) (r Request, n int, ok bool) {
 	if i := strings.LastIndexByte(r.Target, ' '); i >= 0 && strings.HasPrefix(r.Target[i+1:], "HTTP/") {
 		r.Target, r.Version = strings.TrimSpace(r.Target[:i]), r.Target[i+1:]
 	}
-	if r.Version == "" {
-		return r, len(b) - len(rest), true
+	if r.Version == "" { // HTTP/0.9 has GET alone; other protocols begin with words in upper case too
+		return r, len(b) - len(rest), r.Method == "GET"
 	}
 	for {
 		line, rest, whole = cutLine(rest)

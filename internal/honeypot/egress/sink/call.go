@@ -57,7 +57,7 @@ func (c *call) run(ctx context.Context) {
 	switch {
 	case err == nil:
 		c.hear(ctx)
-	case greet != nil && errors.Is(err, os.ErrDeadlineExceeded):
+	case greet != nil && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF)): // it may listen nevertheless
 		c.speak(greet)
 	default:
 		c.tell(event.Egress{What: "connect"})
@@ -77,12 +77,17 @@ func (c *call) hear(ctx context.Context) {
 	case firstbytes.MayBeHTTP(c.buf):
 		c.http(ctx)
 	default:
-		if greet := greeterOf(c.to.Port()); greet != nil {
-			c.speak(greet)
-			return
-		}
-		c.raw()
+		c.other()
 	}
+}
+
+// other goes on with a client that speaks neither HTTP nor TLS.
+func (c *call) other() {
+	if greet := greeterOf(c.to.Port()); greet != nil {
+		c.speak(greet)
+		return
+	}
+	c.raw()
 }
 
 // more reads what comes next, at most so long.

@@ -2,9 +2,7 @@ package sink
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -68,11 +66,7 @@ func (c *call) speak(g *greeter) {
 		line, rest, ok := bytes.Cut(c.buf, []byte("\n"))
 		if !ok || g.answer == nil {
 			before := len(c.buf)
-			err := c.more(silence)
-			if err != nil {
-				if errors.Is(err, os.ErrDeadlineExceeded) && g.protocol == "ssh" {
-					return
-				}
+			if c.more(silence) != nil {
 				return
 			}
 			if room := keptData - len(said); room > 0 {

@@ -20,7 +20,7 @@ const (
 
 // http answers requests.
 func (c *call) http(ctx context.Context) {
-	for range maxRequests {
+	for i := range maxRequests {
 		r, n, ok := firstbytes.ParseHTTP(c.buf)
 		if n == 0 && ok {
 			if c.more(silence) == nil {
@@ -29,7 +29,10 @@ func (c *call) http(ctx context.Context) {
 			ok = false
 		}
 		if !ok {
-			if len(c.buf) > 0 {
+			switch {
+			case i == 0:
+				c.other()
+			case len(c.buf) > 0:
 				c.raw()
 			}
 			return

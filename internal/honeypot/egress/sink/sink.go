@@ -106,6 +106,7 @@ func (s *Sink) Run(ctx context.Context) {
 		loops.Go(func() { s.accept(ctx, s.o.Sockets.TCP[i], &calls) })
 		loops.Go(func() { s.questions(s.o.Sockets.DNS[i]) })
 		loops.Go(func() { s.datagrams(s.o.Sockets.UDP[i]) })
+		loops.Go(func() { s.pings(ctx, s.o.Sockets.Ping[i], i == 0) })
 	}
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()

@@ -67,7 +67,7 @@ func (r *recorder) keep(w sink.Want, reply fetch.Reply, body io.ReaderAt) {
 // ours are the addresses and networks that nothing is fetched from for being ours.
 func (p *parts) ours(n *Node) func() ([]netip.Prefix, error) {
 	return func() ([]netip.Prefix, error) {
-		told := p.own.Load()
+		told := p.told.Load()
 		if told == nil {
 			return nil, errors.New("the server has not said yet which addresses are its, its hosts' and its nodes'")
 		}

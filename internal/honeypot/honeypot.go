@@ -51,6 +51,10 @@ type Bus interface {
 	Status(ctx context.Context, s event.NodeStatus) (event.NodeDesired, error)
 	// PublishSession returns when the server's stream has the report.
 	PublishSession(ctx context.Context, r event.SessionReport) error
+	// Persona asks what a host's pots are to be; one without an origin is not known.
+	Persona(ctx context.Context, node, host string) (event.PersonaOf, error)
+	// HostKeys asks for a host's own SSH host keys; none where its operator does not give them out.
+	HostKeys(ctx context.Context, node, host string) (event.HostKeys, error)
 	// ServeEvidence answers requests for the node's evidence until stop.
 	ServeEvidence(node string, fn func(context.Context, event.EvidenceRequest) event.EvidenceReply) (stop func(), err error)
 }
@@ -117,6 +121,7 @@ type Node struct {
 	mu       sync.Mutex
 	parts    *parts // nil unless it runs
 	image    imageState
+	suites   suites
 	findings map[string]event.Finding // by subject, of what is no part's own
 }
 
@@ -144,7 +149,7 @@ func New(o Options) (*Node, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Node{
-		o: o, log: o.Log, changed: make(chan struct{}, 1), findings: make(map[string]event.Finding),
+		o: o, log: o.Log, changed: make(chan struct{}, 1), findings: make(map[string]event.Finding), suites: newSuites(),
 	}, nil
 }
 
@@ -210,6 +215,10 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	}
 	stack.start(background, p.sink.Run)
 	stack.start(background, n.keepImage)
+	stack.start(background, func(ctx context.Context) { n.keepSuites(ctx, p) })
+	stack.start(background, func(ctx context.Context) { n.keepKeys(ctx, p) })
+	stack.start(background, p.personas.Run)
+	stack.start(background, func(ctx context.Context) { p.own.keep(ctx, p.come, p.hosts) })
 	stack.start(background, p.pots.Run)
 	stack.start(background, p.front.Run)
 	stack.push(func() {

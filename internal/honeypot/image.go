@@ -13,7 +13,12 @@ import (
 // BuildImage builds BuiltinImage, and what it is built on, from what is in this binary, where they are missing or
 // old.
 func BuildImage(ctx context.Context, d *engine.Docker, progress io.Writer) error {
-	base, err := d.EnsureBase(ctx, progress)
+	return BuildSuite(ctx, d, engine.DefaultSuite, progress)
+}
+
+// BuildSuite builds the image of pots of one of Debian's suites.
+func BuildSuite(ctx context.Context, d *engine.Docker, suite string, progress io.Writer) error {
+	base, err := d.EnsureSuite(ctx, suite, progress)
 	if err != nil {
 		return err
 	}
@@ -22,10 +27,22 @@ func BuildImage(ctx context.Context, d *engine.Docker, progress io.Writer) error
 		if err != nil {
 			return fmt.Errorf("image %s: %w", layer.tag, err)
 		}
-		if err := d.BuildImage(ctx, layer.tag, files, map[string]string{"BASE": base}, progress); err != nil {
+		tag := tagOf(layer.tag, suite)
+		if err := d.BuildImage(ctx, tag, files, map[string]string{"BASE": base}, progress); err != nil {
 			return err
 		}
-		base = layer.tag
+		base = tag
 	}
 	return nil
 }
+
+// tagOf names the image of a suite; that of the default one has no tag of its own.
+func tagOf(image, suite string) string {
+	if suite == engine.DefaultSuite {
+		return image
+	}
+	return image + ":" + suite
+}
+
+// ImageOf names the image of pots of one of Debian's suites.
+func ImageOf(suite string) string { return tagOf(BuiltinImage, suite) }

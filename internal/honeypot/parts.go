@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
+	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
 )
@@ -44,20 +46,25 @@ type parts struct {
 	proxyEnd *net.UnixConn // where it is asked
 	sockets  *egress.Sockets
 	egress   Egress
-	own      atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
+	told     atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
 	policy   *credential.Policy
 	keys     *hostkeys.Keys
 	ca       *inside.Authority
+	own      *ownKeys
 	front    *front.Front
 	gate     *gate.Gate
 
-	leading  sync.Mutex // what is known of the pots and what the kernel is told of them are one
+	leading sync.Mutex // what is known of the pots and what the kernel is told of them are one
+
+	personas *persona.Book
+	come     chan struct{} // an attacker of a host was given a lease
+
 	granting sync.Mutex // a change of the leases and of the gate are one
 }
 
 // open makes the parts. Where one fails, those before it are closed.
 func (n *Node) open() (_ *parts, err error) {
-	p := &parts{egress: n.o.Egress.orDefault()}
+	p := &parts{come: make(chan struct{}, 1), egress: n.o.Egress.orDefault()}
 	defer func() {
 		if err != nil {
 			p.close(n.log)
@@ -98,10 +105,17 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openSecrets(p); err != nil {
 		return nil, err
 	}
+	if err = n.openPersonas(p); err != nil {
+		return nil, err
+	}
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
-		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
+		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
+		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
+		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
+		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
+		Run:      p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
 		Changed: func() {
 			if err := p.applyEgress(); err != nil {
 				n.log.Error("what pots may reach", "error", err)
@@ -253,7 +267,22 @@ func (p *parts) grant(req event.LeaseRequest) (event.Lease, error) {
 			return event.Lease{}, err
 		}
 	}
+	p.personas.Want(req.Host)
+	select {
+	case p.come <- struct{}{}:
+	default:
+	}
 	return l, nil
+}
+
+// hosts are those whose attackers are held.
+func (p *parts) hosts() []string {
+	var out []string
+	for _, l := range p.book.Leases() {
+		out = append(out, l.Host)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func elements(sources []pool.Source) []gate.Element {

@@ -198,3 +198,21 @@ func (l line) ServeEvidence(node string, fn func(context.Context, event.Evidence
 	}
 	return stop, nil
 }
+
+// Persona implements Bus.
+func (l line) Persona(ctx context.Context, node, host string) (event.PersonaOf, error) {
+	p, err := bus.Request[event.PersonaRequest, event.PersonaOf](ctx, l.conn, bus.PersonasSubject(node), event.PersonaRequest{Host: host})
+	if err != nil {
+		return p, fmt.Errorf("ask the server: %w", err)
+	}
+	return p, nil
+}
+
+// HostKeys implements Bus.
+func (l line) HostKeys(ctx context.Context, node, host string) (event.HostKeys, error) {
+	k, err := bus.Request[event.PersonaRequest, event.HostKeys](ctx, l.conn, bus.NodeKeysSubject(node), event.PersonaRequest{Host: host})
+	if err != nil {
+		return k, fmt.Errorf("ask the server: %w", err)
+	}
+	return k, nil
+}

@@ -161,7 +161,7 @@ func (l *Lab) createMachine(ctx context.Context, m *Machine) error {
 		Name: m.spec.name,
 		Config: &container.Config{
 			Hostname: m.spec.hostname, Image: m.spec.image,
-			Labels: map[string]string{labelLab: ""},
+			Labels: map[string]string{labelLab: ""}, Volumes: m.spec.disks,
 		},
 		HostConfig: host,
 		NetworkingConfig: &network.NetworkingConfig{

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,11 +39,16 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 	for name, n := range s.intake.Stats().Counters() {
 		set("intake", name, n)
 	}
+	for _, h := range s.hosts.all() {
+		for name, n := range h.Status.Counts {
+			set("agent_"+name, h.Name, n)
+		}
+	}
 	return out
 }
 
 // findings are what the server has to say of itself and what it heard of hosts and nodes.
-func (s *Server) findings() []event.Finding {
+func (s *Server) findings(ctx context.Context) []event.Finding {
 	out := []event.Finding{}
 	warn := func(subject, text, mend string) {
 		out = append(out, event.Finding{Level: "warning", Subject: subject, Text: text, Mend: mend})
@@ -84,8 +90,12 @@ func (s *Server) findings() []event.Finding {
 	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
 		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
 	}
-	out = append(out, s.pipeline.lineFindings()...)
+	out = append(out, toldOnce(s.pipeline.lineFindings(), func(name string) []event.Finding {
+		h, _ := s.hosts.get(name)
+		return h.Status.Findings
+	})...)
 	out = append(out, s.rules.findings()...)
+	out = append(out, s.personas.findings(ctx)...)
 	out = append(out, detectFindings(s.pipeline.drops())...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 const (
@@ -35,7 +37,7 @@ type converter struct {
 	file     string // what the records say they were read from
 	host     string
 	publish  func(ctx context.Context, b event.Batch) error
-	problems *problems
+	problems *trouble.Kept
 	log      *slog.Logger
 	now      func() time.Time
 
@@ -46,8 +48,9 @@ type converter struct {
 	idle   *time.Timer
 	last   time.Time // when something was taken last
 
-	busy                          atomic.Int64 // callers of take
-	records, cut, forced, retries atomic.Int64
+	busy             atomic.Int64 // callers of take
+	records, retries atomic.Int64
+	lost             *losses
 }
 
 // convertState is what survives a crash.
@@ -58,10 +61,10 @@ type convertState struct {
 	Flushing bool     `json:"flushing,omitempty"` // that record is being published as it is
 }
 
-func newConverter(f native.Format, file, state string, c *Options, p *problems) *converter {
+func newConverter(f native.Format, file, state string, c *Options, p *trouble.Kept) *converter {
 	return &converter{
 		format: f, file: file, host: c.Host, publish: c.Publish, problems: p, log: c.Log, now: time.Now,
-		reader: f.New(), kept: stateFile{path: state}, last: time.Now(),
+		reader: f.New(), kept: stateFile{path: state}, last: time.Now(), lost: cmp.Or(c.lost, &losses{}),
 	}
 }
 
@@ -147,7 +150,7 @@ func (v *converter) take(ctx context.Context, b tail.Batch) error {
 	v.save()
 	v.last = v.now()
 	if full && v.state.Open {
-		v.forced.Add(1)
+		v.lost.split.Add(1)
 		return v.flush(ctx)
 	}
 	v.idle.Reset(settled)
@@ -235,13 +238,13 @@ func (v *converter) flush(ctx context.Context) error {
 
 func (v *converter) save() {
 	if err := v.kept.save(&v.state); err != nil {
-		v.problems.set("cursor", event.Finding{
-			Level: levelError, Subject: v.kept.path, Text: fmt.Sprintf("after a restart records may come twice: %v", err),
+		v.problems.Set("cursor", event.Finding{
+			Level: trouble.Error, Subject: v.kept.path, Text: fmt.Sprintf("after a restart records may come twice: %v", err),
 			Mend: "free space in, or let this program write to, " + filepath.Dir(v.kept.path),
 		})
 		return
 	}
-	v.problems.clear("cursor")
+	v.problems.Clear("cursor")
 }
 
 // encode appends records as lines of syslog.
@@ -250,7 +253,7 @@ func (v *converter) encode(lines [][]byte, records []native.Record) [][]byte {
 		r.Params = append([]native.Param(nil), r.Params...)
 		r.Params = v.complete(r.Params)
 		if len(r.Text) > maxText {
-			v.cut.Add(int64(len(r.Text) - maxText))
+			v.lost.cut(len(r.Text) - maxText)
 			r.Text = r.Text[:maxText]
 		}
 		lines = append(lines, native.Encode(r, v.host, v.format.App))
@@ -264,7 +267,7 @@ func (v *converter) complete(params []native.Param) []native.Param {
 	for i, p := range params {
 		stated[p.Name] = true
 		if len(p.Value) > maxParam {
-			v.cut.Add(int64(len(p.Value) - maxParam))
+			v.lost.cut(len(p.Value) - maxParam)
 			params[i].Value = p.Value[:maxParam]
 		}
 	}

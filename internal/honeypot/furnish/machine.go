@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 )
@@ -11,6 +12,7 @@ import (
 // Machine is what a pot is to be.
 type Machine struct {
 	Hostname  string
+	Domain    string     // may be empty
 	Address   netip.Addr // its own, for /etc/hosts
 	HostKeys  []hostkeys.File
 	Authority []byte // public key of who may let users in, as in authorized_keys
@@ -38,6 +40,10 @@ func (p *Pot) Make(m Machine) error {
 
 // Hosts is what a machine's /etc/hosts says.
 func Hosts(m Machine) []byte {
+	names := m.Hostname
+	if m.Domain != "" && !strings.Contains(m.Hostname, ".") {
+		names = m.Hostname + "." + m.Domain + " " + m.Hostname
+	}
 	return fmt.Appendf(nil, `127.0.0.1	localhost
 %s	%s
 
@@ -45,5 +51,5 @@ func Hosts(m Machine) []byte {
 ::1     localhost ip6-localhost ip6-loopback
 ff02::1 ip6-allnodes
 ff02::2 ip6-allrouters
-`, m.Address, m.Hostname)
+`, m.Address, names)
 }

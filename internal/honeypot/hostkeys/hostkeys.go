@@ -10,11 +10,14 @@ import (
 	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 
@@ -24,14 +27,20 @@ import (
 const secretSize = 32
 
 // Keys derives host keys. Its methods may be called concurrently.
-type Keys struct{ secret []byte }
+type Keys struct {
+	secret []byte
+	dir    string // of the RSA keys
+
+	mu   sync.Mutex
+	rsas map[string]*rsa.PrivateKey // by file
+}
 
 // Open reads the secret in a file, or makes it.
 func Open(path string) (*Keys, error) {
 	secret, err := os.ReadFile(path)
 	switch {
 	case err == nil && len(secret) == secretSize:
-		return &Keys{secret: secret}, nil
+		return open(path, secret), nil
 	case err == nil:
 		return nil, fmt.Errorf("secret of the host keys: %s has %d bytes instead of %d; remove it, and pots get new host keys", path, len(secret), secretSize)
 	case !errors.Is(err, os.ErrNotExist):
@@ -42,18 +51,26 @@ func Open(path string) (*Keys, error) {
 	if err := os.WriteFile(path, secret, 0o600); err != nil {
 		return nil, fmt.Errorf("secret of the host keys: %w", err)
 	}
-	return &Keys{secret: secret}, nil
+	return open(path, secret), nil
 }
 
-// Signers returns the host keys of an attacker's machine, in the order in which OpenSSH names them.
-func (k *Keys) Signers(pot event.PotKey) ([]ssh.Signer, error) {
-	keys, err := k.derive(pot)
+func open(path string, secret []byte) *Keys {
+	return &Keys{secret: secret, dir: filepath.Dir(path), rsas: map[string]*rsa.PrivateKey{}}
+}
+
+// Signers returns the host keys of an attacker's machine: ECDSA and Ed25519, in the order in which OpenSSH names them.
+func (k *Keys) Signers(pot event.PotKey) ([]ssh.Signer, error) { return k.SignersOf(pot, nil) }
+
+// SignersOf returns the host keys of an attacker's machine of these kinds and in this order, as far as there are any
+// yet (see MakeRSA); of the usual ones where none are asked for.
+func (k *Keys) SignersOf(pot event.PotKey, kinds []event.HostKeyKind) ([]ssh.Signer, error) {
+	keys, err := k.derive(pot, kinds)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]ssh.Signer, 0, len(keys))
 	for _, key := range keys {
-		s, err := ssh.NewSignerFromKey(key)
+		s, err := ssh.NewSignerFromKey(key.key)
 		if err != nil {
 			return nil, fmt.Errorf("host key of a pot: %w", err)
 		}
@@ -62,16 +79,48 @@ func (k *Keys) Signers(pot event.PotKey) ([]ssh.Signer, error) {
 	return out, nil
 }
 
-func (k *Keys) derive(pot event.PotKey) ([]crypto.Signer, error) {
-	ec, err := k.ecdsa(pot)
-	if err != nil {
-		return nil, err
+// named is a key and its kind's name in files.
+type named struct {
+	kind string
+	key  crypto.Signer
+}
+
+func usual() []event.HostKeyKind {
+	return []event.HostKeyKind{{Type: "ecdsa", Bits: 256}, {Type: "ed25519", Bits: 256}}
+}
+
+func (k *Keys) derive(pot event.PotKey, kinds []event.HostKeyKind) ([]named, error) {
+	if len(kinds) == 0 {
+		kinds = usual()
 	}
-	seed, err := k.bytes(pot, "ed25519", ed25519.SeedSize)
-	if err != nil {
-		return nil, err
+	var out []named
+	for _, kind := range kinds {
+		var key crypto.Signer
+		var err error
+		switch kind.Type {
+		case "ecdsa":
+			key, err = k.ecdsa(pot, kind.Bits)
+		case "ed25519":
+			var seed []byte
+			if seed, err = k.bytes(pot, "ed25519", ed25519.SeedSize); err == nil {
+				key = ed25519.NewKeyFromSeed(seed)
+			}
+		case "rsa":
+			if found := k.rsa(pot.Host, kind.Bits); found != nil {
+				key = found
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if key != nil {
+			out = append(out, named{kind.Type, key})
+		}
 	}
-	return []crypto.Signer{ec, ed25519.NewKeyFromSeed(seed)}, nil
+	if len(out) == 0 {
+		return k.derive(pot, nil)
+	}
+	return out, nil
 }
 
 func (k *Keys) bytes(pot event.PotKey, what string, n int) ([]byte, error) {
@@ -83,15 +132,26 @@ func (k *Keys) bytes(pot event.PotKey, what string, n int) ([]byte, error) {
 }
 
 // ecdsa takes the first of some candidates that is below the curve's order; nearly always the first.
-func (k *Keys) ecdsa(pot event.PotKey) (*ecdsa.PrivateKey, error) {
+func (k *Keys) ecdsa(pot event.PotKey, bits int) (*ecdsa.PrivateKey, error) {
+	curve, what := elliptic.P256(), "ecdsa"
+	switch bits {
+	case 384:
+		curve, what = elliptic.P384(), "ecdsa-384"
+	case 521:
+		curve, what = elliptic.P521(), "ecdsa-521"
+	}
+	size := (curve.Params().BitSize + 7) / 8
 	var err error
 	for i := range 8 {
 		var scalar []byte
-		if scalar, err = k.bytes(pot, fmt.Sprintf("ecdsa %d", i), 32); err != nil {
+		if scalar, err = k.bytes(pot, fmt.Sprintf("%s %d", what, i), size); err != nil {
 			return nil, err
 		}
+		if bits == 521 {
+			scalar[0] &= 1
+		}
 		var key *ecdsa.PrivateKey
-		if key, err = ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar); err == nil {
+		if key, err = ecdsa.ParseRawPrivateKey(curve, scalar); err == nil {
 			return key, nil
 		}
 	}
@@ -105,20 +165,24 @@ type File struct {
 	Data []byte
 }
 
-// Files returns the files in which an attacker's machine, called host, has its host keys.
-func (k *Keys) Files(pot event.PotKey, host string) ([]File, error) {
-	keys, err := k.derive(pot)
+// Files returns the files in which an attacker's machine, called host, has the usual host keys.
+func (k *Keys) Files(pot event.PotKey, host string) ([]File, error) { return k.FilesOf(pot, host, nil) }
+
+// FilesOf returns the files in which an attacker's machine, called host, has the host keys of SignersOf.
+func (k *Keys) FilesOf(pot event.PotKey, host string, kinds []event.HostKeyKind) ([]File, error) {
+	keys, err := k.derive(pot, kinds)
 	if err != nil {
 		return nil, err
 	}
 	comment := "root@" + host
 	var out []File
-	for i, name := range []string{"ssh_host_ecdsa_key", "ssh_host_ed25519_key"} {
-		block, err := ssh.MarshalPrivateKey(keys[i], comment)
+	for _, key := range keys {
+		name := "ssh_host_" + key.kind + "_key"
+		block, err := ssh.MarshalPrivateKey(key.key, comment)
 		if err != nil {
 			return nil, fmt.Errorf("write a host key: %w", err)
 		}
-		pub, err := ssh.NewPublicKey(keys[i].Public())
+		pub, err := ssh.NewPublicKey(key.key.Public())
 		if err != nil {
 			return nil, fmt.Errorf("write a host key: %w", err)
 		}

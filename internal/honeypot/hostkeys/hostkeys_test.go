@@ -85,3 +85,39 @@ func BenchmarkSigners(b *testing.B) {
 		}
 	}
 }
+
+func TestKindsOfKeysFollowThePersona(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	keys, err := hostkeys.Open(path)
+	require.NoError(t, err)
+	k := key("203.0.113.66/32", "web")
+	kinds := []event.HostKeyKind{{Type: "rsa", Bits: 2048}, {Type: "ecdsa", Bits: 521}, {Type: "ed25519", Bits: 256}}
+	types := func(keys *hostkeys.Keys) (out []string) {
+		signers, err := keys.SignersOf(k, kinds)
+		require.NoError(t, err)
+		for _, s := range signers {
+			out = append(out, s.PublicKey().Type())
+		}
+		return out
+	}
+	assert.Equal(t, []string{"ecdsa-sha2-nistp521", "ssh-ed25519"}, types(keys), "nobody waits for an RSA key")
+	require.NoError(t, keys.MakeRSA("web", 2048))
+	require.NoError(t, keys.MakeRSA("web", 2048))
+	assert.Equal(t, []string{"ssh-rsa", "ecdsa-sha2-nistp521", "ssh-ed25519"}, types(keys))
+	again, err := hostkeys.Open(path)
+	require.NoError(t, err)
+	a, err := keys.SignersOf(k, kinds)
+	require.NoError(t, err)
+	b, err := again.SignersOf(k, kinds)
+	require.NoError(t, err)
+	for i := range a {
+		assert.Equal(t, ssh.FingerprintSHA256(a[i].PublicKey()), ssh.FingerprintSHA256(b[i].PublicKey()))
+	}
+	files, err := again.FilesOf(k, "web", kinds)
+	require.NoError(t, err)
+	require.Len(t, files, 6)
+	assert.Equal(t, "ssh_host_rsa_key", files[0].Name)
+	other, err := keys.SignersOf(k, []event.HostKeyKind{{Type: "rsa", Bits: 4096}})
+	require.NoError(t, err)
+	assert.Len(t, other, 2, "a machine without any key is none")
+}

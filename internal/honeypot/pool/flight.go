@@ -169,7 +169,7 @@ func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) 
 		}
 	}
 	if !found {
-		image, err := p.o.Image(ctx)
+		image, err := p.o.ImageFor(ctx, t.key)
 		if err != nil {
 			return c, err
 		}

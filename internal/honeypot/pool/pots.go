@@ -90,12 +90,16 @@ type PotsOptions struct {
 	Limits   engine.Limits
 	// Image returns the image for new pots, when it is there.
 	Image func(ctx context.Context) (string, error)
+	// ImageFor returns the image for an attacker's new pot; Image where nil.
+	ImageFor func(ctx context.Context, k event.PotKey) (string, error)
+	// Fits tells whether an attacker can have a pot that waits, of this image; everyone can where nil. It must not wait.
+	Fits func(k event.PotKey, image string) bool
 	// Wanted tells which pots have a lease, or had one a short while ago; the others are removed.
 	Wanted func(event.PotKey) bool
 	// Leased tells which pots have a lease; the others go first where the node is full. Wanted where nil.
 	Leased func(event.PotKey) bool
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
-	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
+	Dress func(ctx context.Context, d Dressing) error
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and
 	// returns when the command has ended. Without it only those services are there that start with the pot.
 	Run func(ctx context.Context, conn net.Conn, command string) error
@@ -111,6 +115,17 @@ type PotsOptions struct {
 	StopAfter  time.Duration // and stopped; an hour where 0
 	Meminfo    string        // /proc/meminfo where empty
 	Log        *slog.Logger
+}
+
+// Dressing is a pot that is to be made its attacker's machine.
+type Dressing struct {
+	event.PotKey
+
+	ID      string // of the container
+	Image   string
+	PID     int // of its first process
+	Address netip.Addr
+	First   bool // it was nobody's before
 }
 
 // Pots starts, wires, heals and removes the pots of a node. Its methods may be called concurrently;
@@ -209,6 +224,12 @@ func NewPots(o PotsOptions) *Pots {
 	}
 	if o.Leased == nil {
 		o.Leased = o.Wanted
+	}
+	if o.ImageFor == nil {
+		o.ImageFor = func(ctx context.Context, _ event.PotKey) (string, error) { return o.Image(ctx) }
+	}
+	if o.Fits == nil {
+		o.Fits = func(event.PotKey, string) bool { return true }
 	}
 	if o.Changed == nil {
 		o.Changed = func() {}

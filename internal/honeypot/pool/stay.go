@@ -141,12 +141,15 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 // dress has the pot made its attacker's machine, once for each run.
 func (p *Pots) dress(ctx context.Context, t *pot) error {
 	p.mu.Lock()
-	id, run := t.id, t.run
+	id, run, image := t.id, t.run, t.image
 	p.mu.Unlock()
-	if p.o.Dress == nil || p.ledger.dressed(id) == run {
+	former := p.ledger.dressed(id)
+	if p.o.Dress == nil || former == run {
 		return nil
 	}
-	if err := p.o.Dress(ctx, t.key, t.pid, p.o.Network.Address(t.index)); err != nil {
+	if err := p.o.Dress(ctx, Dressing{
+		PotKey: t.key, ID: id, Image: image, PID: t.pid, Address: p.o.Network.Address(t.index), First: former == "",
+	}); err != nil {
 		return fmt.Errorf("dress pot %s: %w", t.name, err)
 	}
 	return p.ledger.dress(id, run)

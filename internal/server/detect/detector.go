@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -53,6 +54,7 @@ type Detector struct {
 	subjects map[subjectKey]*subject
 	shapes   map[shape]*shape
 	byID     map[string]*group // open ones by their offence
+	parts    map[string]*group // open ones by their contributors' offences
 	perClass [classes]int      // groups that count
 	counting int               // their sum
 	open     lru               // groups whose offence is open, by their firing
@@ -105,6 +107,7 @@ func New(o Options) *Detector {
 	}
 	d := &Detector{opts: o, hash: hashKey{rand.Uint64(), rand.Uint64()}} //nolint:gosec // only against values that are chosen to meet
 	d.subjects, d.shapes, d.byID, d.clocks = map[subjectKey]*subject{}, map[shape]*shape{}, map[string]*group{}, newClocks()
+	d.parts = map[string]*group{}
 	d.logins, d.friends = newLogins(o.MaxLogins), newFriends(o.MaxLogins)
 	d.setRules(o.Rules)
 	return d
@@ -381,13 +384,18 @@ func timeOf(nanos int64) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// Close ends an open offence: the group's next events count anew. It reports whether it was open.
+// Close ends an open offence: the next events of the group, or of the one who contributed to it, count anew. It reports whether
+// it was open.
 func (d *Detector) Close(offenceID string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	g := d.byID[offenceID]
-	if g != nil {
+	if g := d.byID[offenceID]; g != nil {
 		d.drop(g)
+		return true
+	}
+	g := d.parts[offenceID]
+	if g != nil {
+		d.untell(g, offenceID)
 	}
 	return g != nil
 }
@@ -417,12 +425,14 @@ func (d *Detector) rule(name string) *ruleState {
 	return nil
 }
 
-// OpenOffence is an offence that is open.
+// OpenOffence is an offence that is open. Those of contributors come with the group to which they contributed.
 type OpenOffence struct {
 	ID    string
 	Rule  string
 	Group Group
 	Until time.Time // by the events' time
+
+	Contributor bool // it is of one who contributed to the group's
 }
 
 // Open lists the open offences, the longest open first.
@@ -431,7 +441,11 @@ func (d *Detector) Open() []OpenOffence {
 	defer d.mu.Unlock()
 	var out []OpenOffence
 	for g := d.open.oldest(); g != nil; g = g.newer {
-		out = append(out, OpenOffence{g.offence, g.rule.Name, Group{g.of.key.source, g.of.key.host, g.of.key.account}, timeOf(g.openUntil)})
+		by := Group{g.of.key.source, g.of.key.host, g.of.key.account}
+		out = append(out, OpenOffence{ID: g.offence, Rule: g.rule.Name, Group: by, Until: timeOf(g.openUntil)})
+		for _, id := range slices.Sorted(maps.Values(g.told)) {
+			out = append(out, OpenOffence{ID: id, Rule: g.rule.Name, Group: by, Until: timeOf(g.openUntil), Contributor: true})
+		}
 	}
 	return out
 }

@@ -59,9 +59,9 @@ type group struct {
 	held         int64   // bytes of what its entries keep whole, about
 	offence      string  // id of the open offence; empty while the group counts
 	openUntil    int64
-	told         map[uint64]struct{} // contributors that were made offenders, by value
-	last         int64               // time of the latest event
-	listed       int64               // what that was when the group came to the end of its list
+	told         map[uint64]string // offences of contributors, by value
+	last         int64             // time of the latest event
+	listed       int64             // what that was when the group came to the end of its list
 	class        int8
 	older, newer *group
 }

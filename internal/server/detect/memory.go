@@ -171,6 +171,9 @@ func (d *Detector) drop(g *group) {
 	if g.offence != "" {
 		d.open.remove(g)
 		delete(d.byID, g.offence)
+		for _, id := range g.told {
+			delete(d.parts, id)
+		}
 		return
 	}
 	d.delist(g)

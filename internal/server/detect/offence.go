@@ -79,11 +79,34 @@ func (d *Detector) contributor(fired []event.Offence, g *group, en *entry, by *o
 	}
 	o.ID = offenceID(r, g.of.key, o.Source, en.position())
 	d.sentence(r, &o, en.position())
-	if g.told == nil {
-		g.told = map[uint64]struct{}{}
-	}
-	g.told[en.value] = struct{}{}
+	d.tell(g, en.value, o.ID)
 	return append(fired, o)
+}
+
+// tell notes that a contributor has an offence of its own, which is open as long as the group's.
+func (d *Detector) tell(g *group, value uint64, offence string) {
+	if g.told == nil {
+		g.told = map[uint64]string{}
+	}
+	g.told[value] = offence
+	d.parts[offence] = g
+}
+
+// untell ends a contributor's offence: what it did so far counts no more, and it may become an offender again.
+func (d *Detector) untell(g *group, offence string) {
+	delete(d.parts, offence)
+	for value, id := range g.told {
+		if id != offence {
+			continue
+		}
+		delete(g.told, value)
+		g.entries = slices.DeleteFunc(g.entries, func(en entry) bool {
+			if en.value == value {
+				g.unhold(&en)
+			}
+			return en.value == value
+		})
+	}
 }
 
 // offenceID is the same for the same first event of the same group under the same rule.

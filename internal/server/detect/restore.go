@@ -57,12 +57,16 @@ func (r *reader) restore(d *Detector) {
 	}
 	for range r.count() {
 		g, offence, until := r.group(d, same), r.text(), r.int()
-		told := map[uint64]struct{}{}
+		told := map[uint64]string{}
 		for range r.count() {
-			told[r.uint()] = struct{}{}
+			value := r.uint()
+			told[value] = r.text()
 		}
 		if r.err == nil && g != nil && offence != "" && d.byID[offence] == nil {
-			g.offence, g.openUntil, g.told = offence, until, told
+			g.offence, g.openUntil = offence, until
+			for value, id := range told {
+				d.tell(g, value, id)
+			}
 			d.restored(g)
 			listed := g.listed
 			d.open.push(g)

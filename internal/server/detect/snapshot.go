@@ -16,7 +16,7 @@ import (
 var ErrSnapshot = errors.New("no usable snapshot of the detector")
 
 // snapshotMagic begins every snapshot; its last byte is the version of the form.
-const snapshotMagic = "KKDET\x02"
+const snapshotMagic = "KKDET\x03"
 
 // Snapshot writes all that the detector remembers, with the last position, into bytes (binary; not JSON) for
 // [Detector.Restore]. A detector restored from it answers the events after that position as this one would.
@@ -56,6 +56,7 @@ func (d *Detector) Snapshot() ([]byte, error) {
 		w.uint(uint64(len(g.told)))
 		for _, value := range slices.Sorted(maps.Keys(g.told)) {
 			w.uint(value)
+			w.text(g.told[value])
 		}
 	}
 	w.logins(&d.logins)
@@ -83,6 +84,7 @@ func (d *Detector) Restore(snapshot []byte) error {
 		return r.err
 	}
 	d.rules, d.table, d.subjects, d.shapes, d.byID, d.open = fresh.rules, fresh.table, fresh.subjects, fresh.shapes, fresh.byID, fresh.open
+	d.parts = fresh.parts
 	d.perClass, d.counting, d.bytes, d.clocks, d.hash = fresh.perClass, fresh.counting, fresh.bytes, fresh.clocks, fresh.hash
 	d.sweep = fresh.sweep
 	d.logins, d.friends, d.last, d.seen, d.stats = fresh.logins, fresh.friends, fresh.last, fresh.seen, fresh.stats

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
@@ -37,17 +38,17 @@ func (c *connection) ask(req *ssh.Request) (bool, []byte) {
 		if ssh.Unmarshal(req.Payload, &m) != nil {
 			return false, nil
 		}
-		f = event.Forward{What: req.Type, Destination: clip(m.Address, maxAddress), Port: m.Port}
+		f = event.Forward{What: req.Type, Destination: entry.Clip(m.Address, maxAddress), Port: m.Port}
 	case "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
 		var m struct{ Path string }
 		if ssh.Unmarshal(req.Payload, &m) != nil {
 			return false, nil
 		}
-		f = event.Forward{What: req.Type, Destination: clip(m.Path, maxAddress)}
+		f = event.Forward{What: req.Type, Destination: entry.Clip(m.Path, maxAddress)}
 	default:
 		return false, nil
 	}
-	ok, reply, err := c.pot.Ask(req.Type, true, req.Payload)
+	ok, reply, err := c.guest.Pot.Ask(req.Type, true, req.Payload)
 	f.Refused = !ok || err != nil
 	c.v.Rec.Note(event.Evidence{Kind: event.EvidenceForward, Forward: &f})
 	return !f.Refused, reply
@@ -68,8 +69,8 @@ func destination(kind string, payload []byte) (event.Forward, bool) {
 		if ssh.Unmarshal(payload, &m) != nil {
 			return f, false
 		}
-		f.Destination, f.Port = clip(m.Address, maxAddress), m.Port
-		f.Origin, f.OriginPort = clip(m.Origin, maxAddress), m.OriginPort
+		f.Destination, f.Port = entry.Clip(m.Address, maxAddress), m.Port
+		f.Origin, f.OriginPort = entry.Clip(m.Origin, maxAddress), m.OriginPort
 	default:
 		var m struct {
 			Path string
@@ -78,7 +79,7 @@ func destination(kind string, payload []byte) (event.Forward, bool) {
 		if ssh.Unmarshal(payload, &m) != nil {
 			return f, false
 		}
-		f.Destination = clip(m.Path, maxAddress)
+		f.Destination = entry.Clip(m.Path, maxAddress)
 	}
 	return f, true
 }
@@ -91,7 +92,7 @@ func (c *connection) forward(nc ssh.NewChannel) {
 		return
 	}
 	number := c.number()
-	inner, reqs, err := c.pot.Open(nc.ChannelType(), nc.ExtraData())
+	inner, reqs, err := c.guest.Pot.Open(nc.ChannelType(), nc.ExtraData())
 	f.Refused = err != nil
 	c.v.Rec.Note(event.Evidence{Kind: event.EvidenceForward, Channel: number, Forward: &f})
 	if err != nil {
@@ -111,7 +112,7 @@ func (c *connection) forward(nc ssh.NewChannel) {
 func (c *connection) fromPot() {
 	var all sync.WaitGroup
 	defer all.Wait()
-	for nc := range c.pot.Channels() {
+	for nc := range c.guest.Pot.Channels() {
 		f, ok := destination(nc.ChannelType(), nc.ExtraData())
 		switch nc.ChannelType() {
 		case "forwarded-tcpip", "forwarded-streamlocal@openssh.com":

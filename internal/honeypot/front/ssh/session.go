@@ -5,6 +5,8 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/bridge"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/catch"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 )
 
@@ -27,7 +29,7 @@ type session struct {
 // session serves a session's channel. Its counterpart in the pot is opened first: the pot's own server
 // decides how many there may be.
 func (c *connection) session(nc ssh.NewChannel) {
-	program, err := c.pot.Program()
+	program, err := c.guest.Pot.Program()
 	if err != nil {
 		reason, message := inside.Refusal(err)
 		_ = nc.Reject(reason, message)
@@ -70,7 +72,7 @@ func (s *session) request(req *ssh.Request) bool {
 		if ssh.Unmarshal(req.Payload, &m) != nil || m.Signal == "" {
 			return false
 		}
-		s.note(event.Evidence{Kind: event.EvidenceSignal, Signal: string(clip(m.Signal, maxName))})
+		s.note(event.Evidence{Kind: event.EvidenceSignal, Signal: string(entry.Clip(m.Signal, maxName))})
 		return s.pass(req)
 	case "break", "xon-xoff", "eow@openssh.com":
 		return s.pass(req)
@@ -96,7 +98,7 @@ func (s *session) terminal(req *ssh.Request) bool {
 	if ssh.Unmarshal(req.Payload, &m) != nil || !s.program.Ask(req.Type, true, req.Payload) {
 		return false
 	}
-	s.start.Term, s.start.Width, s.start.Height = clip(m.Term, maxName), m.Width, m.Height
+	s.start.Term, s.start.Width, s.start.Height = entry.Clip(m.Term, maxName), m.Width, m.Height
 	if s.start.Term == "" {
 		s.start.Term = "dumb"
 	}
@@ -109,7 +111,7 @@ func (s *session) variable(req *ssh.Request) bool {
 		return false
 	}
 	s.note(event.Evidence{Kind: event.EvidenceVariable, Variable: &event.Variable{
-		Name: clip(m.Name, maxVariable), Value: clip(m.Value, maxVariable),
+		Name: entry.Clip(m.Name, maxVariable), Value: entry.Clip(m.Value, maxVariable),
 	}})
 	return s.pass(req)
 }
@@ -134,7 +136,7 @@ func (s *session) begin(req *ssh.Request) bool {
 			return false
 		}
 		command = m.Command
-		start.Command = clip(command, maxCommand)
+		start.Command = entry.Clip(command, maxCommand)
 	}
 	ok := s.program.Ask(req.Type, true, req.Payload)
 	start.Refused = !ok
@@ -148,7 +150,9 @@ func (s *session) begin(req *ssh.Request) bool {
 // run passes bytes until the program ends; requests go on meanwhile.
 func (s *session) run() {
 	s.running = true
-	tap, finished := s.observe()
+	tap, finished := catch.Session{
+		Rec: s.c.v.Rec, Channel: s.number, Start: s.start, Account: s.c.guest.Account, PID: s.c.guest.Stay.PID(),
+	}.Observe(s.c.ctx)
 	s.c.work.Go(func() {
 		bridge.Run(bridge.Options{
 			Seat: seat{s.ch}, Program: s.program, Rec: s.c.v.Rec, Channel: s.number, Start: s.start,

@@ -24,6 +24,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
@@ -87,7 +88,7 @@ func newSite(t testing.TB, change func(*ssh.Options)) *site {
 	t.Cleanup(func() { require.NoError(t, s.policy.Close()) })
 	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"))
 	require.NoError(t, err)
-	o := ssh.Options{
+	e := entry.New(entry.Options{
 		Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -95,9 +96,9 @@ func newSite(t testing.TB, change func(*ssh.Options)) *site {
 			return &stay{s: s}, nil
 		},
 		Admit:  func(event.PotKey, front.Stay, credential.Guest) (func(), error) { return nil, nil },
-		Policy: s.policy, Authority: ca, HostKeys: keys.Signers, Version: func() string { return "" },
-		Hash: func(string) (string, error) { return "$6$hash", nil }, FailDelay: time.Millisecond,
-	}
+		Policy: s.policy, Authority: ca, Hash: func(string) (string, error) { return "$6$hash", nil },
+	})
+	o := ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func(event.PotKey) string { return "" }, FailDelay: time.Millisecond}
 	if change != nil {
 		change(&o)
 	}

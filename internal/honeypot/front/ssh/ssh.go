@@ -13,10 +13,10 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/channel"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/hello"
 )
 
 const (
@@ -38,25 +38,13 @@ const (
 	PotClosed      = "pot closed"
 )
 
-// Methods of logging in that can be offered beside public keys.
-const (
-	Password    = "password"
-	Interactive = "keyboard-interactive"
-)
-
 // Options configure the front.
 type Options struct {
-	// Enter wakes, or makes, an attacker's pot.
-	Enter func(context.Context, event.PotKey) (front.Stay, error)
-	// Admit gives the pot the guest's account; settled, which may be nil, is called when the guest is in.
-	Admit     func(k event.PotKey, pot front.Stay, g credential.Guest) (settled func(), err error)
-	Policy    *credential.Policy
-	Authority *inside.Authority
-	HostKeys  func(event.PotKey) ([]ssh.Signer, error)
-	Hash      func(password string) (string, error) // of passwords that are not kept
-	Version   func() string                         // what the server calls itself; empty where not known yet
+	Entry    *entry.Entry
+	HostKeys func(event.PotKey) ([]ssh.Signer, error)
+	Version  func(event.PotKey) string // what the server calls itself; empty where not known yet
 
-	Methods   []string      // Password and Interactive where empty
+	Methods   []string      // entry.Password and entry.Interactive where empty
 	FailDelay time.Duration // about how long a wrong password takes; 2 s where 0
 	Grace     time.Duration // to log in; 2 minutes where 0
 	Idle      time.Duration // silence that ends a connection; 30 minutes where 0
@@ -65,14 +53,15 @@ type Options struct {
 
 // Handler is the front.
 type Handler struct {
-	o   Options
-	log *slog.Logger
+	o     Options
+	entry *entry.Entry
+	log   *slog.Logger
 }
 
 // New returns a front.
 func New(o Options) *Handler {
 	if len(o.Methods) == 0 {
-		o.Methods = []string{Password, Interactive}
+		o.Methods = []string{entry.Password, entry.Interactive}
 	}
 	if o.FailDelay == 0 {
 		o.FailDelay = defaultFailDelay
@@ -86,7 +75,7 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o: o, log: o.Log}
+	return &Handler{o: o, entry: o.Entry, log: o.Log}
 }
 
 var _ front.Handler = (*Handler)(nil)
@@ -99,9 +88,7 @@ type connection struct {
 	wire   *wire
 	conn   *ssh.ServerConn
 	opener *channel.Opener // of channels to the client
-	stay   front.Stay
-	pot    *inside.Client
-	guest  credential.Guest
+	guest  *entry.Guest    // nil until it is in
 	// trouble is why who guessed right did not get in.
 	trouble error
 
@@ -120,7 +107,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := &connection{h: h, v: v, ctx: ctx, open: make(chan struct{}, maxChannels)}
-	c.wire = newWire(v.Conn, h.o.Idle, v.Rec)
+	c.wire = &wire{Conn: v.Conn, idle: h.o.Idle, ear: hello.New(v.Rec.Note)}
 	stop := context.AfterFunc(ctx, func() { _ = v.Conn.Close() })
 	defer stop()
 	defer v.Conn.Close() //nolint:errcheck // closed already, mostly
@@ -149,8 +136,8 @@ func (c *connection) whyNot(ctx context.Context, err error) string {
 		return TooSlow
 	case errors.As(err, &auth):
 		return Refused
-	case !c.wire.spoke():
-		if start := c.wire.start(); len(start) > 0 {
+	case !c.wire.ear.Spoke():
+		if start := c.wire.ear.Start(); len(start) > 0 {
 			c.v.Rec.Note(event.Evidence{Kind: event.EvidenceMalformed, Data: event.Bytes(start)})
 			return NotSSH
 		}
@@ -161,11 +148,8 @@ func (c *connection) whyNot(ctx context.Context, err error) string {
 
 // leave ends what the connection has in the pot.
 func (c *connection) leave() {
-	if c.pot != nil {
-		c.pot.Close()
-	}
-	if c.stay != nil {
-		c.stay.Close()
+	if c.guest != nil {
+		c.guest.Close()
 	}
 }
 
@@ -174,7 +158,7 @@ func (c *connection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 	c.work.Go(func() { c.requests(reqs) })
 	c.work.Go(func() { c.fromPot() })
 	c.work.Go(func() {
-		c.pot.Wait() // the pot's server has ended the connection, or we have
+		c.guest.Pot.Wait() // the pot's server has ended the connection, or we have
 		_ = c.conn.Close()
 	})
 	for nc := range chans {
@@ -189,7 +173,7 @@ func (c *connection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 		}
 	}
 	err := c.conn.Wait()
-	c.pot.Close()
+	c.guest.Pot.Close()
 	c.work.Wait()
 	switch {
 	case ctx.Err() != nil:

@@ -1,0 +1,156 @@
+// Package entry decides on the guesses of SSH's attackers, and brings who guessed right into the pot. What the attacker
+// speaks with, it does not know.
+package entry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+)
+
+// Methods of logging in that can be offered beside public keys.
+const (
+	Password    = "password"
+	Interactive = "keyboard-interactive"
+)
+
+const (
+	maxAccount  = 256  // bytes of an account's name that are kept
+	maxPassword = 1024 // bytes of a password that are kept
+
+	defaultWithin = 2 * time.Minute
+)
+
+// Options say who decides, and where the pots are.
+type Options struct {
+	// Enter wakes, or makes, an attacker's pot.
+	Enter func(context.Context, event.PotKey) (front.Stay, error)
+	// Admit gives the pot the guest's account; settled, which may be nil, is called when the guest is in.
+	Admit     func(k event.PotKey, pot front.Stay, g credential.Guest) (settled func(), err error)
+	Policy    *credential.Policy
+	Authority *inside.Authority
+	Hash      func(password string) (string, error) // of passwords that are not kept
+	Within    time.Duration                         // to get into the pot; 2 minutes where 0
+	Log       *slog.Logger
+}
+
+// Entry decides. Its methods may be called concurrently.
+type Entry struct{ o Options }
+
+// New returns an entry.
+func New(o Options) *Entry {
+	if o.Within == 0 {
+		o.Within = defaultWithin
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Entry{o: o}
+}
+
+// Guest is one who got in: a login to the pot's own server.
+type Guest struct {
+	Stay    front.Stay
+	Pot     *inside.Client
+	Account string
+}
+
+// Close ends what the guest has in the pot.
+func (g *Guest) Close() {
+	g.Pot.Close()
+	g.Stay.Close()
+}
+
+// Guess decides on an account and a password and notes them. Who guessed wrong is no guest; who guessed right but did not
+// get in is none either, and err says why.
+func (e *Entry) Guess(ctx context.Context, v *front.Visit, method, account, password string) (*Guest, error) {
+	login := &event.Login{Account: Clip(account, maxAccount), Method: method}
+	if err := e.conceal(v, login, password); err != nil {
+		return nil, err
+	}
+	var g *Guest
+	guest, ok, err := e.o.Policy.Try(v.Lease.PotKey(), account, password)
+	if err == nil && ok {
+		g, err = e.enter(ctx, v, guest, password)
+	}
+	if err != nil {
+		e.o.Log.ErrorContext(ctx, "attacker is not let in", "session", v.Session, "error", err)
+	}
+	login.Success = g != nil
+	v.Rec.Note(event.Evidence{Kind: event.EvidenceLogin, Login: login})
+	return g, err
+}
+
+// Refuse notes a guess that nobody decides on.
+func (e *Entry) Refuse(v *front.Visit, method, account, password string) error {
+	login := &event.Login{Account: Clip(account, maxAccount), Method: method}
+	if err := e.conceal(v, login, password); err != nil {
+		return err
+	}
+	v.Rec.Note(event.Evidence{Kind: event.EvidenceLogin, Login: login})
+	return nil
+}
+
+// conceal keeps a password, or of somebody who may be honest a salted hash only.
+func (e *Entry) conceal(v *front.Visit, login *event.Login, password string) error {
+	if !v.Lease.Known {
+		login.Password = Clip(password, maxPassword)
+		return nil
+	}
+	hash, err := e.o.Hash(string(Clip(password, maxPassword)))
+	if err != nil {
+		return fmt.Errorf("hash a password: %w", err)
+	}
+	login.Hash = hash
+	return nil
+}
+
+// enter wakes the pot and logs in to it as the guest.
+func (e *Entry) enter(ctx context.Context, v *front.Visit, g credential.Guest, password string) (*Guest, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.o.Within)
+	defer cancel()
+	k := v.Lease.PotKey()
+	stay, err := e.o.Enter(ctx, k)
+	if err != nil {
+		return nil, fmt.Errorf("enter the pot: %w", err)
+	}
+	v.Pot(stay.Pot())
+	settled, err := e.o.Admit(k, stay, g)
+	if err != nil {
+		stay.Close()
+		return nil, fmt.Errorf("make the guest's account: %w", err)
+	}
+	conn, err := stay.Dial(ctx, event.SSH)
+	var pot *inside.Client
+	if err == nil {
+		pot, err = e.o.Authority.Login(ctx, conn, g.Account, password)
+	}
+	if err != nil {
+		stay.Close()
+		return nil, err
+	}
+	if settled != nil {
+		settled()
+	}
+	return &Guest{Stay: stay, Pot: pot, Account: g.Account}, nil
+}
+
+// Offered notes a public key. None ever opens anything: the accounts are not the attacker's.
+func Offered(v *front.Visit, account string, key ssh.PublicKey) {
+	line := ssh.MarshalAuthorizedKey(key)
+	v.Rec.Note(event.Evidence{Kind: event.EvidenceKey, Key: &event.Key{
+		Account: Clip(account, maxAccount), Type: key.Type(), Fingerprint: ssh.FingerprintSHA256(key),
+		MD5: ssh.FingerprintLegacyMD5(key), Key: string(line[:len(line)-1]),
+	}})
+}
+
+// Clip keeps the start of what an attacker sent.
+func Clip(s string, most int) event.Bytes { return event.Bytes(s[:min(len(s), most)]) }

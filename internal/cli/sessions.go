@@ -104,6 +104,7 @@ func sessionView() view[event.Session] {
 				{"guesses", number(s.Guesses)},
 				{"commands", number(s.Commands)},
 				{"files", number(s.Files)},
+				{"programs", number(s.Executed)},
 				{"started", a.stamp(s.StartedAt)},
 				{"first byte", a.stamp(s.FirstByte)},
 				{"ended", a.stamp(s.EndedAt)},
@@ -152,6 +153,9 @@ func describe(e event.Evidence) string {
 		return describeForward(*e.Forward)
 	case e.Egress != nil:
 		return describeEgress(*e.Egress)
+	}
+	if out := describeSeen(e); out != "" {
+		return out
 	}
 	return e.Signal + string(e.Input) + string(e.Data) + e.Reason
 }

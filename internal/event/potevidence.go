@@ -37,8 +37,8 @@ type Content struct {
 type Ending struct {
 	PID    uint32        `json:"pid"`
 	Path   Bytes         `json:"path"`
-	Exit   *Exit         `json:"exit"`
-	Lasted time.Duration `json:"lasted"` // nanoseconds
+	Exit   *Exit         `json:"exit,omitempty"` // nil where it is not known
+	Lasted time.Duration `json:"lasted"`         // nanoseconds
 }
 
 // Connection is a TCP connection that a program in a pot began, or a port that it listens on.
@@ -67,6 +67,22 @@ type Missed struct {
 
 // Sum is how many there are.
 func (m Missed) Sum() uint64 { return m.Executions + m.Connections + m.Writes }
+
+// Add counts a piece of evidence.
+func (m *Missed) Add(e Evidence) {
+	switch {
+	case e.Execution != nil:
+		m.Executions++
+	case e.Connection != nil:
+		m.Connections++
+	case e.Write != nil:
+		m.Writes++
+	case e.Missed != nil:
+		m.Executions += e.Missed.Executions
+		m.Connections += e.Missed.Connections
+		m.Writes += e.Missed.Writes
+	}
+}
 
 // Difference is one difference between a pot's files and its image.
 type Difference struct {

@@ -99,6 +99,7 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 
 // removed forgets an attacker whose pot is gone, so that it has to guess again, unless it may come back.
 func (n *Node) removed(p *parts, k event.PotKey) {
+	p.watch.Drop(k)
 	p.homes.Gone(k)
 	if p.book.Wanted(k) {
 		return

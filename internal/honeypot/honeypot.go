@@ -24,6 +24,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
 const (
@@ -78,6 +79,7 @@ type Options struct {
 	Least, Most int    // distinct guesses that are refused; credential's defaults where Most is 0
 	SSH         SSH
 	Pool        Pool
+	Watch       watch.Mode // how programs in pots are seen
 
 	Quarantine  time.Duration // how long a released port rests; pool.DefaultQuarantine where 0
 	KeepPots    time.Duration // how long a pot outlives its last lease
@@ -208,6 +210,7 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	})
 	stack.start(background, p.outbox.Run)
 	stack.start(background, func(ctx context.Context) { p.homes.Run(ctx, front.NodeStopping) })
+	stack.start(background, p.watch.Run)
 	stack.start(background, func(ctx context.Context) { n.saveUsage(ctx, p) })
 	stack.start(background, p.net.Run)
 	if p.proxy != nil {
@@ -286,6 +289,7 @@ type Stats struct {
 	Open     int // sessions
 	Pots     pool.Counts
 	Vault    record.VaultCounts
+	Watch    watch.Counts
 	Waiting  int // session records for the server
 	Told     uint64
 	Dropped  uint64 // session records
@@ -306,7 +310,7 @@ func (n *Node) Stats() Stats {
 		return Stats{}
 	}
 	s := Stats{
-		Pots: p.pots.Counts(), Vault: p.vault.Counts(), Mended: p.gate.Mended(),
+		Pots: p.pots.Counts(), Vault: p.vault.Counts(), Watch: p.watch.Counts(), Mended: p.gate.Mended(),
 		Leases: len(p.book.Leases()), PotsHeld: len(p.pots.List()),
 	}
 	s.Front, s.Open = p.front.Counts()

@@ -29,6 +29,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
 // parts are what a running node is made of.
@@ -40,6 +41,7 @@ type parts struct {
 	vault    *record.Vault
 	outbox   *record.Outbox
 	homes    *record.Homes
+	watch    *watch.Watcher
 	sink     *sink.Sink
 	recorder *recorder // nil unless the node may record
 	proxy    *fetch.Proxy
@@ -108,6 +110,9 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openPersonas(p); err != nil {
 		return nil, err
 	}
+	if err = n.openWatch(p); err != nil {
+		return nil, err
+	}
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
@@ -115,7 +120,7 @@ func (n *Node) open() (_ *parts, err error) {
 		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
 		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
 		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
-		Run:      p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
+		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
 		Changed: func() {
 			if err := p.applyEgress(); err != nil {
 				n.log.Error("what pots may reach", "error", err)
@@ -127,7 +132,7 @@ func (n *Node) open() (_ *parts, err error) {
 	})
 	if p.front, err = front.New(front.Options{
 		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
-		Session: p.outbox.Put, Entered: p.homes.Enter, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
+		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -165,6 +170,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
+	}
+	if p.watch != nil {
+		errs = append(errs, p.watch.Close())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close())

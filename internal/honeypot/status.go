@@ -104,7 +104,9 @@ func (n *Node) Findings() []event.Finding {
 }
 
 func (n *Node) findingsOf(p *parts) []event.Finding {
-	out := append(append(p.pots.Findings(), n.personaFindings(p)...), p.egressFindings()...)
+	out := append(p.pots.Findings(), n.personaFindings(p)...)
+	out = append(out, p.watch.Findings()...)
+	out = append(out, p.egressFindings()...)
 	n.mu.Lock()
 	for _, f := range n.findings {
 		out = append(out, f)

@@ -125,13 +125,13 @@ func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeS
 			Egress: r.Egress, Endpoint: r.Endpoint, Node: name, Created: r.CreatedAt, Expires: r.ExpiresAt,
 		})
 	}
-	want.Own = s.own()
+	want.Own = s.ours()
 	return want, nil
 }
 
-// own are the addresses that nodes must not let their pots reach.
-func (s *Server) own() []netip.Addr {
-	out := append(s.nodes.addresses(), s.ownAddresses()...)
+// ours are the addresses that nodes must not let their pots reach.
+func (s *Server) ours() []netip.Addr {
+	out := append(s.nodes.addresses(), s.own.get()...)
 	for _, name := range s.hosts.Names() {
 		out = append(out, s.hosts.Addresses(name)...)
 	}

@@ -23,7 +23,7 @@ func (s *SQLite) PutPersona(ctx context.Context, host string, p event.Persona, a
 	if err != nil {
 		return err
 	}
-	err = s.writer.do(ctx, s.writer.lazy, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.writer.do(ctx, lazy, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO personas (host, changed_at, document) VALUES (?, ?, ?)
 			ON CONFLICT (host) DO UPDATE SET changed_at = excluded.changed_at, document = excluded.document
 			WHERE personas.document <> excluded.document`, host, nanos(at), text)
@@ -82,7 +82,7 @@ func (s *SQLite) Personas(ctx context.Context) (out []Persona, err error) {
 
 // AssignPersona stores, durably, which persona a host's pots have; the empty name takes it back.
 func (s *SQLite) AssignPersona(ctx context.Context, host, persona string, at time.Time) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		if persona == "" {
 			_, err := tx.ExecContext(ctx, "DELETE FROM persona_assignments WHERE host = ?", host)
 			return err //nolint:wrapcheck // wrapped below

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/trouble"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Names of what a collector counts.

@@ -148,6 +148,7 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 		p.note(func() { p.counts.Wired++ })
 	}
 	p.note(func() { t.state, t.pid, t.run, t.frozen, t.fresh = "running", c.PID, c.Run, false, false })
+	p.o.Woken(t.key, c.ID, c.PID, c.Created)
 	if err := p.dress(ctx, t); err != nil {
 		return fmt.Errorf("%w: %w", errNotNow, err) // it may have ended meanwhile
 	}
@@ -158,7 +159,7 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) {
 	p.mu.Lock()
 	id := t.id
-	t.died = false
+	t.died, t.saved = false, false
 	p.mu.Unlock()
 	var c engine.Container
 	var found bool
@@ -264,6 +265,7 @@ func (p *Pots) changed(ctx context.Context, c engine.Change) {
 		// By us: then a flight is on. By hand, or after a restart: it needs wiring.
 		p.withPot(ctx, c.ID, p.relaunch)
 	case engine.Died:
+		p.o.Died(c.ID)
 		if p.spareGone(ctx, c.ID) {
 			return
 		}
@@ -272,6 +274,7 @@ func (p *Pots) changed(ctx context.Context, c engine.Change) {
 			return nil
 		})
 	case engine.Removed:
+		p.o.Died(c.ID)
 		if p.spareGone(ctx, c.ID) {
 			return
 		}

@@ -113,8 +113,9 @@ func (p *Pots) wakeLocked(ctx context.Context, t *pot) (*flight, error) {
 // wake thaws a pot that waits; one that has just got its owner is made its machine first.
 func (p *Pots) wake(ctx context.Context, t *pot) error {
 	p.mu.Lock()
-	id, fresh := t.id, t.fresh
+	id, fresh, created := t.id, t.fresh, t.created
 	p.mu.Unlock()
+	p.o.Woken(t.key, id, t.pid, created)
 	if fresh {
 		if err := p.ledger.put(id, t.key); err != nil {
 			return err

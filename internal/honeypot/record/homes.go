@@ -18,10 +18,9 @@ const (
 	homeIdle = 10 * time.Minute // without evidence a pot's own session ends
 	homeTick = time.Minute
 
-	// PotQuiet is why a pot's own session ended.
+	// PotQuiet and PotGone are why a pot's own session ended.
 	PotQuiet = "nothing more came"
-	// PotGone is why it ended with its pot.
-	PotGone = "pot removed"
+	PotGone  = "pot removed"
 )
 
 var errHomesClosed = errors.New("the node is stopping")

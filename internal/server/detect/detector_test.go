@@ -2,8 +2,8 @@ package detect_test
 
 import (
 	"net/netip"
-	"slices"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"

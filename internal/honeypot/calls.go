@@ -5,11 +5,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress/fetch"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress/sink"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
 )
@@ -36,6 +41,29 @@ func (e Egress) orDefault() Egress {
 	}
 	e.Default = e.Default.Stricter(e.Most)
 	return e
+}
+
+// calls are the parts of a node that take what its pots send out.
+type calls struct {
+	egress   Egress
+	sockets  *egress.Sockets
+	sink     *sink.Sink
+	recorder *recorder // nil unless the node may record
+	proxy    *fetch.Proxy
+	proxyEnd *net.UnixConn                // where it is asked
+	told     atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
+	leading  sync.Mutex                   // what is known of the pots and what the kernel is told of them are one
+}
+
+func (c *calls) close() error {
+	var errs []error
+	if c.recorder != nil {
+		errs = append(errs, c.recorder.client.Close(), c.proxyEnd.Close())
+	}
+	if c.sockets != nil {
+		errs = append(errs, c.sockets.Close())
+	}
+	return errors.Join(errs...)
 }
 
 const secretSize = 32

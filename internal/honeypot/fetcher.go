@@ -104,13 +104,6 @@ func (n *Node) openRecorder(p *parts) error {
 	return nil
 }
 
-func (r *recorder) close() error {
-	if r == nil {
-		return nil
-	}
-	return errors.Join(r.client.Close(), r.p.proxyEnd.Close())
-}
-
 // networks are those that a namespace has addresses in.
 func networks(ns *netns.NS) ([]netip.Prefix, error) {
 	var out []netip.Prefix

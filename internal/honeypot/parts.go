@@ -6,25 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
-	"github.com/kokkuri/kokkuri/internal/honeypot/egress/fetch"
-	"github.com/kokkuri/kokkuri/internal/honeypot/egress/sink"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
@@ -34,29 +31,23 @@ import (
 
 // parts are what a running node is made of.
 type parts struct {
-	engine   *engine.Docker
-	net      *egress.Net
-	book     *pool.Book
-	pots     *pool.Pots
-	vault    *record.Vault
-	outbox   *record.Outbox
-	homes    *record.Homes
-	watch    *watch.Watcher
-	sink     *sink.Sink
-	recorder *recorder // nil unless the node may record
-	proxy    *fetch.Proxy
-	proxyEnd *net.UnixConn // where it is asked
-	sockets  *egress.Sockets
-	egress   Egress
-	told     atomic.Pointer[[]netip.Addr] // addresses that the server says are ours
-	policy   *credential.Policy
-	keys     *hostkeys.Keys
-	ca       *inside.Authority
-	own      *ownKeys
-	front    *front.Front
-	gate     *gate.Gate
+	calls // what takes the pots' calls
 
-	leading sync.Mutex // what is known of the pots and what the kernel is told of them are one
+	engine *engine.Docker
+	guises *guise.Guises
+	net    *egress.Net
+	book   *pool.Book
+	pots   *pool.Pots
+	vault  *record.Vault
+	outbox *record.Outbox
+	homes  *record.Homes
+	watch  *watch.Watcher
+	policy *credential.Policy
+	keys   *hostkeys.Keys
+	ca     *inside.Authority
+	own    *ownKeys
+	front  *front.Front
+	gate   *gate.Gate
 
 	personas *persona.Book
 	come     chan struct{} // an attacker of a host was given a lease
@@ -66,7 +57,7 @@ type parts struct {
 
 // open makes the parts. Where one fails, those before it are closed.
 func (n *Node) open() (_ *parts, err error) {
-	p := &parts{come: make(chan struct{}, 1), egress: n.o.Egress.orDefault()}
+	p := &parts{come: make(chan struct{}, 1), calls: calls{egress: n.o.Egress.orDefault()}}
 	defer func() {
 		if err != nil {
 			p.close(n.log)
@@ -113,10 +104,12 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openWatch(p); err != nil {
 		return nil, err
 	}
+	p.guises = guise.New(guise.Options{Log: n.log})
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
 		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
 		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		Guise:    p.guise,
 		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
 		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
 		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
@@ -164,9 +157,9 @@ func (p *parts) close(log *slog.Logger) {
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
 	}
-	errs = append(errs, p.recorder.close())
-	if p.sockets != nil {
-		errs = append(errs, p.sockets.Close())
+	errs = append(errs, p.calls.close())
+	if p.guises != nil {
+		p.guises.Close()
 	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())

@@ -242,7 +242,7 @@ func (n *Node) dress(ctx context.Context, p *parts, d pool.Dressing) error {
 			n.log.WarnContext(ctx, "a pot is not all that its persona says", "container", d.ID, "host", d.Host, "error", err)
 		}
 	}
-	return pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, HostKeys: files, Authority: p.ca.PublicKey()})
+	return pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()})
 }
 
 // personaFindings say whose pots are not what they should be.

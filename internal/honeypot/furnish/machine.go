@@ -15,7 +15,8 @@ type Machine struct {
 	Domain    string     // may be empty
 	Address   netip.Addr // its own, for /etc/hosts
 	HostKeys  []hostkeys.File
-	Authority []byte // public key of who may let users in, as in authorized_keys
+	Resolver  netip.Addr // that it asks for names; as it is where invalid
+	Authority []byte     // public key of who may let users in, as in authorized_keys
 }
 
 // AuthorityFile is where a pot's SSH server looks for Machine.Authority.
@@ -27,7 +28,11 @@ func (p *Pot) Make(m Machine) error {
 		p.SetHostname(m.Hostname),
 		p.Write("/etc/hostname", []byte(m.Hostname+"\n"), 0o644, 0, 0),
 		p.Write("/etc/hosts", Hosts(m), 0o644, 0, 0),
+		p.remove("/.dockerenv"),
 		p.Write(AuthorityFile, m.Authority, 0o644, 0, 0),
+	}
+	if m.Resolver.IsValid() {
+		errs = append(errs, p.Write("/etc/resolv.conf", fmt.Appendf(nil, "nameserver %s\n", m.Resolver), 0o644, 0, 0))
 	}
 	for _, f := range m.HostKeys {
 		errs = append(errs, p.Write("/etc/ssh/"+f.Name, f.Data, f.Mode, 0, 0))

@@ -135,6 +135,9 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 			return fmt.Errorf("pot %s ended right after its start: %w", t.name, errNotNow)
 		}
 	}
+	if err := p.guise(ctx, t, c); err != nil {
+		return fmt.Errorf("%w: %w", errNotNow, err) // it may have ended meanwhile
+	}
 	port := egress.Port{Pot: t.name, Run: c.Run, Index: t.index, PID: c.PID}
 	wired, err := p.o.Network.Wired(port)
 	if err != nil {
@@ -176,6 +179,7 @@ func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) 
 		}
 		id, err := p.o.Engine.Create(ctx, engine.Spec{
 			Name: t.name, Image: image, Hostname: t.key.Host, Index: t.index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
+			Guised: p.o.Guise != nil,
 		})
 		if err != nil {
 			return c, err

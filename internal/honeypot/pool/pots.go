@@ -99,6 +99,9 @@ type PotsOptions struct {
 	Wanted func(event.PotKey) bool
 	// Leased tells which pots have a lease; the others go first where the node is full. Wanted where nil.
 	Leased func(event.PotKey) bool
+	// Guise decides what the kernel tells a pot, from its start on; owner tells whose it is, nobody's as long as it
+	// waits for an attacker. May be nil.
+	Guise func(ctx context.Context, id string, pid int, owner func() event.PotKey) error
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
 	Dress func(ctx context.Context, d Dressing) error
 	// Woken is told of a pot's first process before anybody is let into the pot, at least once for each; may be nil.

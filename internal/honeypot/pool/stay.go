@@ -139,6 +139,22 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 	return nil
 }
 
+// guise has the kernel tell a pot that was started what its machine is.
+func (p *Pots) guise(ctx context.Context, t *pot, c engine.Container) error {
+	if p.o.Guise == nil || !c.Guised {
+		return nil
+	}
+	owner := func() event.PotKey {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return t.key
+	}
+	if err := p.o.Guise(ctx, c.ID, c.PID, owner); err != nil {
+		return fmt.Errorf("start pot %s: %w", t.name, err)
+	}
+	return nil
+}
+
 // dress has the pot made its attacker's machine, once for each run.
 func (p *Pots) dress(ctx context.Context, t *pot) error {
 	p.mu.Lock()

@@ -119,6 +119,7 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 	}
 	t.id, err = p.o.Engine.Create(ctx, engine.Spec{
 		Name: t.name, Image: image, Hostname: genericName, Index: index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
+		Guised: p.o.Guise != nil,
 	})
 	if err != nil {
 		return t, err
@@ -134,6 +135,9 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 		return t, err
 	}
 	t.image, t.services, t.starts, t.created, t.pid, t.run = c.Image, c.Services, c.Starts, c.Created, c.PID, c.Run
+	if err := p.guise(ctx, t, c); err != nil {
+		return t, err
+	}
 	if err := p.o.Network.Wire(egress.Port{Pot: t.name, Run: c.Run, Index: index, PID: c.PID}); err != nil {
 		return t, err
 	}

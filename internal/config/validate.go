@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"github.com/kokkuri/kokkuri/internal/event"
 	"net/netip"
 	"net/url"
 	"reflect"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 )
 

@@ -77,7 +77,7 @@ func (n *Node) openSink(p *parts) error {
 	if err != nil {
 		return err
 	}
-	if p.sockets, err = p.net.OpenSockets(context.Background()); err != nil {
+	if p.sockets, err = p.net.OpenSockets(); err != nil {
 		return err
 	}
 	o := sink.Options{Sockets: p.sockets, Secret: secret, Pot: p.caller, Note: p.homes.Note, Log: n.log}

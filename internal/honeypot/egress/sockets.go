@@ -23,7 +23,8 @@ type Sockets struct {
 }
 
 // OpenSockets opens the sockets in the namespace.
-func (n *Net) OpenSockets(ctx context.Context) (*Sockets, error) {
+func (n *Net) OpenSockets() (*Sockets, error) {
+	ctx := context.Background() // addresses are looked up nowhere
 	s := &Sockets{}
 	err := n.ns.Do(func() error {
 		for i, host := range []string{"0.0.0.0", "::"} {

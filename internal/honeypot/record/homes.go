@@ -18,9 +18,10 @@ const (
 	homeIdle = 10 * time.Minute // without evidence a pot's own session ends
 	homeTick = time.Minute
 
-	// PotQuiet and PotGone are why a pot's own session ended.
+	// PotQuiet is why a pot's own session ended.
 	PotQuiet = "nothing more came"
-	PotGone  = "pot removed"
+	// PotGone is why it ended with its pot.
+	PotGone = "pot removed"
 )
 
 var errHomesClosed = errors.New("the node is stopping")

@@ -108,7 +108,7 @@ func New(o Options) *Proxy {
 	}
 	if o.Resolve == nil {
 		o.Resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", name+".") //nolint:wrapcheck // the caller says what was done
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", name+".")
 		}
 	}
 	if o.Log == nil {

@@ -106,9 +106,9 @@ func (r Request) bodyLength() int64 {
 
 // cutLine cuts off a line; whole is false where its end is missing.
 func cutLine(b []byte) (line, rest []byte, whole bool) {
-	i := bytes.IndexByte(b, '\n')
-	if i < 0 {
+	line, rest, whole = bytes.Cut(b, []byte("\n"))
+	if !whole {
 		return nil, b, false
 	}
-	return bytes.TrimSuffix(b[:i], []byte("\r")), b[i+1:], true
+	return bytes.TrimSuffix(line, []byte("\r")), rest, true
 }

@@ -145,8 +145,8 @@ func (r *reply) decide() {
 		r.code, r.soa = dnsmessage.RCodeNameError, parentOf(r.name, ok)
 		return
 	}
-	r.soa = domain     // unless there is an answer
-	switch r.of.Type { //nolint:exhaustive // of the others there are none
+	r.soa = domain // unless there is an answer
+	switch r.of.Type {
 	case dnsmessage.TypeA:
 		r.addresses(r.w.Addresses(r.name, true))
 	case dnsmessage.TypeAAAA:

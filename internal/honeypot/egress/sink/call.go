@@ -112,7 +112,7 @@ func (c *call) more(wait time.Duration) error {
 	if err == nil {
 		err = io.ErrNoProgress
 	}
-	return err //nolint:wrapcheck // as above
+	return err
 }
 
 // gather reads until there are most bytes, or the client pauses.
@@ -149,15 +149,16 @@ func (c *call) raw() {
 // guess names the protocol of first bytes that are not answered.
 func guess(b []byte, port uint16) string {
 	text := string(b)
+	for start, protocol := range map[string]string{
+		"SSH-": "ssh", "NICK ": "irc", "USER ": "irc", "CAP LS": "irc", "EHLO ": "smtp", "HELO ": "smtp",
+	} {
+		if strings.HasPrefix(text, start) {
+			return protocol
+		}
+	}
 	switch {
-	case strings.HasPrefix(text, "SSH-"):
-		return "ssh"
 	case strings.Contains(text, `"mining.`) || strings.Contains(text, `"method"`) && strings.Contains(text, `"login"`):
 		return "stratum"
-	case strings.HasPrefix(text, "NICK ") || strings.HasPrefix(text, "USER ") || strings.HasPrefix(text, "CAP LS"):
-		return "irc"
-	case strings.HasPrefix(text, "EHLO ") || strings.HasPrefix(text, "HELO "):
-		return "smtp"
 	case len(b) > 2 && (b[0] == 5 && int(b[1]) == len(b)-2 || b[0] == 4 && b[1] == 1 && len(b) >= 9):
 		return "socks"
 	case strings.HasPrefix(text, "*") && strings.Contains(text, "\r\n$"):

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,15 +68,10 @@ func (a answer) typed(kind string) answer {
 
 // whoAmI reports services that tell a caller its own address.
 func whoAmI(host, name string) bool {
-	for _, h := range []string{
+	return name != "json" && name != "country" && slices.Contains([]string{
 		"api.ipify.org", "ifconfig.me", "icanhazip.com", "ipv4.icanhazip.com", "checkip.amazonaws.com", "ident.me", "ipecho.net", "ifconfig.co",
 		"ip.sb", "api.ip.sb", "myexternalip.com", "wtfismyip.com", "ifconfig.io", "ipinfo.io", "whatismyip.akamai.com",
-	} {
-		if host == h {
-			return name != "json" && name != "country"
-		}
-	}
-	return false
+	}, host)
 }
 
 // mirror reports where packages come from: what is made up would be no package.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/net/icmp"
@@ -57,7 +58,7 @@ func (s *Sink) pings(ctx context.Context, c *net.IPConn, v4 bool) {
 			continue
 		}
 		pot, ok := s.pot(source)
-		if !ok || pot.own(to) {
+		if !ok || slices.Contains(pot.Addresses, to) {
 			continue
 		}
 		s.count(func(c *Counts) { c.Pings++ })
@@ -80,16 +81,6 @@ func (s *Sink) pings(ctx context.Context, c *net.IPConn, v4 bool) {
 			}
 		})
 	}
-}
-
-// own reports whether an address is the pot's, or of its network's router, to which the way is short.
-func (p Pot) own(a netip.Addr) bool {
-	for _, own := range p.Addresses {
-		if own == a {
-			return true
-		}
-	}
-	return false
 }
 
 // way is how far an address is: always the same, and a little different each time.

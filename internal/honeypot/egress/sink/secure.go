@@ -66,8 +66,8 @@ func (c *call) tls(ctx context.Context) {
 }
 
 func (s *Sink) tlsConfig(c *call) *tls.Config {
-	config := &tls.Config{
-		MinVersion: tls.VersionTLS10, //nolint:gosec // who calls may be old, and nothing is secret
+	config := &tls.Config{ //nolint:gosec // who calls may be old, and nothing is secret
+		MinVersion: tls.VersionTLS10,
 		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := strings.ToLower(h.ServerName)
 			if name == "" {

@@ -263,6 +263,22 @@ func (n *Net) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	return n.ns.DialTCP(ctx, addr)
 }
 
+// DialAs connects to a port of the pot at a place as its attacker: the pot sees the attacker's address. Of a network
+// of attackers it is the first one.
+func (n *Net) DialAs(ctx context.Context, attacker netip.Prefix, place int, port uint16) (net.Conn, error) {
+	from, to := attacker.Addr().Unmap(), n.Address(place)
+	if !attacker.IsSingleIP() {
+		from = attacker.Masked().Addr().Next()
+	}
+	if from.Is6() {
+		to = n.address6(place)
+	}
+	if !from.IsGlobalUnicast() || n.o.Subnet.Contains(from) || n.o.Subnet6.Contains(from) { // the pot knows better
+		from, to = netip.Addr{}, n.Address(place)
+	}
+	return n.ns.DialTCPFrom(ctx, from, netip.AddrPortFrom(to, port))
+}
+
 type setting struct{ path, value string }
 
 // namespaceSettings make the namespace a dead end: it forwards nothing and answers no pings.

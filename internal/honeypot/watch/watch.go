@@ -360,7 +360,7 @@ func pidNamespace(pid int) (uint32, error) {
 // nothing is the source of a watcher that is off.
 type nothing struct{}
 
-func (nothing) add(*pot) error            { return nil }
-func (nothing) remove(*pot)               {}
-func (nothing) run(ctx context.Context)   { <-ctx.Done() }
-func (nothing) drain(ctx context.Context) {}
+func (nothing) add(*pot) error          { return nil }
+func (nothing) remove(*pot)             {}
+func (nothing) run(ctx context.Context) { <-ctx.Done() }
+func (nothing) drain(context.Context)   {}

@@ -120,7 +120,7 @@ func TestSessionsAreShownWithWhatTheyLeft(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(w.ok(t, "sessions show 0123456789ab --json")), &shown))
 	assert.Equal(t, "0123456789ab", shown.ID)
-	require.Len(t, shown.Left, 11)
+	require.Len(t, shown.Left, 16)
 	assert.Equal(t, event.Bytes(hostile), shown.Left[5].Input, "nothing is lost by the escapes")
 }
 

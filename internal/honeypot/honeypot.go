@@ -169,7 +169,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.checkPorts(); err != nil {
 		return err
 	}
-	p, err := n.open()
+	p, err := n.open() //nolint:contextcheck // what it opens is closed with the node, not with ctx
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (b *Book) Egress(k event.PotKey, byDefault event.EgressPolicy) event.Egress
 		if c.key != k {
 			continue
 		}
-		asked := e.Lease.Egress
+		asked := e.Egress
 		if asked == "" {
 			asked = byDefault
 		}

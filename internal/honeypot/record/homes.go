@@ -86,7 +86,7 @@ func (h *Homes) Enter(k event.PotKey, r *Recorder) (left func()) {
 
 // Note keeps a piece of evidence of a pot.
 func (h *Homes) Note(p event.Pot, e event.Evidence) {
-	h.With(p, func(r *Recorder) { r.Note(e) })
+	h.With(p, func(r *Recorder) { r.NoteSeen(e) })
 }
 
 // With has fn record what a pot did, quickly. It does not fail: where nothing can be recorded fn gets nil, which

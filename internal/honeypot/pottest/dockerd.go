@@ -69,8 +69,9 @@ func (d *Dockerd) start(t testing.TB) {
 	t.Helper()
 	log, err := os.OpenFile(d.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
-	defer log.Close()                                                       //nolint:errcheck // the engine has its own
-	d.cmd = exec.CommandContext(context.Background(), "dockerd", d.args...) // it ends with stop
+	defer log.Close() //nolint:errcheck // the engine has its own
+	// In a network namespace of its own: without a bridge an engine removes docker0, which is another's.
+	d.cmd = exec.CommandContext(context.Background(), "unshare", append([]string{"--net", "dockerd"}, d.args...)...) // it ends with stop
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	require.NoError(t, d.cmd.Start())
 	require.Eventually(t, func() bool {

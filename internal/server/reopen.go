@@ -41,7 +41,7 @@ func (p *pipeline) reopen(ctx context.Context, minAge time.Duration) error {
 		return nil
 	}
 	for _, open := range p.detector.Open() {
-		if p.decider.Board().OfOffence(open.ID) || !open.Group.Source.IsValid() {
+		if p.decider.Board().OfOffence(open.ID) || !open.Group.Source.IsValid() && !open.Contributor {
 			continue
 		}
 		o, err := p.offence(ctx, open.ID)

@@ -87,6 +87,10 @@ func (s *Server) findings(ctx context.Context) []event.Finding {
 		}
 	}
 	out = append(out, s.intake.Findings()...)
+	if n := s.conn.Counters().Malformed; n > 0 {
+		warn("bus", fmt.Sprintf("since the server started %d messages were of a form that this server (%s) does not know; log lines in them are not evaluated", n, s.opts.Version),
+			"update the server to the version of its newest agent or node (kokkuri hosts show, kokkuri nodes show); the server goes first")
+	}
 	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
 		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
 	}

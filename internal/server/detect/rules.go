@@ -49,22 +49,10 @@ type Rule struct {
 	Action   event.Action
 	Severity event.Severity
 	Scope    event.Scope
+	Egress   event.EgressPolicy // empty: as the node does by default
 	// For says how long to redirect: the first time, the second, and so on; the last holds for all later ones.
 	// The first is also how long the offence is open.
 	For []time.Duration
-}
-
-// Want says whether a rule looks at events of a kind about a service. What it returns is made once for many questions.
-func (r Rules) Want() func(event.Service, event.Kind) bool {
-	var states []*ruleState
-	for _, rule := range r.Rules {
-		states = append(states, newRuleState(rule))
-	}
-	t := newTable(states)
-	return func(s event.Service, k event.Kind) bool {
-		e := event.Event{Service: s, Kind: k}
-		return len(t.rules(&e)) > 0
-	}
 }
 
 // Field is what a rule groups events by, or counts the different values of.

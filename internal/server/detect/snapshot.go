@@ -51,12 +51,12 @@ func (d *Detector) Snapshot() ([]byte, error) {
 	for g := d.open.oldest(); g != nil; g = g.newer {
 		w.uint(numbers[g.rule])
 		w.group(g)
-		w.text(g.offence)
-		w.int(g.openUntil)
-		w.uint(uint64(len(g.told)))
-		for _, value := range slices.Sorted(maps.Keys(g.told)) {
+		w.text(g.open.offence)
+		w.int(g.open.until)
+		w.uint(uint64(len(g.open.told)))
+		for _, value := range slices.Sorted(maps.Keys(g.open.told)) {
 			w.uint(value)
-			w.text(g.told[value])
+			w.text(g.open.told[value])
 		}
 	}
 	w.logins(&d.logins)
@@ -151,7 +151,7 @@ func (w *writer) clocks(c *clocks) {
 }
 
 func (w *writer) group(g *group) {
-	w.prefix(g.of.key.source)
+	w.prefix(g.of.key.prefix())
 	w.name(g.of.key.host)
 	w.name(g.of.key.account)
 	w.int(g.last)
@@ -182,9 +182,9 @@ func (w *writer) detail(t *detail) {
 	n := uint64(len(w.details) + 1)
 	w.details[t] = n
 	w.uint(n)
-	w.addr(t.source)
+	w.addr(t.addr())
 	w.uint(uint64(t.port))
-	for _, s := range [...]string{string(t.kind), string(t.service), t.host, t.account, t.method} {
+	for _, s := range [...]string{string(t.said.kind), string(t.said.service), t.said.host, t.account, t.said.method} {
 		w.name(s)
 	}
 	w.text(t.resource)

@@ -38,12 +38,7 @@ func (c *potsShowCmd) Run(ctx context.Context, a *app) error {
 	if listErr != nil {
 		return listErr
 	}
-	sessions := make([]event.Session, 0, 8)
-	for _, s := range all {
-		if s.PotID != "" && (s.PotID == pot.ID || gone && len(c.ID) >= 12 && strings.HasPrefix(s.PotID, c.ID)) {
-			sessions = append(sessions, s)
-		}
-	}
+	sessions := sessionsIn(all, pot.ID, c.ID)
 	if gone {
 		if len(sessions) == 0 {
 			return err
@@ -57,6 +52,22 @@ func (c *potsShowCmd) Run(ctx context.Context, a *app) error {
 	if err := a.fields(potView().fields(a, pot)); err != nil || len(sessions) == 0 {
 		return err
 	}
+	return a.sessionsOfPot(sessions)
+}
+
+// sessionsIn picks the sessions that reached a pot, which is known, or else named by how its id begins.
+func sessionsIn(all []event.Session, known, begins string) []event.Session {
+	const enough = 12 // digits
+	out := []event.Session{}
+	for _, s := range all {
+		if s.PotID != "" && (s.PotID == known || known == "" && len(begins) >= enough && strings.HasPrefix(s.PotID, begins)) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (a *app) sessionsOfPot(sessions []event.Session) error {
 	if err := a.printf("\n"); err != nil {
 		return err
 	}

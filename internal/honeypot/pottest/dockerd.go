@@ -29,7 +29,7 @@ const SmallImage = "kokkuri/small:test"
 // NewDockerd starts an engine that has SmallImage; it goes when the test ends.
 func NewDockerd(t testing.TB, liveRestore bool) *Dockerd {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kkd") // its sockets' names are short
+	dir, err := os.MkdirTemp("", "kkd") //nolint:usetesting // names of sockets have to be short
 	require.NoError(t, err)
 	d := &Dockerd{dir: dir, args: []string{
 		"--host", "unix://" + dir + "/s", "--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid", "--config-file", dir + "/none",
@@ -69,12 +69,13 @@ func (d *Dockerd) start(t testing.TB) {
 	t.Helper()
 	log, err := os.OpenFile(d.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
-	defer log.Close()                                                       //nolint:errcheck // the engine has its own
-	d.cmd = exec.CommandContext(context.Background(), "dockerd", d.args...) //nolint:contextcheck // it ends with stop
+	defer log.Close() //nolint:errcheck // the engine has its own
+	// In a network namespace of its own: without a bridge an engine removes docker0, which is another's.
+	d.cmd = exec.CommandContext(context.Background(), "unshare", append([]string{"--net", "dockerd"}, d.args...)...) // it ends with stop
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	require.NoError(t, d.cmd.Start())
 	require.Eventually(t, func() bool {
-		return exec.Command("docker", "--host", d.Host(), "version").Run() == nil
+		return exec.CommandContext(t.Context(), "docker", "--host", d.Host(), "version").Run() == nil
 	}, time.Minute, 50*time.Millisecond, "the engine's log is %s/log", d.dir)
 }
 

@@ -84,6 +84,13 @@ func (h *Homes) Enter(k event.PotKey, r *Recorder) (left func()) {
 	})
 }
 
+// Open reports whether there is a session that evidence of a pot goes into.
+func (h *Homes) Open(k event.PotKey) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.visits[k]) > 0 || h.own[k] != nil
+}
+
 // Note keeps a piece of evidence of a pot.
 func (h *Homes) Note(p event.Pot, e event.Evidence) {
 	h.With(p, func(r *Recorder) { r.NoteSeen(e) })

@@ -2,6 +2,8 @@
 //
 // Where it is asked to (any argument), and the kernel can (5.0), it has uname(2) and sysinfo(2) answered by whoever holds
 // the listener of its filter: the node, which takes it from this process's descriptors. Until it does, such calls wait.
+//
+// By other names than init's it only waits: for what a machine has running that could not do its work in here.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,6 +43,10 @@ struct service {
 	int pause;
 	int once;
 };
+
+// What the first process of a machine has in its environment, and what services have.
+static char *const own_env[] = { "HOME=/", "TERM=linux", NULL };
+static char *const their_env[] = { "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 
 static struct service services[MOST];
 static int count;
@@ -113,13 +120,30 @@ static void start(struct service *s)
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		setsid();
-		execv(s->argv[0], s->argv);
+		// As systemd has it: after an @ comes the name by which the program is called.
+		if (s->argv[0][0] == '@' && s->argv[1])
+			execve(s->argv[0] + 1, s->argv + 1, their_env);
+		execve(s->argv[0], s->argv, their_env);
 		_exit(127);
 	}
 	if (s->pid < 0) {
 		s->pid = 0;
 		s->again = s->started + LAST_PAUSE;
 	}
+}
+
+// run_asked runs the command in a file that the node has written, once.
+static void run_asked(const char *path)
+{
+	static char line[1024];
+	struct service s = { .argv = { "/bin/sh", "-c", line } };
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return;
+	if (fgets(line, sizeof line, f) && !unlink(path))
+		start(&s);
+	fclose(f);
 }
 
 static void ended(pid_t pid)
@@ -145,8 +169,11 @@ int main(int argc, char **argv)
 	struct timespec tick = { .tv_sec = 1 };
 	struct timespec *wait = NULL;
 
-	if (getpid() != 1)
+	if (getpid() != 1) {
+		while (argc == 1 && strstr(argv[0], "/systemd-"))
+			pause();
 		return 1;
+	}
 	int null = open("/dev/null", O_RDWR);
 	if (null >= 0)
 		for (int fd = 0; fd < 3; fd++)
@@ -157,7 +184,7 @@ int main(int argc, char **argv)
 	if (argc > 1) { // begun anew without its arguments, which everybody sees
 		listen_for_questions();
 		argv[1] = NULL;
-		execv("/lib/systemd/systemd", argv);
+		execve("/lib/systemd/systemd", argv, own_env);
 	}
 	for (int fd = 3; fd < 64; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
@@ -166,6 +193,8 @@ int main(int argc, char **argv)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	read_list("/usr/lib/systemd/machine.list");
+	struct utsname name;
+	uname(&name); // which waits for the node: it has a say in what number the first service gets
 	for (int i = 0; i < count; i++)
 		start(&services[i]);
 	for (;;) {
@@ -193,6 +222,8 @@ int main(int argc, char **argv)
 			for (int i = 0; i < count; i++)
 				if (services[i].pid > 0)
 					kill(services[i].pid, SIGHUP);
+		if (sig == SIGUSR1)
+			run_asked("/run/systemd/asked");
 		if (sig == SIGTERM || sig == SIGINT || sig == SIGPWR) {
 			kill(-1, SIGTERM);
 			return 0;

@@ -70,6 +70,28 @@ func (p *parts) run(ctx context.Context, conn net.Conn, command string) error {
 	return nil
 }
 
+// ask has a pot's first process run a command.
+func (p *parts) ask(id string, pid int, command string) error {
+	pot, err := furnish.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer pot.Close()
+	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
+		return engine.ErrGone
+	}
+	if err := pot.Write(askedFile, []byte(command+"\n"), 0o600, 0, 0); err != nil {
+		return err
+	}
+	if err := unix.Kill(pid, unix.SIGUSR1); err != nil {
+		return fmt.Errorf("ask a pot's first process: %w", err)
+	}
+	return nil
+}
+
+// askedFile is where a pot's first process looks for what it is asked to run (images/ssh/init.c).
+const askedFile = "/run/systemd/asked"
+
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.
 func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (settled func(), err error) {
 	id := stay.Pot().ID

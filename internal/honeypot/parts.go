@@ -113,7 +113,7 @@ func (n *Node) open() (_ *parts, err error) {
 		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
 		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
 		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
-		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
+		Run:      p.run, Ask: p.ask, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
 		Changed: func() {
 			if err := p.applyEgress(); err != nil {
 				n.log.Error("what pots may reach", "error", err)

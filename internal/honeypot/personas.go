@@ -2,6 +2,7 @@ package honeypot
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 )
@@ -242,7 +244,44 @@ func (n *Node) dress(ctx context.Context, p *parts, d pool.Dressing) error {
 			n.log.WarnContext(ctx, "a pot is not all that its persona says", "container", d.ID, "host", d.Host, "error", err)
 		}
 	}
-	return pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()})
+	if err := pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()}); err != nil {
+		return err
+	}
+	return n.remember(ctx, p, d, pot, v.Persona)
+}
+
+// remember gives a pot a past: what was before its attacker, and since when it runs.
+func (n *Node) remember(ctx context.Context, p *parts, d pool.Dressing, pot *furnish.Pot, v event.Persona) error {
+	seed, err := p.keys.Seed(d.Host)
+	if err != nil {
+		return err
+	}
+	m := machineOf(v)
+	own(&m)
+	past := furnish.Past{Seed: seed, Now: time.Now(), Booted: guise.Booted(), Zone: time.UTC, Release: m.Release}
+	if zone, err := time.LoadLocation(v.TimeZone); err == nil {
+		past.Zone = zone
+	}
+	if err := pot.Boot(past.Booted, past.Release); err != nil { // it is a pot all the same
+		n.log.WarnContext(ctx, "a pot does not know since when it runs", "container", d.ID, "error", err)
+	}
+	if !d.First {
+		return nil
+	}
+	if err := pot.Remember(past); err != nil {
+		n.log.WarnContext(ctx, "a pot has no past", "container", d.ID, "error", err)
+	}
+	// Its attacker's programs come a long time after those that the machine was started with.
+	if err := guise.SetLastPID(ctx, d.PID, laterPID(seed)); err != nil {
+		n.log.WarnContext(ctx, "a pot's processes have low numbers", "container", d.ID, "error", err)
+	}
+	return nil
+}
+
+// laterPID is a process's number of a machine that has run for some weeks.
+func laterPID(seed []byte) int {
+	const first, span = 11000, 15000
+	return first + int(binary.BigEndian.Uint32(seed))%span
 }
 
 // personaFindings say whose pots are not what they should be.

@@ -25,6 +25,7 @@ type Machine struct {
 	Compiler string // as in /proc/version; empty where nobody knows
 	Hardware string // as uname -m
 	Cmdline  string // what its kernel was started with
+	BootID   string // of this start of it, as random(4) has it
 	Memory   int64  // bytes
 	Swap     int64  // bytes
 	Usage    func() Usage
@@ -86,6 +87,9 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 	if err != nil {
 		return fmt.Errorf("guise of pot %s: %w", pot, err)
 	}
+	if err := begin(ctx, pid); err != nil {
+		g.log.Warn("processes of a pot have low numbers", "pot", pot, "error", err)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if w := g.worn[pot]; w != nil {
@@ -93,7 +97,8 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 	}
 	if g.closed {
 		err = errors.New("the node stops")
-	} else if g.files != nil {
+	}
+	if err == nil && g.files != nil {
 		err = g.files.cover(pot, pid, describe) //nolint:contextcheck // likewise
 	}
 	if err != nil {
@@ -146,6 +151,9 @@ func (g *Guises) Close() {
 		}
 	}
 }
+
+// Booted is when the node was started, and so were pots.
+func Booted() time.Time { return time.Now().Add(-uptime()) }
 
 // uptime is how long the node runs: pots' programs have been started by its clock.
 func uptime() time.Duration {

@@ -34,14 +34,15 @@
 #define FIRST_PAUSE 1  // seconds between an end and the next start
 #define LAST_PAUSE 60
 
-// service is a line of the list: what runs, or after the word "once" what is run at the start only.
+// service is a line of the list: what runs. After the word "zoned" it is something that learns of another time zone
+// only when it is started anew.
 struct service {
 	char line[256];
 	char *argv[24];
 	pid_t pid;
 	time_t started, again;
 	int pause;
-	int once;
+	int zoned, anew;
 };
 
 // What the first process of a machine has in its environment, and what services have.
@@ -100,8 +101,8 @@ static void read_list(const char *path)
 		strcpy(s->line, line);
 		for (char *w = strtok(s->line, " "); w && n < 23; w = strtok(NULL, " "))
 			s->argv[n++] = w;
-		if (n && !strcmp(s->argv[0], "once")) {
-			s->once = 1;
+		if (n && !strcmp(s->argv[0], "zoned")) {
+			s->zoned = 1;
 			memmove(s->argv, s->argv + 1, sizeof(char *) * n);
 		}
 		if (s->argv[0])
@@ -154,12 +155,11 @@ static void ended(pid_t pid)
 		if (s->pid != pid)
 			continue;
 		s->pid = 0;
-		if (s->once)
-			return;
 		if (now - s->started > LAST_PAUSE)
 			s->pause = 0;
 		s->pause = s->pause ? (s->pause * 2 > LAST_PAUSE ? LAST_PAUSE : s->pause * 2) : FIRST_PAUSE;
-		s->again = now + s->pause;
+		s->again = s->anew ? now : now + s->pause;
+		s->anew = 0;
 	}
 }
 
@@ -170,6 +170,7 @@ int main(int argc, char **argv)
 	struct timespec *wait = NULL;
 
 	if (getpid() != 1) {
+		signal(SIGHUP, SIG_IGN);
 		while (argc == 1 && strstr(argv[0], "/systemd-"))
 			pause();
 		return 1;
@@ -222,6 +223,12 @@ int main(int argc, char **argv)
 			for (int i = 0; i < count; i++)
 				if (services[i].pid > 0)
 					kill(services[i].pid, SIGHUP);
+		if (sig == SIGUSR2)
+			for (int i = 0; i < count; i++)
+				if (services[i].zoned && services[i].pid > 0) {
+					services[i].anew = 1;
+					kill(services[i].pid, SIGTERM);
+				}
 		if (sig == SIGUSR1)
 			run_asked("/run/systemd/asked");
 		if (sig == SIGTERM || sig == SIGINT || sig == SIGPWR) {

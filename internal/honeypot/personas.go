@@ -10,6 +10,7 @@ import (
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
@@ -242,6 +243,9 @@ func (n *Node) dress(ctx context.Context, p *parts, d pool.Dressing) error {
 		own := exact && n.o.Image == BuiltinImage && suiteOfImage(d.Image) == suite
 		if err := pot.Become(v.Persona, own); err != nil { // it is a pot all the same
 			n.log.WarnContext(ctx, "a pot is not all that its persona says", "container", d.ID, "host", d.Host, "error", err)
+		}
+		if v.Persona.TimeZone != "" && d.Guised { // what writes times and waits for them begins anew (images/ssh/init.c)
+			_ = unix.Kill(d.PID, unix.SIGUSR2) // it may have ended, which shows below
 		}
 	}
 	if err := pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()}); err != nil {

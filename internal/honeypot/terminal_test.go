@@ -19,9 +19,10 @@ import (
 type terminal struct {
 	t    *testing.T
 	in   io.Writer
+	grew chan struct{} // when there is more to see
+	n    int
 	mu   sync.Mutex
 	seen string
-	n    int
 }
 
 // terminal logs in and waits for the prompt.
@@ -38,7 +39,7 @@ func (f *fixture) terminal(t *testing.T, l event.Lease) *terminal {
 	out, err := s.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, s.Shell())
-	term := &terminal{t: t, in: in}
+	term := &terminal{t: t, in: in, grew: make(chan struct{}, 1)}
 	go func() {
 		buf := make([]byte, 32<<10)
 		for {
@@ -46,6 +47,10 @@ func (f *fixture) terminal(t *testing.T, l event.Lease) *terminal {
 			term.mu.Lock()
 			term.seen += string(buf[:n])
 			term.mu.Unlock()
+			select {
+			case term.grew <- struct{}{}:
+			default:
+			}
 			if err != nil {
 				return
 			}
@@ -66,22 +71,24 @@ func (x *terminal) send(s string) {
 func (x *terminal) await(expression string) string {
 	x.t.Helper()
 	re := regexp.MustCompile(expression)
-	var got string
-	ok := false
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok && time.Now().Before(deadline) {
+	late := time.After(30 * time.Second)
+	for {
 		x.mu.Lock()
-		got = strings.ReplaceAll(x.seen, "\r", "")
-		if ok = re.MatchString(got); ok {
+		got := strings.ReplaceAll(x.seen, "\r", "")
+		ok := re.MatchString(got)
+		if ok {
 			x.seen = ""
 		}
 		x.mu.Unlock()
-		if !ok {
-			time.Sleep(5 * time.Millisecond)
+		if ok {
+			return got
+		}
+		select {
+		case <-x.grew:
+		case <-late:
+			require.Fail(x.t, "not shown", "no %s in %q", expression, got)
 		}
 	}
-	require.True(x.t, ok, "no %s in %q", expression, got)
-	return got
 }
 
 // say runs a command and returns what it shows.

@@ -40,6 +40,7 @@ func (p *Pot) logs(x Past, visits []visit, random *rand.Rand) error {
 	for file, entries := range map[string][]entry{
 		"auth.log": auth(x, visits, random), "syslog": syslog(x, random), "kern.log": kernel(x), "cron.log": nil, "user.log": nil,
 	} {
+		entries = slices.DeleteFunc(entries, func(e entry) bool { return e.at.Before(x.Booted) || e.at.After(x.Now) })
 		slices.SortStableFunc(entries, func(a, b entry) int { return a.at.Compare(b.at) })
 		var text strings.Builder
 		for _, e := range entries {
@@ -50,7 +51,7 @@ func (p *Pot) logs(x Past, visits []visit, random *rand.Rand) error {
 			}
 			fmt.Fprintf(&text, "%s %s %s: %s\n", stamp, name, e.from, e.text)
 		}
-		if entries == nil { // Debian 12 has these, and nothing in them that would be missed
+		if len(entries) == 0 { // also those that not all systems have; nothing in them would be missed
 			if _, err := p.read("/var/log/" + file); err != nil {
 				continue
 			}

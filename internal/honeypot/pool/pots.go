@@ -152,6 +152,7 @@ type Dressing struct {
 	PID     int // of its first process
 	Address netip.Addr
 	First   bool // it was nobody's before
+	Guised  bool // its first process is one of ours
 }
 
 // Pots starts, wires, heals and removes the pots of a node. Its methods may be called concurrently;

@@ -52,7 +52,7 @@ func looks() []look {
 		{command: "ip a", has: []string{`(?m)^\d+: (eth0|ens\d+|enp\w+)`, `(?i)link/ether`}},
 		{command: "ip r", has: []string{`^default via `}},
 		{command: "ip neigh; cat /proc/net/arp", has: []string{`IP address`}},
-		{command: "ps axf", has: []string{`(?m)^ +1 \?.* /sbin/init`, `/usr/sbin/cron -f`, `rsyslogd -n -iNONE`, `sshd: /usr/sbin/sshd -D`, `sshd: root@pts/0`, `systemd-journald`, `systemd-logind`, `@dbus-daemon --system`}, not: []string{`(?m)^ +[2-9] `, `init listen`}},
+		{command: "ps axf", has: []string{`(?m)^ +1 \?.* /sbin/init`, `/usr/sbin/cron -f`, `rsyslogd -n -iNONE`, `(?m)^ +37\d .*sshd: /usr/sbin/sshd -D`, `sshd: root@pts/0`, `systemd-journald`, `systemd-logind`, `@dbus-daemon --system`}, not: []string{`(?m)^ +[2-9] `, `init listen`}},
 		{command: "ps -eo ppid=,pid=,comm=", has: []string{`(?m)^ *0 +1 systemd$`}, not: []string{`(?m)^ *0 +([2-9]|\d\d+) `}},
 		{command: "top -bn1 | head -12", has: []string{`^top - .* 1 user,`, `MiB Mem :  +3953\.\d|MiB Mem : +\d`, `systemd`}},
 		{command: "free -m; cat /proc/meminfo | head -1", has: []string{`(?m)^MemTotal: +4194304 kB$`}},

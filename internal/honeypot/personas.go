@@ -276,7 +276,11 @@ func (n *Node) remember(ctx context.Context, p *parts, d pool.Dressing, pot *fur
 		n.log.WarnContext(ctx, "a pot has no past", "container", d.ID, "error", err)
 	}
 	// Its attacker's programs come a long time after those that the machine was started with.
-	if err := guise.SetLastPID(ctx, d.PID, laterPID(seed)); err != nil {
+	err = guise.Begun(ctx, d.PID)
+	if err == nil {
+		err = guise.SetLastPID(ctx, d.PID, laterPID(seed))
+	}
+	if err != nil {
 		n.log.WarnContext(ctx, "a pot's processes have low numbers", "container", d.ID, "error", err)
 	}
 	return nil

@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const admGroup = 4 // on Debian
+const (
+	admGroup  = 4   // on Debian
+	logindPID = 373 // where services are counted from 368 on, by images/ssh/machine.list
+)
 
 // entry is a line of a log.
 type entry struct {
@@ -78,7 +81,7 @@ func auth(x Past, visits []visit, random *rand.Rand) []entry {
 			keys[n] = base64.RawStdEncoding.EncodeToString(sum)
 		}
 		daemon, session, who := process("sshd", v.pid), i+2, fmt.Sprintf("%s port %d", v.from, v.port)
-		logind := process("systemd-logind", 402)
+		logind := process("systemd-logind", logindPID)
 		out = append(out,
 			entry{v.start, daemon, fmt.Sprintf("Accepted publickey for %s from %s ssh2: ED25519 SHA256:%s", n, who, keys[n])},
 			entry{v.start.Add(4 * time.Millisecond), daemon, fmt.Sprintf("pam_unix(sshd:session): session opened for user %s(uid=%d) by (uid=0)", n, v.account.uid)},

@@ -8,12 +8,16 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // firstPID is the number before that of the first service of a machine.
 const firstPID = 367
+
+const beginWithin = 2 * time.Second
 
 // begin has a pot's services counted as those of a machine are, where none of them runs yet.
 func begin(ctx context.Context, pid int) error {
@@ -22,6 +26,29 @@ func begin(ctx context.Context, pid int) error {
 		return nil //nolint:nilerr // it has begun, or ended
 	}
 	return SetLastPID(ctx, pid, firstPID)
+}
+
+// Begun waits until a pot's first process has started what is to run from the start on, and waits for something to do.
+func Begun(ctx context.Context, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, beginWithin)
+	defer cancel()
+	poll := time.NewTicker(listenPoll)
+	defer poll.Stop()
+	for {
+		children, errChildren := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+		stat, errStat := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err := errors.Join(errChildren, errStat); err != nil {
+			return fmt.Errorf("wait for its first processes: %w", err)
+		}
+		if _, state, ok := strings.Cut(string(stat), ") "); ok && len(children) > 0 && strings.HasPrefix(state, "S") {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for its first processes: %w", ctx.Err())
+		}
+	}
 }
 
 // SetLastPID has the pot's processes counted on from a number (ns_last_pid of the kernel's documentation of

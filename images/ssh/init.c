@@ -133,7 +133,7 @@ static void start(struct service *s)
 	}
 }
 
-// run_asked runs the command in a file that the node has written, once.
+// run_asked runs the command in a file that the node has written.
 static void run_asked(const char *path)
 {
 	static char line[1024];
@@ -142,7 +142,7 @@ static void run_asked(const char *path)
 
 	if (!f)
 		return;
-	if (fgets(line, sizeof line, f) && !unlink(path))
+	if (fgets(line, sizeof line, f))
 		start(&s);
 	fclose(f);
 }

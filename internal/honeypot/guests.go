@@ -70,8 +70,8 @@ func (p *parts) run(ctx context.Context, conn net.Conn, command string) error {
 	return nil
 }
 
-// ask has a pot's first process run a command.
-func (p *parts) ask(id string, pid int, command string) error {
+// ask has a pot's first process run a command, and waits for its end.
+func (p *parts) ask(ctx context.Context, id string, pid int, command string) error {
 	pot, err := furnish.Open(pid)
 	if err != nil {
 		return err
@@ -80,17 +80,8 @@ func (p *parts) ask(id string, pid int, command string) error {
 	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
 		return engine.ErrGone
 	}
-	if err := pot.Write(askedFile, []byte(command+"\n"), 0o600, 0, 0); err != nil {
-		return err
-	}
-	if err := unix.Kill(pid, unix.SIGUSR1); err != nil {
-		return fmt.Errorf("ask a pot's first process: %w", err)
-	}
-	return nil
+	return pot.Ask(ctx, command, func() error { return unix.Kill(pid, unix.SIGUSR1) }) //nolint:wrapcheck // of the kernel's number
 }
-
-// askedFile is where a pot's first process looks for what it is asked to run (images/ssh/init.c).
-const askedFile = "/run/systemd/asked"
 
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.
 func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (settled func(), err error) {

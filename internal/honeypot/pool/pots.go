@@ -126,9 +126,9 @@ type PotsOptions struct {
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and
 	// returns when the command has ended. Without it only those services are there that start with the pot.
 	Run func(ctx context.Context, conn net.Conn, command string) error
-	// Ask has the first process of a pot run a command, and does not wait for it; Run is used where it is nil, or the
-	// process is none of ours.
-	Ask func(id string, pid int, command string) error
+	// Ask has the first process of a pot run a command, and returns when that has ended; Run is used where Ask is nil,
+	// or the process is none of ours.
+	Ask func(ctx context.Context, id string, pid int, command string) error
 	// Removed is called when an attacker's pot is gone; may be nil.
 	Removed func(event.PotKey)
 	// Changed is called when a pot changed.

@@ -74,7 +74,7 @@ func (p *Pots) rouse(ctx context.Context, t *pot, way netip.AddrPort, command st
 	id, pid, asks := t.id, t.pid, t.guised && p.o.Ask != nil
 	p.mu.Unlock()
 	if asks {
-		return p.o.Ask(id, pid, command)
+		return p.o.Ask(ctx, id, pid, command)
 	}
 	conn, err := p.dial(ctx, way)
 	if err != nil {

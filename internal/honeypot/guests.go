@@ -80,7 +80,7 @@ func (p *parts) ask(ctx context.Context, id string, pid int, command string) err
 	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
 		return engine.ErrGone
 	}
-	return pot.Ask(ctx, command, func() error { return unix.Kill(pid, unix.SIGUSR1) }) //nolint:wrapcheck // of the kernel's number
+	return pot.Ask(ctx, command, func() error { return unix.Kill(pid, unix.SIGUSR1) })
 }
 
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.

@@ -88,7 +88,7 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 		return fmt.Errorf("guise of pot %s: %w", pot, err)
 	}
 	if err := begin(ctx, pid); err != nil {
-		g.log.Warn("processes of a pot have low numbers", "pot", pot, "error", err)
+		g.log.WarnContext(ctx, "processes of a pot have low numbers", "pot", pot, "error", err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

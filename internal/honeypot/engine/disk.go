@@ -20,9 +20,18 @@ func (d *Docker) Sizes(ctx context.Context) (map[string]int64, error) {
 	return out, nil
 }
 
-// Kill ends a pot's processes at once; its files stay. One that does not run is no error.
-func (d *Docker) Kill(ctx context.Context, id string) error {
+// Written counts what a running pot has written; see the function of that name.
+func (d *Docker) Written(id string, pid int, most Amount) (a Amount, over bool, err error) {
+	return Written(id, pid, most)
+}
+
+// Kill ends a pot's processes at once; its files stay. One that does not run is no error. pid is of its first process.
+func (d *Docker) Kill(ctx context.Context, id string, pid int) error {
+	ended := End(id, pid) // without asking the engine, which may be busy
 	d.thaw(ctx, id)
+	if ended == nil {
+		return nil
+	}
 	_, err := d.cli.ContainerKill(ctx, id, client.ContainerKillOptions{})
 	if errdefs.IsNotFound(err) || errdefs.IsConflict(err) {
 		return nil

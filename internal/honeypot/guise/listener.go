@@ -199,6 +199,11 @@ func (l *listener) receive(fd uintptr, n *notification) error {
 	if fds[0].Revents&unix.POLLIN == 0 {
 		return unix.EPIPE // nobody is left who could ask
 	}
+	return l.take(fd, n)
+}
+
+// take takes a question that was there a moment ago.
+func (l *listener) take(fd uintptr, n *notification) error {
 	*n = notification{}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

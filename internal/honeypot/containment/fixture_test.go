@@ -119,7 +119,7 @@ func run(t *testing.T, client *inside.Client, command string) string {
 	t.Helper()
 	program, err := client.Program()
 	require.NoError(t, err)
-	require.True(t, program.Ask("exec", true, ssh.Marshal(struct{ Command string }{command + " 2>&1"})))
+	require.True(t, program.Ask("exec", true, ssh.Marshal(struct{ Command string }{"exec 2>&1; " + command})))
 	out, err := io.ReadAll(program)
 	require.NoError(t, err)
 	return strings.TrimSpace(string(out))
@@ -131,7 +131,7 @@ func (p *pot) begin(t *testing.T, command string) (stop func()) {
 	client := p.login(t.Context(), t)
 	program, err := client.Program()
 	require.NoError(t, err)
-	require.True(t, program.Ask("exec", true, ssh.Marshal(struct{ Command string }{command + " >/dev/null 2>&1"})))
+	require.True(t, program.Ask("exec", true, ssh.Marshal(struct{ Command string }{"exec >/dev/null 2>&1; " + command})))
 	t.Cleanup(client.Close)
 	return client.Close
 }

@@ -2,6 +2,7 @@ package containment_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -90,45 +91,64 @@ func machine() guise.Machine {
 }
 
 // login logs in as root, by the pot's own server.
-func (p *pot) login(ctx context.Context, t *testing.T) *inside.Client {
-	t.Helper()
-	var client *inside.Client
-	var last error
-	require.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
+func (p *pot) login(ctx context.Context) (*inside.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for {
 		conn, err := p.w.net.Dial(ctx, netip.AddrPortFrom(p.address, 22))
 		if err == nil {
-			client, err = p.w.ca.Login(ctx, conn, "root", "")
+			var client *inside.Client
+			if client, err = p.w.ca.Login(ctx, conn, "root", ""); err == nil {
+				return client, nil
+			}
 		}
-		last = err
-		return err == nil
-	}, patience, 50*time.Millisecond, "%v", &last)
-	return client
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// answer is what a command printed.
+type answer struct {
+	out string
+	err error
+}
+
+// ask runs a command as root.
+func (p *pot) ask(ctx context.Context, command string) answer {
+	client, err := p.login(ctx)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer client.Close()
+	program, err := client.Program()
+	if err != nil {
+		return answer{err: err}
+	}
+	if !program.Ask("exec", true, ssh.Marshal(struct{ Command string }{"exec 2>&1; " + command})) {
+		return answer{err: errors.New("the server runs no command")}
+	}
+	out, err := io.ReadAll(program)
+	return answer{strings.TrimSpace(string(out)), err}
 }
 
 // say runs a command as root and returns what it printed.
 func (p *pot) say(t *testing.T, command string) string {
 	t.Helper()
-	client := p.login(t.Context(), t)
-	defer client.Close()
-	return run(t, client, command)
-}
-
-func run(t *testing.T, client *inside.Client, command string) string {
-	t.Helper()
-	program, err := client.Program()
-	require.NoError(t, err)
-	require.True(t, program.Ask("exec", true, ssh.Marshal(struct{ Command string }{"exec 2>&1; " + command})))
-	out, err := io.ReadAll(program)
-	require.NoError(t, err)
-	return strings.TrimSpace(string(out))
+	a := p.ask(t.Context(), command)
+	require.NoError(t, a.err)
+	return a.out
 }
 
 // begin runs a command as root until the pot ends, or stop is called.
 func (p *pot) begin(t *testing.T, command string) (stop func()) {
 	t.Helper()
-	client := p.login(t.Context(), t)
+	client, err := p.login(t.Context())
+	require.NoError(t, err)
 	program, err := client.Program()
 	require.NoError(t, err)
 	require.True(t, program.Ask("exec", true, ssh.Marshal(struct{ Command string }{"exec >/dev/null 2>&1; " + command})))

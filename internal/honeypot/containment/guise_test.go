@@ -36,13 +36,13 @@ func TestFloodOfQuestions(t *testing.T) {
 	a.bring(t, build(t, "asker"))
 	b.isWell(t)
 	before := useOf(t)
-	flood := make(chan string, 1)
-	go func() { flood <- a.say(t, "/root/asker flood 5") }()
+	flood := make(chan answer, 1)
+	go func() { flood <- a.ask(t.Context(), "/root/asker flood 5") }()
 	answered := 0
 	for ended := false; !ended; answered++ {
 		select {
 		case out := <-flood:
-			assert.Equal(t, "done", out)
+			assert.Equal(t, answer{out: "done"}, out)
 			ended = true
 		default:
 			b.isWell(t)
@@ -60,10 +60,10 @@ func TestThousandsOfOpenFiles(t *testing.T) {
 	a.bring(t, build(t, "asker"))
 	b.isWell(t)
 	before := useOf(t)
-	opened := make(chan string, 1)
-	go func() { opened <- a.say(t, "ulimit -n 4096; /root/asker opens 6") }()
-	var out string
-	for out == "" {
+	opened := make(chan answer, 1)
+	go func() { opened <- a.ask(t.Context(), "ulimit -n 4096; /root/asker opens 6") }()
+	var out answer
+	for out == (answer{}) {
 		select {
 		case out = <-opened:
 		default:
@@ -71,8 +71,9 @@ func TestThousandsOfOpenFiles(t *testing.T) {
 			before.holds(t)
 		}
 	}
-	n, err := strconv.Atoi(out)
-	require.NoError(t, err, out)
+	require.NoError(t, out.err)
+	n, err := strconv.Atoi(out.out)
+	require.NoError(t, err, out.out)
 	assert.Positive(t, n)
 	assert.LessOrEqual(t, n, 256, "files of the node's that a pot has open at once")
 	require.Eventually(t, func() bool { return strings.HasPrefix(a.say(t, "cat /proc/meminfo"), "MemTotal: ") }, patience, 50*time.Millisecond,

@@ -105,7 +105,8 @@ func TestKillingEveryProcessHarmsNobody(t *testing.T) {
 	a, b := w.start(t, 0), w.start(t, 1)
 	b.isWell(t)
 	for range 3 {
-		client := a.login(t.Context(), t)
+		client, err := a.login(t.Context())
+		require.NoError(t, err)
 		program, err := client.Program()
 		require.NoError(t, err)
 		program.Ask("exec", false, ssh.Marshal(struct{ Command string }{"kill -9 -1; sleep 100"}))

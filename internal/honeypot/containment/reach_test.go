@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -149,7 +150,7 @@ func portsOf(t *testing.T, namespace string) (out []string) {
 // portOf is the one that leads to a pot: the index of its other end says which.
 func portOf(t *testing.T, w *ward, p *pot) string {
 	t.Helper()
-	index, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(p.pid), "root/sys/class/net/eth0/iflink"))
+	index, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "root/sys/class/net/eth0/iflink"))
 	require.NoError(t, err)
 	for line := range strings.Lines(pottest.Run(t, "ip", "-n", w.namespace, "-o", "link", "show", "type", "veth")) {
 		if rest, ok := strings.CutPrefix(line, strings.TrimSpace(string(index))+": "); ok {
@@ -175,11 +176,13 @@ except TimeoutError: print("nothing")`
 for to in ("255.255.255.255", "172.31.255.255", "%s"):
   try: s.sendto(b"offer", (to, 68))
   except OSError: pass`
-	heard := make(chan string, 1)
-	go func() { heard <- b.say(t, fmt.Sprintf("cat > /root/h.py <<'END'\n"+hear+"\nEND\npython3 /root/h.py", 12, "")) }()
+	heard := make(chan answer, 1)
+	go func() {
+		heard <- b.ask(t.Context(), fmt.Sprintf("cat > /root/h.py <<'END'\n"+hear+"\nEND\npython3 /root/h.py", 12, ""))
+	}()
 	require.Eventually(t, func() bool { return strings.Contains(b.say(t, "ss -Hlun"), ":68 ") }, patience, 50*time.Millisecond)
 	for range 3 {
 		assert.Equal(t, "heard b'offer'", a.say(t, fmt.Sprintf("cat > /root/h.py <<'END'\n"+hear+"\nEND\npython3 /root/h.py", 2, fmt.Sprintf(say, b.address))), "it is said, and heard by who says it")
 	}
-	assert.Equal(t, "nothing", <-heard)
+	assert.Equal(t, answer{out: "nothing"}, <-heard)
 }

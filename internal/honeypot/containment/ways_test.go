@@ -25,8 +25,10 @@ func ways() []way {
 	out := []way{
 		{"clone3_net", "", []string{"EPERM", "ENOSYS"}}, // the C library then uses clone
 		{"device", "", []string{"ENOENT"}},
-		{"vsock", "", []string{"EAFNOSUPPORT"}}, {"vsock32", "", []string{"ENOSYS"}},
-		{"alg", "", []string{"EAFNOSUPPORT"}}, {"tipc", "", []string{"EAFNOSUPPORT"}},
+		{"vsock", "", []string{"EAFNOSUPPORT"}},
+		{"vsock32", "", []string{"ENOSYS"}},
+		{"alg", "", []string{"EAFNOSUPPORT"}},
+		{"tipc", "", []string{"EAFNOSUPPORT"}},
 	}
 	for _, name := range []string{
 		"mount", "bind", "remount", "umount", "fsopen", "open_tree", "move_mount", "pivot_root", "cgroup_mount",

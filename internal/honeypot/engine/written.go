@@ -89,13 +89,11 @@ func placesOf(pid int) (p places, err error) {
 			}
 		}
 	}
-	if err := scan.Err(); err != nil {
-		return p, err //nolint:wrapcheck // the caller says what was done
+	err = scan.Err()
+	if err == nil && p.upper == "" {
+		err = ErrNoLayers
 	}
-	if p.upper == "" {
-		return p, ErrNoLayers
-	}
-	return p, nil
+	return p, err
 }
 
 // statIn looks at a file of the pot, whatever links lie on the way.

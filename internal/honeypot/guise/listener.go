@@ -214,7 +214,7 @@ func (l *listener) take(fd uintptr, n *notification) error {
 		_ = unix.Dup3(int(l.null.Fd()), int(fd), unix.O_CLOEXEC)
 		_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG)
 	})
-	err := ioctl(fd, ioctlReceive, unsafe.Pointer(n))
+	err := ioctl(fd, ioctlReceive, unsafe.Pointer(n)) //nolint:gosec // the kernel's structure
 	if timer.Stop() {
 		return err
 	}
@@ -236,7 +236,7 @@ func (l *listener) answer(fd uintptr, n *notification, r *response, describe fun
 	} else if err := write(fd, n, data); err != nil {
 		r.err = -int32(unix.EFAULT)
 	}
-	_ = ioctl(fd, ioctlSend, unsafe.Pointer(r)) // it may have ended
+	_ = ioctl(fd, ioctlSend, unsafe.Pointer(r)) //nolint:gosec // the kernel's structure; who asked may have ended
 }
 
 // write writes to the memory of the program that asks. The memory is opened first and the question looked at then: if
@@ -246,8 +246,8 @@ func write(fd uintptr, n *notification, data []byte) error {
 	if err != nil {
 		return err //nolint:wrapcheck // only whether
 	}
-	defer unix.Close(mem) //nolint:errcheck // written already
-	if err := ioctl(fd, ioctlValid, unsafe.Pointer(&n.id)); err != nil {
+	defer unix.Close(mem)                                                //nolint:errcheck // written already
+	if err := ioctl(fd, ioctlValid, unsafe.Pointer(&n.id)); err != nil { //nolint:gosec // the kernel's structure
 		return err
 	}
 	at := n.data.args[0]
@@ -258,12 +258,12 @@ func write(fd uintptr, n *notification, data []byte) error {
 	if err == nil && written < len(data) {
 		err = unix.EFAULT
 	}
-	return err //nolint:wrapcheck // only whether
+	return err
 }
 
 func ioctl(fd uintptr, request uint, arg unsafe.Pointer) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(request), uintptr(arg)); errno != 0 {
-		return errno
+		return errno //nolint:wrapcheck // callers look at the number
 	}
 	return nil
 }

@@ -29,6 +29,8 @@ bench "Who gets in: to a pot that answers (bound: 40 ms at the median); what a p
 bench "scp of 256 MiB, straight and through the front (bound: 70 % of straight)" gobench SCP 7x ./internal/honeypot/front/ssh
 bench "1,000 sources guess at once at one node (bound: 200 MB with the clients, all answered)" \
   gobench ThousandSources 1x ./internal/honeypot
+bench "A program executed in a pot: not watched, told by the kernel, polled for; what the node spends and holds" \
+  gobench Exec 5x ./internal/honeypot/watch
 bench "A line read as an event (bound: 500 ns of processor time, nothing allocated)" gobench 'Line$' 1s ./internal/server/parse
 bench "Lines by TCP, over the bus on disk, into the detector (bound: 300,000 a second at the median, none lost)" \
   gobench LiveRoad 5x ./internal/server

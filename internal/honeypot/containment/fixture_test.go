@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,9 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress/sink"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
@@ -61,6 +64,32 @@ func newWard(t *testing.T) *ward {
 	w.ca, err = inside.OpenAuthority(filepath.Join(t.TempDir(), "ca"))
 	require.NoError(t, err)
 	return w
+}
+
+// sinkhole has the first pots meet the node's sinkhole, as they do unless told otherwise.
+func (w *ward) sinkhole(t *testing.T, pots int) *sink.Sink {
+	t.Helper()
+	places := make(map[int]bool)
+	for i := range pots {
+		places[i] = true
+	}
+	require.NoError(t, w.net.Sink(places))
+	sockets, err := w.net.OpenSockets()
+	require.NoError(t, err)
+	s, err := sink.New(sink.Options{
+		Sockets: sockets, Secret: []byte("secret"), Note: func(event.Pot, event.Evidence) {},
+		Pot: func(a netip.Addr) (sink.Pot, bool) {
+			i, ok := w.net.Place(a)
+			who := event.Pot{ID: strconv.Itoa(i), Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web"}
+			return sink.Pot{Pot: who, Policy: event.EgressSinkhole, Addresses: w.net.Addresses(i)}, ok && i < pots
+		},
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan struct{})
+	go func() { s.Run(ctx); close(ran) }()
+	t.Cleanup(func() { cancel(); <-ran })
+	return s
 }
 
 func (w *ward) start(t *testing.T, index int) *pot {

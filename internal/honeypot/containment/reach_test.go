@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,12 +57,25 @@ func TestWhatAPotHolds(t *testing.T) {
 }
 
 // The way to everything that a machine with a node has.
-func TestNoAddressAnswers(t *testing.T) {
+func TestNothingOfTheMachineIsReached(t *testing.T) {
 	w := newWard(t)
 	a, b := w.start(t, 0), w.start(t, 1)
 	b.isWell(t)
 	l, err := net.Listen("tcp", "[::]:0")
 	require.NoError(t, err)
+	var reached atomic.Int32
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			reached.Add(1)
+			_ = c.Close()
+		}
+	})
+	defer accepting.Wait()
 	defer l.Close() //nolint:errcheck // a test's
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	targets := []string{
@@ -89,6 +104,17 @@ print("done")`
 	a.say(t, "cat > /root/probe.py <<'END'\n"+probe+"\nEND")
 	assert.Equal(t, "done", a.say(t, "python3 /root/probe.py "+strings.Join(targets, " ")))
 	assert.Contains(t, a.say(t, "python3 /root/probe.py 127.0.0.1:22"), "reached 127.0.0.1:22", "the program can reach")
+
+	// The sinkhole answers in everybody's place, and lets nobody through.
+	w.sinkhole(t, 2)
+	logins := func() string { return b.say(t, "ss -Hnt state all '( sport = :22 )' | grep -c "+a.address.String()) }
+	assert.Contains(t, a.say(t, "python3 /root/probe.py "+strings.Join(targets, " ")), "reached 192.0.2.1:53")
+	assert.Equal(t, "0", logins(), "the other pot's server has met it")
+	assert.Zero(t, reached.Load(), "a service of the machine's")
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	_ = conn.Close()
+	require.Eventually(t, func() bool { return reached.Load() == 1 }, patience, time.Millisecond, "it counts")
 }
 
 // A pot that had what no pot has, the rights to forge what it sends, would still not take another's place: it says that

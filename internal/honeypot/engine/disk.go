@@ -25,13 +25,9 @@ func (d *Docker) Written(id string, pid int, most Amount) (a Amount, over bool, 
 	return Written(id, pid, most)
 }
 
-// Kill ends a pot's processes at once; its files stay. One that does not run is no error. pid is of its first process.
-func (d *Docker) Kill(ctx context.Context, id string, pid int) error {
-	ended := End(id, pid) // without asking the engine, which may be busy
+// Kill ends a pot's processes at once; its files stay. One that does not run is no error.
+func (d *Docker) Kill(ctx context.Context, id string) error {
 	d.thaw(ctx, id)
-	if ended == nil {
-		return nil
-	}
 	_, err := d.cli.ContainerKill(ctx, id, client.ContainerKillOptions{})
 	if errdefs.IsNotFound(err) || errdefs.IsConflict(err) {
 		return nil

@@ -1,13 +1,13 @@
 package furnish
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-
-	"errors"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
@@ -38,13 +38,14 @@ func (p *Pot) sshd(s event.PersonaSSH) error {
 	return p.Write(sshdConfig, []byte(text), 0o644, 0, 0)
 }
 
-// shown are the settings that show in the file, as OpenSSH writes their names; versions from 7 on know them.
+// shown are the settings that show in the file, as OpenSSH writes their names; versions from 7 on know them. MaxStartups is
+// not among them: of that the last value holds, and so the node could be kept out.
 func shown() []string {
 	return []string{
 		"SyslogFacility", "LogLevel", "LoginGraceTime", "PermitRootLogin", "StrictModes", "MaxAuthTries", "MaxSessions", "PubkeyAuthentication",
 		"HostbasedAuthentication", "PasswordAuthentication", "PermitEmptyPasswords", "GSSAPIAuthentication", "UsePAM", "AllowAgentForwarding",
 		"AllowTcpForwarding", "GatewayPorts", "X11Forwarding", "X11DisplayOffset", "X11UseLocalhost", "PermitTTY", "PrintMotd", "PrintLastLog",
-		"TCPKeepAlive", "PermitUserEnvironment", "Compression", "ClientAliveInterval", "ClientAliveCountMax", "UseDNS", "MaxStartups",
+		"TCPKeepAlive", "PermitUserEnvironment", "Compression", "ClientAliveInterval", "ClientAliveCountMax", "UseDNS",
 		"PermitTunnel", "VersionAddendum", "DisableForwarding", "AllowStreamLocalForwarding", "PermitUserRC",
 	}
 }
@@ -125,9 +126,9 @@ func canonical(value string) string {
 	case "2m":
 		return "120"
 	}
-	var n, unit = 0, ""
+	n, unit := 0, ""
 	if c, _ := fmt.Sscanf(value, "%d%s", &n, &unit); c == 2 && unit == "m" {
-		return fmt.Sprint(n * 60)
+		return strconv.Itoa(n * 60)
 	}
 	return value
 }

@@ -214,7 +214,7 @@ func (l *listener) take(fd uintptr, n *notification) error {
 		_ = unix.Dup3(int(l.null.Fd()), int(fd), unix.O_CLOEXEC)
 		_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG)
 	})
-	err := ioctl(fd, ioctlReceive, unsafe.Pointer(n)) //nolint:gosec // the kernel's structure
+	err := ioctl(fd, ioctlReceive, unsafe.Pointer(n)) //nolint:gosec // the kernel writes a whole notification
 	if timer.Stop() {
 		return err
 	}
@@ -236,7 +236,7 @@ func (l *listener) answer(fd uintptr, n *notification, r *response, describe fun
 	} else if err := write(fd, n, data); err != nil {
 		r.err = -int32(unix.EFAULT)
 	}
-	_ = ioctl(fd, ioctlSend, unsafe.Pointer(r)) //nolint:gosec // the kernel's structure; who asked may have ended
+	_ = ioctl(fd, ioctlSend, unsafe.Pointer(r)) //nolint:gosec // the kernel reads a response; who asked may have ended
 }
 
 // write writes to the memory of the program that asks. The memory is opened first and the question looked at then: if
@@ -247,7 +247,7 @@ func write(fd uintptr, n *notification, data []byte) error {
 		return err //nolint:wrapcheck // only whether
 	}
 	defer unix.Close(mem)                                                //nolint:errcheck // written already
-	if err := ioctl(fd, ioctlValid, unsafe.Pointer(&n.id)); err != nil { //nolint:gosec // the kernel's structure
+	if err := ioctl(fd, ioctlValid, unsafe.Pointer(&n.id)); err != nil { //nolint:gosec // the kernel reads the number
 		return err
 	}
 	at := n.data.args[0]
@@ -263,7 +263,7 @@ func write(fd uintptr, n *notification, data []byte) error {
 
 func ioctl(fd uintptr, request uint, arg unsafe.Pointer) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(request), uintptr(arg)); errno != 0 {
-		return errno //nolint:wrapcheck // callers look at the number
+		return errno //nolint:wrapcheck // the caller looks at the number
 	}
 	return nil
 }

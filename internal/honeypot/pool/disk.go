@@ -32,7 +32,7 @@ type Disk interface {
 	// Written fails with engine.ErrNoLayers where only the engine knows.
 	Written(id string, pid int, most engine.Amount) (a engine.Amount, over bool, err error)
 	Sizes(ctx context.Context) (map[string]int64, error)
-	Kill(ctx context.Context, id string, pid int) error
+	Kill(ctx context.Context, id string) error
 }
 
 // watchDisk looks at what pots have written until ctx is done.
@@ -117,7 +117,11 @@ func (p *Pots) endWriter(ctx context.Context, w writer, why string) {
 	}
 	w.t.full, w.t.ready, w.t.failure = true, false, why
 	p.mu.Unlock()
-	if err := p.o.Disk.Kill(ctx, w.id, w.pid); err != nil {
+	err := engine.End(w.id, w.pid) // without asking the engine, which may be busy
+	if err != nil {
+		err = p.o.Disk.Kill(ctx, w.id)
+	}
+	if err != nil {
 		p.log.ErrorContext(ctx, "pot that fills the disk is not ended", "error", err)
 		p.note(func() { w.t.full = false }) // tried again
 		return

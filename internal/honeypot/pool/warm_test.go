@@ -229,7 +229,7 @@ func TestAPotThatWaitedAndDiedIsReplaced(t *testing.T) {
 	isWarm(t, p, 1)
 	all, err := f.engine.List(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, f.engine.Kill(t.Context(), all[0].ID, 0))
+	require.NoError(t, f.engine.Kill(t.Context(), all[0].ID))
 	require.Eventually(t, func() bool {
 		now, err := f.engine.List(t.Context())
 		return err == nil && p.WarmPots() == 1 && len(now) == 1 && now[0].ID != all[0].ID

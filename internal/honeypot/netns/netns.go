@@ -291,3 +291,29 @@ func connected(fd int) bool {
 	_, err := unix.Getpeername(fd)
 	return err == nil
 }
+
+// Anonymous makes a namespace without a name: it goes when nobody has it open any more.
+func Anonymous() (*NS, error) {
+	type made struct {
+		ns  *NS
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with its goroutine
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread() // but never the main one: another does the work while this is held
+			ns, err := Anonymous()
+			done <- made{ns, err}
+			return
+		}
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- made{err: fmt.Errorf("make a network namespace: %w", err)}
+			return
+		}
+		ns, err := OpenPath("/proc/thread-self/ns/net")
+		done <- made{ns, err}
+	}()
+	m := <-done
+	return m.ns, m.err
+}

@@ -59,6 +59,26 @@ func EngineAt(t testing.TB, node, host string) *engine.Docker {
 	return d
 }
 
+// DoorImage is the tag of the doors' image in tests.
+const DoorImage = "kokkuri/door:test"
+
+// Doors returns an engine with the doors' image built. The node's doors are removed when the test ends.
+func Doors(t testing.TB, node string) *engine.Docker {
+	t.Helper()
+	d, err := engine.New(engine.Options{Node: node})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, d.RemoveDoors(context.Background()))
+		assert.NoError(t, d.Close())
+	})
+	base, err := d.EnsureBase(t.Context(), t.Output())
+	require.NoError(t, err)
+	files, err := fs.Sub(images.Files, "door")
+	require.NoError(t, err)
+	require.NoError(t, d.BuildImage(t.Context(), DoorImage, files, map[string]string{"BASE": base}, t.Output()))
+	return d
+}
+
 // RemovePots removes all pots of the engine's node.
 func RemovePots(t testing.TB, d *engine.Docker) {
 	t.Helper()

@@ -21,7 +21,7 @@ const boundSCP = 70
 func BenchmarkSCP(b *testing.B) {
 	key := filepath.Join(b.TempDir(), "id")
 	require.NoError(b, exec.CommandContext(b.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
-	s := newSite(b, nil)
+	s := newSite(b, builtin)
 	s.letIn(b)
 	public, err := os.ReadFile(key + ".pub")
 	require.NoError(b, err)

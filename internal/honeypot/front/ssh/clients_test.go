@@ -23,8 +23,11 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-func TestWhoGetsIn(t *testing.T) {
-	s := newSite(t, nil)
+func TestWhoGetsIn(t *testing.T) { each(t, testWhoGetsIn) }
+
+func testWhoGetsIn(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	try := func(password string, options ...string) int {
 		_, errs, code := s.opensshAs(t, password, "", append(options, "-o", "NumberOfPasswordPrompts=1", "127.0.0.1", "true")...)
 		if code == 255 {
@@ -58,8 +61,11 @@ func TestWhoGetsIn(t *testing.T) {
 }
 
 // Who has logged in somewhere may be honest: the password is not kept.
-func TestPasswordsOfKnownUsersAreHashed(t *testing.T) {
-	s := newSite(t, nil)
+func TestPasswordsOfKnownUsersAreHashed(t *testing.T) { each(t, testPasswordsOfKnownUsersAreHashed) }
+
+func testPasswordsOfKnownUsersAreHashed(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.setKnown()
 	s.opensshAs(t, "my own", "", "-o", "NumberOfPasswordPrompts=1", "127.0.0.1", "true")
 	all := s.ended(t, 1)
@@ -77,8 +83,11 @@ func TestPasswordsOfKnownUsersAreHashed(t *testing.T) {
 	}
 }
 
-func TestClientAndKeysAreNoted(t *testing.T) {
-	s := newSite(t, nil)
+func TestClientAndKeysAreNoted(t *testing.T) { each(t, testClientAndKeysAreNoted) }
+
+func testClientAndKeysAreNoted(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	key := filepath.Join(t.TempDir(), "id")
 	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
@@ -107,8 +116,11 @@ func TestClientAndKeysAreNoted(t *testing.T) {
 	assert.True(t, strings.HasPrefix(string(public), keys[0].Key.Key))
 }
 
-func TestOpenSSHRuns(t *testing.T) {
-	s := newSite(t, nil)
+func TestOpenSSHRuns(t *testing.T) { each(t, testOpenSSHRuns) }
+
+func testOpenSSHRuns(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	for name, c := range map[string]struct {
 		stdin string
@@ -142,8 +154,11 @@ func TestOpenSSHRuns(t *testing.T) {
 	}
 }
 
-func TestWhatRanIsNoted(t *testing.T) {
-	s := newSite(t, nil)
+func TestWhatRanIsNoted(t *testing.T) { each(t, testWhatRanIsNoted) }
+
+func testWhatRanIsNoted(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	_, _, code := s.openssh(t, "", "-o", "SendEnv=LC_TEST", "127.0.0.1", "printf '\\033[2J'; exit 7")
 	require.Equal(t, 7, code)
@@ -180,8 +195,11 @@ func TestWhatRanIsNoted(t *testing.T) {
 	require.Len(t, closed, 1)
 }
 
-func TestControlMaster(t *testing.T) {
-	s := newSite(t, nil)
+func TestControlMaster(t *testing.T) { each(t, testControlMaster) }
+
+func testControlMaster(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	control := filepath.Join(t.TempDir(), "c")
 	_, errs, code := s.openssh(t, "", "-M", "-S", control, "-f", "-N", "127.0.0.1")
@@ -212,8 +230,11 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-func TestForwarding(t *testing.T) {
-	s := newSite(t, nil)
+func TestForwarding(t *testing.T) { each(t, testForwarding) }
+
+func testForwarding(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	target := web(t)
 	_, targetPort, err := net.SplitHostPort(target)
@@ -260,8 +281,11 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
-func TestForwardingThatFailsIsTold(t *testing.T) {
-	s := newSite(t, nil)
+func TestForwardingThatFailsIsTold(t *testing.T) { each(t, testForwardingThatFailsIsTold) }
+
+func testForwardingThatFailsIsTold(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	c := s.dial(t)
 	_, err := c.Dial("tcp", "127.0.0.1:1")
@@ -286,8 +310,11 @@ func something(t *testing.T, size int) (path, sum string) {
 }
 
 // Each client brings a file and fetches it again.
-func TestFilesByEveryClient(t *testing.T) {
-	s := newSite(t, nil)
+func TestFilesByEveryClient(t *testing.T) { each(t, testFilesByEveryClient) }
+
+func testFilesByEveryClient(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	port := strconv.Itoa(int(s.Addr.Port()))
 	opts := strings.Join(s.options(), " ")
@@ -406,8 +433,11 @@ func fingerprint(t *testing.T, s *site) string {
 	return fields[1]
 }
 
-func TestOtherClientsRun(t *testing.T) {
-	s := newSite(t, nil)
+func TestOtherClientsRun(t *testing.T) { each(t, testOtherClientsRun) }
+
+func testOtherClientsRun(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	port := strconv.Itoa(int(s.Addr.Port()))
 	t.Run("plink", func(t *testing.T) {
@@ -452,8 +482,11 @@ c.close()
 	})
 }
 
-func TestWindowsSignalsAndTheirNotes(t *testing.T) {
-	s := newSite(t, nil)
+func TestWindowsSignalsAndTheirNotes(t *testing.T) { each(t, testWindowsSignalsAndTheirNotes) }
+
+func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	c := s.dial(t)
 	session, err := c.NewSession()

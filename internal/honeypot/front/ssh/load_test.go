@@ -49,8 +49,11 @@ func heap() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
-func TestAGibibyteOfBinaryInput(t *testing.T) {
-	s := newSite(t, nil)
+func TestAGibibyteOfBinaryInput(t *testing.T) { each(t, testAGibibyteOfBinaryInput) }
+
+func testAGibibyteOfBinaryInput(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	c := s.dial(t)
 	session, err := c.NewSession()
@@ -87,8 +90,11 @@ func TestAGibibyteOfBinaryInput(t *testing.T) {
 	assert.True(t, files[0].File.Truncated)
 }
 
-func TestAHundredSessionsAtOnce(t *testing.T) {
-	s := newSite(t, nil)
+func TestAHundredSessionsAtOnce(t *testing.T) { each(t, testAHundredSessionsAtOnce) }
+
+func testAHundredSessionsAtOnce(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	const many = 100
 	var wg sync.WaitGroup
@@ -113,8 +119,11 @@ func TestAHundredSessionsAtOnce(t *testing.T) {
 }
 
 // Who does not read is not read for: nothing piles up, and nobody else waits.
-func TestSlowReaders(t *testing.T) {
-	s := newSite(t, nil)
+func TestSlowReaders(t *testing.T) { each(t, testSlowReaders) }
+
+func testSlowReaders(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	before := heap()
 	const many = 10
@@ -187,8 +196,11 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-func TestTenThousandGarbageConnections(t *testing.T) {
-	s := newSite(t, nil)
+func TestTenThousandGarbageConnections(t *testing.T) { each(t, testTenThousandGarbageConnections) }
+
+func testTenThousandGarbageConnections(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	before, fds, routines := heap(), descriptors(t), runtime.NumGoroutine()
 	const many, atOnce = 10_000, 50
 	var wg sync.WaitGroup

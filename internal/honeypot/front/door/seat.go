@@ -65,13 +65,10 @@ func (s *seat) CloseWrite() error {
 		return nil
 	}
 	for _, f := range []*os.File{s.out, s.errs} {
-		raw, err := f.SyscallConn()
-		if err == nil {
-			err = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+		if raw, err := f.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }) // where it is a socket
 		}
-		if err != nil {
-			return fmt.Errorf("end a session's output: %w", err)
-		}
+		_ = f.Close()
 	}
 	return nil
 }

@@ -295,13 +295,14 @@ func (c *sessionsFileCmd) Run(ctx context.Context, a *app) error {
 	}
 	sum := ""
 	for _, e := range left {
-		if e.File == nil || e.File.SHA256 == "" || !strings.HasPrefix(e.File.SHA256, strings.ToLower(c.SHA256)) {
+		content := e.Content()
+		if content == nil || !strings.HasPrefix(content.SHA256, strings.ToLower(c.SHA256)) {
 			continue
 		}
-		if sum != "" && sum != e.File.SHA256 {
+		if sum != "" && sum != content.SHA256 {
 			return &usageError{text: fmt.Sprintf("%q stands for more than one file of session %s", c.SHA256, c.ID), hint: "give more digits"}
 		}
-		sum = e.File.SHA256
+		sum = content.SHA256
 	}
 	if sum == "" {
 		return &api.Error{Message: fmt.Sprintf("no file of session %s has a SHA-256 that begins with %q", c.ID, c.SHA256), Hint: "kokkuri sessions show " + c.ID + " lists them"}

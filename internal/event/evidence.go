@@ -19,6 +19,16 @@ const (
 	EvidenceFile      EvidenceKind = "file"      // a file came
 	EvidenceForward   EvidenceKind = "forward"   // a connection, or a port to listen on, was asked for
 	EvidenceMalformed EvidenceKind = "malformed" // bytes that are no protocol
+
+	// What the node sees of a pot (potevidence.go).
+	EvidenceExecution  EvidenceKind = "execution"  // a program was started
+	EvidenceEnding     EvidenceKind = "ending"     // it ended
+	EvidenceConnection EvidenceKind = "connection" // it connected, or listens
+	EvidenceWrite      EvidenceKind = "write"      // a file was written to
+	EvidenceMissed     EvidenceKind = "missed"     // how much of these is not told
+	EvidenceChange     EvidenceKind = "change"     // a file differed from the image when the pot's time was over
+	EvidenceArchive    EvidenceKind = "archive"    // all that differed
+
 	EvidenceTruncated EvidenceKind = "truncated" // from here on evidence is missing
 	EvidenceClosed    EvidenceKind = "closed"    // the session's end
 )
@@ -43,8 +53,17 @@ type Evidence struct {
 	Exit     *Exit     `json:"exit,omitempty"`
 	File     *File     `json:"file,omitempty"`
 	Forward  *Forward  `json:"forward,omitempty"`
-	Data     Bytes     `json:"data,omitempty"`   // of malformed: its start
-	Reason   string    `json:"reason,omitempty"` // of truncated and closed
+
+	Execution  *Execution  `json:"execution,omitempty"`
+	Ending     *Ending     `json:"ending,omitempty"`
+	Connection *Connection `json:"connection,omitempty"`
+	Write      *Write      `json:"write,omitempty"`
+	Missed     *Missed     `json:"missed,omitempty"`
+	Change     *Difference `json:"change,omitempty"`
+	Archive    *Archive    `json:"archive,omitempty"`
+
+	Data   Bytes  `json:"data,omitempty"`   // of malformed: its start
+	Reason string `json:"reason,omitempty"` // of truncated and closed
 }
 
 // Client is what an SSH client says of itself before it logs in. HASSH is the MD5 of its
@@ -129,6 +148,27 @@ type Forward struct {
 	Origin      Bytes  `json:"origin,omitempty"`
 	OriginPort  uint32 `json:"origin_port,omitempty"`
 	Refused     bool   `json:"refused,omitempty"`
+}
+
+// Content is the file that the evidence brings; nil where it brings none that is kept.
+func (e Evidence) Content() *Content {
+	var c *Content
+	switch {
+	case e.File != nil:
+		c = &Content{SHA256: e.File.SHA256, Size: e.File.Size, Truncated: e.File.Truncated}
+	case e.Execution != nil:
+		c = e.Execution.File
+	case e.Write != nil:
+		c = e.Write.File
+	case e.Change != nil:
+		c = e.Change.File
+	case e.Archive != nil:
+		c = &Content{SHA256: e.Archive.SHA256, Size: e.Archive.Size, Truncated: e.Archive.Truncated != ""}
+	}
+	if c == nil || c.SHA256 == "" {
+		return nil
+	}
+	return c
 }
 
 // SessionReport is what a node publishes on sessions.<node>: a session as it is now, with evidence

@@ -114,6 +114,7 @@ type Session struct {
 	Guesses  int    `json:"guesses,omitempty"`  // credentials tried
 	Commands int    `json:"commands,omitempty"` // started or typed
 	Files    int    `json:"files,omitempty"`
+	Executed int    `json:"executed,omitempty"` // programs that were started in the pot
 	Evidence int    `json:"evidence,omitempty"` // pieces so far
 }
 
@@ -134,7 +135,10 @@ func (s *Session) Absorb(e Evidence) {
 		}
 	case EvidenceFile:
 		s.Files++
-	case EvidenceKey, EvidenceSize, EvidenceVariable, EvidenceSignal, EvidenceExit, EvidenceForward,
+	case EvidenceExecution:
+		s.Executed++
+	case EvidenceEnding, EvidenceConnection, EvidenceWrite, EvidenceMissed, EvidenceChange, EvidenceArchive,
+		EvidenceKey, EvidenceSize, EvidenceVariable, EvidenceSignal, EvidenceExit, EvidenceForward,
 		EvidenceMalformed, EvidenceTruncated, EvidenceClosed:
 	}
 }
@@ -143,4 +147,5 @@ func (s *Session) Absorb(e Evidence) {
 func (s *Session) Summarise(from Session) {
 	s.Client, s.HASSH, s.Account = from.Client, from.HASSH, from.Account
 	s.Guesses, s.Commands, s.Files, s.Evidence = from.Guesses, from.Commands, from.Files, from.Evidence
+	s.Executed = from.Executed
 }

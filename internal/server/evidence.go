@@ -68,7 +68,7 @@ func (b backend) belongs(ctx context.Context, s event.Session, sum string) error
 	if err != nil {
 		return err
 	}
-	if sum == "" || !slices.ContainsFunc(evidence, func(e event.Evidence) bool { return e.File != nil && e.File.SHA256 == sum }) {
+	if sum == "" || !slices.ContainsFunc(evidence, func(e event.Evidence) bool { c := e.Content(); return c != nil && c.SHA256 == sum }) {
 		return fmt.Errorf("session %s has no file %q: %w", s.ID, sum, fs.ErrNotExist)
 	}
 	return nil

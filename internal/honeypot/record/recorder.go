@@ -117,7 +117,7 @@ func (r *Recorder) truncate(offset time.Duration, reason string) {
 	r.f.frame(recording.Frame{Kind: recording.Truncated, Offset: offset, Payload: []byte(reason)})
 }
 
-// Note keeps a piece of evidence; session, number and time are filled in.
+// Note keeps a piece of evidence; session and number are filled in, and the time where it has none.
 func (r *Recorder) Note(e event.Evidence) {
 	if r == nil {
 		return
@@ -141,7 +141,10 @@ func (r *Recorder) note(offset time.Duration, e event.Evidence) {
 		e = event.Evidence{Kind: event.EvidenceTruncated, Reason: fmt.Sprintf("the session left more than %d pieces or %d bytes of evidence", maxNotes, maxNoteBytes)}
 	}
 	r.notes++
-	e.Session, e.Number, e.At = r.h.Session, r.notes, r.h.StartedAt.Add(offset)
+	e.Session, e.Number = r.h.Session, r.notes
+	if e.At.IsZero() {
+		e.At = r.h.StartedAt.Add(offset)
+	}
 	payload, err := json.Marshal(e)
 	if err != nil || len(payload) > recording.MaxFrame {
 		r.notes--

@@ -192,7 +192,7 @@ func (v *Vault) Recover(reason string) ([]Recovered, error) {
 	}
 	var out []Recovered
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), recoveredSuffix) { // of a recovery that was itself cut off
+		if strings.HasSuffix(e.Name(), recoveredSuffix) || strings.HasSuffix(e.Name(), keepSuffix) { // that was itself cut off
 			_ = os.Remove(filepath.Join(v.parts, e.Name()))
 		}
 		if !strings.HasSuffix(e.Name(), partSuffix) {

@@ -1,0 +1,74 @@
+package event
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+)
+
+// What values of settings may be. Algorithms and words have no white space, so that no value of a
+// hostile host can begin another line or option of a configuration file.
+const (
+	sshYesNo      = `yes|no`
+	sshNumber     = `[0-9]{1,9}`
+	sshAlgorithms = `[A-Za-z0-9@._-]+(,[A-Za-z0-9@._-]+)*`
+	sshForwarding = `yes|no|local|remote|all`
+	sshWord       = `[A-Za-z0-9:._-]{1,64}`
+)
+
+// sshSettings are the settings of `sshd -T` that a persona may have, each with what its value may be.
+func sshSettings() map[string]string {
+	out := map[string]string{
+		"permitrootlogin":            `yes|no|without-password|prohibit-password|forced-commands-only`,
+		"gatewayports":               `yes|no|clientspecified`,
+		"compression":                `yes|no|delayed`,
+		"allowtcpforwarding":         sshForwarding,
+		"allowstreamlocalforwarding": sshForwarding,
+		"permittunnel":               `yes|no|point-to-point|ethernet`,
+		"permituserenvironment":      sshYesNo,
+		"maxstartups":                `[0-9]{1,6}(:[0-9]{1,3}:[0-9]{1,6})?`,
+		"persourcemaxstartups":       `none|[0-9]{1,9}`,
+		"persourcenetblocksize":      `[0-9]{1,3}(:[0-9]{1,3})?`,
+		"rekeylimit":                 `[0-9]{1,20} [0-9]{1,20}`,
+		"ipqos":                      `[a-z0-9]{1,16}( [a-z0-9]{1,16})?`,
+		"loglevel":                   sshWord,
+		"syslogfacility":             sshWord,
+		"authenticationmethods":      `[a-z,:-]{1,100}( [a-z,:-]{1,100}){0,7}`,
+		"subsystem":                  `sftp (internal-sftp|/usr/[A-Za-z0-9/_.+-]{1,100})`,
+		"versionaddendum":            `[!-~]([ -~]{0,98}[!-~])?`,
+	}
+	for _, key := range []string{
+		"ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms", "casignaturealgorithms",
+	} {
+		out[key] = sshAlgorithms
+	}
+	for _, key := range []string{
+		"maxauthtries", "maxsessions", "logingracetime", "clientaliveinterval", "clientalivecountmax", "x11displayoffset",
+		"requiredrsasize",
+	} {
+		out[key] = sshNumber
+	}
+	for _, key := range []string{
+		"passwordauthentication", "kbdinteractiveauthentication", "pubkeyauthentication", "hostbasedauthentication",
+		"gssapiauthentication", "permitemptypasswords", "usepam", "usedns", "printmotd", "printlastlog", "x11forwarding",
+		"x11uselocalhost", "allowagentforwarding", "disableforwarding", "tcpkeepalive", "permittty", "permituserrc",
+		"strictmodes",
+	} {
+		out[key] = sshYesNo
+	}
+	return out
+}
+
+// SSHSettings lists the settings that PersonaSSH.Settings may have, in order.
+func SSHSettings() []string { return slices.Sorted(maps.Keys(sshSettings())) }
+
+// SSHSettingAllowed says what the value of a setting may be, as a regular expression, and whether this
+// one is; the expression is empty where a persona never has the setting.
+func SSHSettingAllowed(key, value string) (allowed string, ok bool) {
+	allowed = sshSettings()[key]
+	if allowed == "" || len(value) > maxPersonaText {
+		return allowed, false
+	}
+	ok, err := regexp.MatchString(`^(?:`+allowed+`)$`, value)
+	return allowed, ok && err == nil
+}

@@ -29,3 +29,16 @@ func BuildImage(ctx context.Context, d *engine.Docker, progress io.Writer) error
 	}
 	return nil
 }
+
+// BuildDoor builds DoorImage from what is in this binary, where it is missing or old.
+func BuildDoor(ctx context.Context, d *engine.Docker, progress io.Writer) error {
+	base, err := d.EnsureBase(ctx, progress)
+	if err != nil {
+		return err
+	}
+	files, err := fs.Sub(images.Files, "door")
+	if err != nil {
+		return fmt.Errorf("image %s: %w", DoorImage, err)
+	}
+	return d.BuildImage(ctx, DoorImage, files, map[string]string{"BASE": base}, progress)
+}

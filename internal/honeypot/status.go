@@ -103,7 +103,7 @@ func (n *Node) Findings() []event.Finding {
 }
 
 func (n *Node) findingsOf(p *parts) []event.Finding {
-	out := p.pots.Findings()
+	out := append(p.pots.Findings(), p.doorFindings()...)
 	n.mu.Lock()
 	for _, f := range n.findings {
 		out = append(out, f)

@@ -48,6 +48,9 @@ func (l *Lab) buildImages(ctx context.Context) error {
 		}
 	}
 	// The node would build it, but who waits here sees what goes on.
+	if err := honeypot.BuildDoor(ctx, l.build, progress); err != nil {
+		return err
+	}
 	if err := honeypot.BuildImage(ctx, l.build, progress); err != nil {
 		return fmt.Errorf("image of the pots: %w", err)
 	}

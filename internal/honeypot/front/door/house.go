@@ -107,6 +107,13 @@ func (h *house) once(ctx context.Context) error {
 	if err := os.RemoveAll(h.dir); err != nil {
 		return fmt.Errorf("empty the door's folder: %w", err)
 	}
+	// Only root may look for what accounts of the door can reach.
+	if err := os.MkdirAll(filepath.Dir(filepath.Dir(h.dir)), 0o755); err != nil { //nolint:gosec // as /run is
+		return fmt.Errorf("make the door's folder: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(h.dir), 0o700); err != nil {
+		return fmt.Errorf("make the door's folder: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(h.dir, keysName), 0o711); err != nil { //nolint:gosec // accounts have to reach the socket
 		return fmt.Errorf("make the door's folder: %w", err)
 	}

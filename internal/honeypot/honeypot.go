@@ -211,6 +211,11 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	stack.start(background, func(ctx context.Context) { n.saveUsage(ctx, p) })
 	stack.start(background, p.net.Run)
 	stack.start(background, n.keepImage)
+	stack.start(background, func(ctx context.Context) {
+		if err := p.keys.Prepare(ctx); err != nil {
+			n.log.ErrorContext(ctx, "host keys are not made ahead", "error", err)
+		}
+	})
 	stack.start(background, p.pots.Run)
 	if p.door != nil {
 		stack.start(background, p.door.Run)

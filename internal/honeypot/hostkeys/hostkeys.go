@@ -1,5 +1,5 @@
 // Package hostkeys gives each attacker's machine SSH host keys of its own, always the same ones: they
-// are derived (RFC 5869) from one secret of the node, so that no two attackers see the same key and
+// are derived (RFC 5869) from one secret of the node, so that no two attackers see the same ones and
 // nothing has to be kept of those who never got in.
 package hostkeys
 
@@ -10,11 +10,13 @@ import (
 	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 
@@ -23,15 +25,36 @@ import (
 
 const secretSize = 32
 
-// Keys derives host keys. Its methods may be called concurrently.
-type Keys struct{ secret []byte }
+// Types of host keys.
+const (
+	RSA     = "rsa"
+	ECDSA   = "ecdsa"
+	Ed25519 = "ed25519"
+)
 
-// Open reads the secret in a file, or makes it.
-func Open(path string) (*Keys, error) {
+// Keys derives host keys. Its methods may be called concurrently.
+type Keys struct {
+	path   string
+	types  []string // in the order in which OpenSSH names them
+	secret []byte
+	ring   [rsaKeys]ring
+}
+
+// ring holds one key that several attackers' machines may have.
+type ring struct {
+	mu  sync.Mutex
+	key *rsa.PrivateKey
+}
+
+// Open reads the secret in a file, or makes it. Machines have keys of some types, or of those that ssh-keygen -A makes.
+func Open(path string, types ...string) (*Keys, error) {
+	if len(types) == 0 {
+		types = []string{RSA, ECDSA, Ed25519}
+	}
 	secret, err := os.ReadFile(path)
 	switch {
 	case err == nil && len(secret) == secretSize:
-		return &Keys{secret: secret}, nil
+		return &Keys{path: path, types: types, secret: secret}, nil
 	case err == nil:
 		return nil, fmt.Errorf("secret of the host keys: %s has %d bytes instead of %d; remove it, and pots get new host keys", path, len(secret), secretSize)
 	case !errors.Is(err, os.ErrNotExist):
@@ -42,7 +65,7 @@ func Open(path string) (*Keys, error) {
 	if err := os.WriteFile(path, secret, 0o600); err != nil {
 		return nil, fmt.Errorf("secret of the host keys: %w", err)
 	}
-	return &Keys{secret: secret}, nil
+	return &Keys{path: path, types: types, secret: secret}, nil
 }
 
 // Signers returns the host keys of an attacker's machine, in the order in which OpenSSH names them.
@@ -57,21 +80,40 @@ func (k *Keys) Signers(pot event.PotKey) ([]ssh.Signer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("host key of a pot: %w", err)
 		}
+		if multi, ok := s.(ssh.AlgorithmSigner); ok && s.PublicKey().Type() == ssh.KeyAlgoRSA {
+			// As OpenSSH since 8.8: never with SHA-1.
+			if s, err = ssh.NewSignerWithAlgorithms(multi, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}); err != nil {
+				return nil, fmt.Errorf("host key of a pot: %w", err)
+			}
+		}
 		out = append(out, s)
 	}
 	return out, nil
 }
 
 func (k *Keys) derive(pot event.PotKey) ([]crypto.Signer, error) {
-	ec, err := k.ecdsa(pot)
-	if err != nil {
-		return nil, err
+	out := make([]crypto.Signer, len(k.types))
+	for i, t := range k.types {
+		var err error
+		switch t {
+		case RSA:
+			out[i], err = k.rsa(pot)
+		case ECDSA:
+			out[i], err = k.ecdsa(pot)
+		case Ed25519:
+			var seed []byte
+			seed, err = k.bytes(pot, t, ed25519.SeedSize)
+			if err == nil {
+				out[i] = ed25519.NewKeyFromSeed(seed)
+			}
+		default:
+			err = fmt.Errorf("host key of type %q; there are %s, %s and %s", t, RSA, ECDSA, Ed25519)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	seed, err := k.bytes(pot, "ed25519", ed25519.SeedSize)
-	if err != nil {
-		return nil, err
-	}
-	return []crypto.Signer{ec, ed25519.NewKeyFromSeed(seed)}, nil
+	return out, nil
 }
 
 func (k *Keys) bytes(pot event.PotKey, what string, n int) ([]byte, error) {
@@ -113,7 +155,8 @@ func (k *Keys) Files(pot event.PotKey, host string) ([]File, error) {
 	}
 	comment := "root@" + host
 	var out []File
-	for i, name := range []string{"ssh_host_ecdsa_key", "ssh_host_ed25519_key"} {
+	for i, t := range k.types {
+		name := "ssh_host_" + t + "_key"
 		block, err := ssh.MarshalPrivateKey(keys[i], comment)
 		if err != nil {
 			return nil, fmt.Errorf("write a host key: %w", err)

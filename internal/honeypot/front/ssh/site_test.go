@@ -108,7 +108,7 @@ func newSite(t testing.TB, via transport) *site {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.policy.Close()) })
-	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"))
+	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"), hostkeys.ECDSA, hostkeys.Ed25519)
 	require.NoError(t, err)
 	e := entry.New(entry.Options{
 		Enter: func(context.Context, event.PotKey) (front.Stay, error) {

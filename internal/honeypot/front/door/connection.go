@@ -25,13 +25,15 @@ const endWithin = 5 * time.Second
 
 // connection is one connection of an attacker, with an sshd of its own.
 type connection struct {
-	h     *Handler
-	v     *front.Visit
-	uid   uint32
-	relay *relay
-	ear   *hello.Ear
-	left  func()          // it is no longer one that has not logged in
-	ctx   context.Context //nolint:containedctx // of the visit, for what the door asks
+	h       *Handler
+	v       *front.Visit
+	uid     uint32
+	relay   *relay
+	ear     *hello.Ear
+	left    func() // it is no longer one that has not logged in
+	persona event.PersonaSSH
+	config  string          // its name
+	ctx     context.Context //nolint:containedctx // of the visit, for what the door asks
 	// ended is done when the connection is over, for what has still to end.
 	ended context.Context //nolint:containedctx // see above
 
@@ -50,13 +52,18 @@ type connection struct {
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	leave, ok := h.lobby.enter(v.Lease.PotKey())
+	persona := h.o.Persona(v.Lease.PotKey())
+	leave, ok := h.lobby.enter(v.Lease.PotKey(), startupsOf(persona, h.o.Startups))
 	defer leave()
 	if !ok {
 		_, _ = v.Conn.Write([]byte(exceeded))
 		return TooMany
 	}
 	control, err := h.house.await(ctx, doorWithin)
+	if err != nil {
+		return front.NoPot + err.Error()
+	}
+	config, err := h.house.configFor(persona)
 	if err != nil {
 		return front.NoPot + err.Error()
 	}
@@ -70,7 +77,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := &connection{
-		h: h, v: v, ctx: ctx, ended: ended, left: leave, open: make(chan struct{}, maxChannels), over: make(chan struct{}), ear: hello.New(v.Rec.Note),
+		h: h, v: v, ctx: ctx, ended: ended, persona: persona, config: config, left: leave, open: make(chan struct{}, maxChannels), over: make(chan struct{}), ear: hello.New(v.Rec.Note),
 	}
 	reason := c.run(ctx, control, keys)
 	end()
@@ -95,7 +102,11 @@ func (c *connection) run(ctx context.Context, control *line, keys []string) stri
 	asServer(c.v.Conn)
 	c.relay.run(ctx)
 	c.finish(control)
-	return c.why(ctx, <-heard)
+	s := <-heard
+	if s.spoilt {
+		c.h.house.spoil(c.config)
+	}
+	return c.why(ctx, s)
 }
 
 // begin starts the sshd; what it says is heard to its end.
@@ -112,7 +123,7 @@ func (c *connection) begin(control *line, keys []string) (<-chan *said, error) {
 		return nil, fmt.Errorf("hear sshd: %w", err)
 	}
 	defer w.Close() //nolint:errcheck // the sshd has it
-	args := []string{msgStart, strconv.Itoa(int(c.uid)), "-i", "-e", "-f", doorDir + "/" + configName}
+	args := []string{msgStart, strconv.Itoa(int(c.uid)), "-i", "-e", "-f", doorDir + "/" + c.config}
 	for _, k := range keys {
 		args = append(args, "-h", k)
 	}
@@ -201,7 +212,7 @@ func (c *connection) decide(l *line, m guess) error {
 	if already || closing || (m.method != entry.Password && m.method != entry.Interactive) {
 		return l.send(nil, msgNo, delay)
 	}
-	if reserved(m.account) {
+	if reserved(m.account) || m.account == "root" && !rootMay(c.persona) {
 		if err := c.h.o.Entry.Refuse(c.v, m.method, m.account, m.password); err != nil {
 			return err
 		}
@@ -273,10 +284,7 @@ func (c *connection) offered(m offer) {
 // tune has the packets to the attacker look as those of an sshd whose session runs: what passes between it and us does not
 // show them (sshd_config's IPQoS).
 func (c *connection) tune(terminal bool) {
-	tos := 0x20 // cs1
-	if terminal {
-		tos = 0x48 // af21
-	}
+	tos := tosOf(c.persona, terminal)
 	if t, ok := c.v.Conn.(interface{ SetNoDelay(bool) error }); ok && terminal {
 		_ = t.SetNoDelay(true)
 	}

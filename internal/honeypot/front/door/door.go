@@ -48,6 +48,8 @@ type Options struct {
 	Dir      string                                         // for the door's files: a short path
 	HostKeys func(event.PotKey) ([]hostkeys.File, error)
 
+	// Persona is what an attacker's host shows of its server; nil: the door's own defaults.
+	Persona   func(event.PotKey) event.PersonaSSH
 	Methods   []string      // entry.Password and entry.Interactive where empty
 	Startups  Startups      // 10:30:100 where zero
 	FailDelay time.Duration // about how long a wrong password takes, as PAM's; 2 s where 0
@@ -72,6 +74,9 @@ func New(o Options) (*Handler, error) {
 	if len(o.Methods) == 0 {
 		o.Methods = []string{entry.Password, entry.Interactive}
 	}
+	if o.Persona == nil {
+		o.Persona = func(event.PotKey) event.PersonaSSH { return event.PersonaSSH{} }
+	}
 	if o.FailDelay == 0 {
 		o.FailDelay = defaultFailDelay
 	}
@@ -85,7 +90,7 @@ func New(o Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{o: o, log: o.Log, lobby: newLobby(o.Startups), room: room, words: newWords()}
+	h := &Handler{o: o, log: o.Log, lobby: newLobby(), room: room, words: newWords()}
 	h.house = newHouse(o)
 	return h, nil
 }

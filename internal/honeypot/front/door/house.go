@@ -26,9 +26,8 @@ const (
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 10 * time.Second
 
-	doorDir    = "/run/door" // where a door has the folder that it shares with the node
-	configName = "config"
-	keysName   = "keys"
+	doorDir  = "/run/door" // where a door has the folder that it shares with the node
+	keysName = "keys"
 )
 
 // Engine runs doors.
@@ -41,11 +40,11 @@ type Engine interface {
 
 // house holds the door: it starts it, and starts it again when it ends.
 type house struct {
-	engine Engine
-	spec   func(context.Context) (engine.DoorSpec, error)
-	dir    string // shared with the door
-	config func(socket, subsystem string) string
-	log    *slog.Logger
+	engine  Engine
+	spec    func(context.Context) (engine.DoorSpec, error)
+	dir     string // shared with the door
+	methods []string
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	up      chan struct{} // closed while the door is up
@@ -57,12 +56,14 @@ type house struct {
 	next    uint32
 	// subsystem is what marks a subsystem's command, which nobody else knows.
 	subsystem string
+	socket    string          // where the door finds the node
+	spoilt    map[string]bool // configurations that sshd does not take
 }
 
 func newHouse(o Options) *house {
 	return &house{
 		engine: o.Engine, spec: o.Spec, dir: o.Dir, log: o.Log, up: make(chan struct{}), uids: make(map[uint32]*connection), next: firstUID,
-		config: func(socket, subsystem string) string { return configOf(o.Methods, socket, subsystem) },
+		methods: o.Methods, spoilt: make(map[string]bool),
 	}
 }
 
@@ -133,9 +134,6 @@ func (h *house) once(ctx context.Context) error {
 	}
 	subsystem := random()
 	at := filepath.Join(doorDir, socket)
-	if err := os.WriteFile(filepath.Join(h.dir, configName), []byte(h.config(at, subsystem)), 0o600); err != nil {
-		return fmt.Errorf("configure the door: %w", err)
-	}
 	spec.Dir, spec.At, spec.Args = h.dir, doorDir, []string{at}
 	_, pid, err := h.engine.StartDoor(ctx, spec)
 	if err != nil {
@@ -149,7 +147,7 @@ func (h *house) once(ctx context.Context) error {
 		return err
 	}
 	h.mu.Lock()
-	h.shift, h.pid, h.subsystem = shift, pid, subsystem
+	h.shift, h.pid, h.subsystem, h.socket = shift, pid, subsystem, at
 	h.mu.Unlock()
 	return h.serve(ctx, l)
 }
@@ -159,7 +157,7 @@ func (h *house) own(uid int) error {
 	if uid == 0 {
 		return nil
 	}
-	for _, name := range []string{".", keysName, configName} {
+	for _, name := range []string{".", keysName} {
 		if err := os.Chown(filepath.Join(h.dir, name), uid, uid); err != nil {
 			return fmt.Errorf("give the door its files: %w", err)
 		}

@@ -25,6 +25,7 @@ type said struct {
 	listens []pending
 	grace   bool // it waited for a login for too long
 	tries   bool // there were too many
+	spoilt  bool // its configuration is none
 	words   words
 }
 
@@ -85,6 +86,8 @@ func (s *said) line(l string) {
 		s.forwarding(l)
 	case strings.HasPrefix(l, "Timeout before authentication"), strings.HasPrefix(l, "fatal: Timeout before authentication"):
 		s.grace = true
+	case strings.HasPrefix(l, doorDir+"/config-"): // nothing of the attacker's begins a line
+		s.spoilt = true
 	case strings.Contains(l, ": Too many authentication failures"), strings.HasPrefix(l, "error: maximum authentication attempts exceeded"):
 		s.tries = true
 	}

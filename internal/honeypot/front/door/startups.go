@@ -35,20 +35,17 @@ func (s Startups) refuses(others int, random func() int) bool {
 
 // lobby counts who has not logged in yet.
 type lobby struct {
-	bounds Startups
-	mu     sync.Mutex
-	in     map[event.PotKey]int
+	mu sync.Mutex
+	in map[event.PotKey]int
 }
 
-func newLobby(s Startups) *lobby {
-	return &lobby{bounds: s.orDefault(), in: make(map[event.PotKey]int)}
-}
+func newLobby() *lobby { return &lobby{in: make(map[event.PotKey]int)} }
 
 // enter counts one in, unless it is refused; leave may be called any number of times.
-func (l *lobby) enter(k event.PotKey) (leave func(), ok bool) {
+func (l *lobby) enter(k event.PotKey, bounds Startups) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.bounds.refuses(l.in[k], func() int { return rand.IntN(100) }) { //nolint:gosec // no secret
+	if bounds.orDefault().refuses(l.in[k], func() int { return rand.IntN(100) }) { //nolint:gosec // no secret
 		return func() {}, false
 	}
 	l.in[k]++

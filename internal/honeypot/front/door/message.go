@@ -106,8 +106,11 @@ func parse(fields []string) (any, error) {
 	case msgExit:
 		if len(rest) == 2 {
 			uid, err := uidOf(rest[0])
-			status, err2 := strconv.ParseUint(rest[1], 10, 16)
-			return exit{uid: uid, status: int(status)}, errors.Join(err, err2)
+			status, err2 := numbers(rest[1:], 1)
+			if err = errors.Join(err, err2); err == nil {
+				return exit{uid: uid, status: int(status[0])}, nil
+			}
+			return nil, err
 		}
 	case msgSession:
 		return parseStart(rest)

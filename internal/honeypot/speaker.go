@@ -2,7 +2,9 @@ package honeypot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/door"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
+	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 )
 
 // What speaks SSH with attackers.
@@ -39,6 +42,7 @@ func (n *Node) speaker(p *parts, e *entry.Entry, builtin front.Handler) (front.H
 	p.door, err = door.New(door.Options{
 		Entry: e, Engine: p.engine, Dir: doorDir(n.o.Name), Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
 		HostKeys: func(k event.PotKey) ([]hostkeys.File, error) { return p.keys.Files(k, k.Host) },
+		Network:  networkOf,
 		Spec:     func(ctx context.Context) (engine.DoorSpec, error) { return n.doorSpec(ctx, p) },
 	})
 	if err != nil {
@@ -64,6 +68,23 @@ func (n *Node) doorSpec(ctx context.Context, p *parts) (engine.DoorSpec, error) 
 		}
 	}
 	return s, nil
+}
+
+// networkOf opens a pot's network namespace. A pot that ends may give its first process's number to another program.
+func networkOf(stay front.Stay) (*os.File, error) {
+	id, pid := stay.Pot().ID, stay.PID()
+	ns, err := netns.OpenPID(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()           //nolint:errcheck // a handle
+	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
+		return nil, engine.ErrGone
+	}
+	if same, err := ns.Same(nil); err != nil || same {
+		return nil, errors.Join(err, fmt.Errorf("pot %s is not in a network of its own", id))
+	}
+	return ns.Share()
 }
 
 // doorFindings says what is wrong with the door.

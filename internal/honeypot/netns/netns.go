@@ -127,6 +127,15 @@ func (n *NS) Fd() int {
 	return int(n.file.Fd())
 }
 
+// Share returns a descriptor of the namespace, which is the caller's, to be given to another process.
+func (n *NS) Share() (*os.File, error) {
+	fd, err := unix.FcntlInt(n.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("share network namespace %s: %w", n.name, err)
+	}
+	return os.NewFile(uintptr(fd), n.name), nil
+}
+
 // Same reports whether both are the same namespace.
 func (n *NS) Same(other *NS) (bool, error) {
 	a, err := n.id()

@@ -52,6 +52,7 @@ type connection struct {
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
+	defer v.Conn.Close() //nolint:errcheck // closed already, mostly
 	persona := h.o.Persona(v.Lease.PotKey())
 	leave, ok := h.lobby.enter(v.Lease.PotKey(), startupsOf(persona, h.o.Startups))
 	defer leave()
@@ -257,7 +258,7 @@ func (c *connection) enterNetwork(l *line) error {
 	if guest == nil {
 		return l.send(nil, msgNo)
 	}
-	f, err := os.Open("/proc/" + strconv.Itoa(guest.Stay.PID()) + "/ns/net")
+	f, err := c.h.o.Network(guest.Stay)
 	if err != nil {
 		_ = l.send(nil, msgNo)
 		return fmt.Errorf("open the pot's network: %w", err)

@@ -47,6 +47,8 @@ type Options struct {
 	Spec     func(context.Context) (engine.DoorSpec, error) // of the door, but for its folder
 	Dir      string                                         // for the door's files: a short path
 	HostKeys func(event.PotKey) ([]hostkeys.File, error)
+	// Network opens the network namespace of a pot, and never another.
+	Network func(front.Stay) (*os.File, error)
 
 	// Persona is what an attacker's host shows of its server; nil: the door's own defaults.
 	Persona   func(event.PotKey) event.PersonaSSH

@@ -529,3 +529,68 @@ func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
 	require.Len(t, exits, 1)
 	assert.Equal(t, 9, exits[0].Exit.Status)
 }
+
+// The client's agent answers in the pot, and what for, is noted.
+func TestAgentForwarding(t *testing.T) { each(t, testAgentForwarding) }
+
+func testAgentForwarding(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
+	s.letIn(t)
+	dir := t.TempDir()
+	socket, key := filepath.Join(dir, "agent"), filepath.Join(dir, "id")
+	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
+	agent := exec.CommandContext(t.Context(), "ssh-agent", "-D", "-a", socket)
+	require.NoError(t, agent.Start())
+	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	require.Eventually(t, func() bool { _, err := os.Stat(socket); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	_, errs, code := run(t, "", "env", "SSH_AUTH_SOCK="+socket, "ssh-add", "-q", key)
+	require.Zero(t, code, errs)
+	want, _, _ := run(t, "", "ssh-keygen", "-l", "-f", key)
+	for range 2 { // also for the next connection
+		out, errs, code := s.openssh(t, "", "-A", "-o", "IdentityAgent="+socket, "127.0.0.1", "ssh-add -l; ssh-add -l")
+		require.Zero(t, code, errs)
+		assert.Equal(t, 2, strings.Count(out, strings.Fields(want)[1]), out)
+	}
+	forwards := kinds(s.ended(t, 2), event.EvidenceForward)
+	require.Len(t, forwards, 4)
+	assert.Equal(t, event.Forward{What: "auth-agent@openssh.com"}, *forwards[0].Forward)
+	out, _, code := s.openssh(t, "", "-a", "127.0.0.1", "echo ${SSH_AUTH_SOCK:-none}")
+	require.Zero(t, code)
+	assert.Equal(t, "none\n", out)
+}
+
+func TestSSHFS(t *testing.T) { each(t, testSSHFS) }
+
+func testSSHFS(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
+	s.letIn(t)
+	far, here := t.TempDir(), t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sshfs", "-f", "-p", strconv.Itoa(int(s.Addr.Port())), "-o", "password_stdin", "-o", "StrictHostKeyChecking=no",
+		"-o", "UserKnownHostsFile=/dev/null", "-o", "PreferredAuthentications=password", account+"@127.0.0.1:"+far, here)
+	cmd.Stdin = strings.NewReader(password + "\n")
+	var log lockedBuffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	require.NoError(t, cmd.Start())
+	unmount := func() { _ = exec.Command("fusermount", "-u", here).Run() }
+	t.Cleanup(func() { unmount(); _ = cmd.Process.Kill() })
+	require.Eventually(t, func() bool {
+		mounts, err := os.ReadFile("/proc/mounts")
+		return err == nil && strings.Contains(string(mounts), " "+here+" fuse.sshfs ")
+	}, 20*time.Second, 20*time.Millisecond)
+	require.NoError(t, os.WriteFile(filepath.Join(here, "a file"), []byte("by sshfs"), 0o600))
+	got, err := os.ReadFile(filepath.Join(far, "a file"))
+	require.NoError(t, err)
+	assert.Equal(t, "by sshfs", string(got))
+	require.NoError(t, os.Rename(filepath.Join(here, "a file"), filepath.Join(here, "b")))
+	entries, err := os.ReadDir(far)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	assert.Equal(t, "b", entries[0].Name())
+	unmount()
+	require.NoError(t, cmd.Wait(), "%s", log.String())
+	files := kinds(s.ended(t, 1), event.EvidenceFile)
+	require.Len(t, files, 1)
+	assert.Equal(t, filepath.Join(far, "a file"), string(files[0].File.Path))
+}

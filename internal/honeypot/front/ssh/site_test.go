@@ -94,7 +94,18 @@ func each(t *testing.T, test func(t *testing.T, via transport)) {
 	}
 }
 
+// choices are what a site can have otherwise.
+type choices struct {
+	types []string            // of host keys
+	door  func(*door.Options) // changes the door's
+}
+
 func newSite(t testing.TB, via transport) *site {
+	t.Helper()
+	return newSiteWith(t, via, choices{types: []string{hostkeys.ECDSA, hostkeys.Ed25519}})
+}
+
+func newSiteWith(t testing.TB, via transport, want choices) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir(), sums: map[string]string{}, reasons: map[string]string{}}
 	ca, err := inside.OpenAuthority(filepath.Join(s.dir, "authority"))
@@ -108,7 +119,7 @@ func newSite(t testing.TB, via transport) *site {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.policy.Close()) })
-	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"), hostkeys.ECDSA, hostkeys.Ed25519)
+	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"), want.types...)
 	require.NoError(t, err)
 	e := entry.New(entry.Options{
 		Enter: func(context.Context, event.PotKey) (front.Stay, error) {
@@ -121,7 +132,7 @@ func newSite(t testing.TB, via transport) *site {
 		Policy: s.policy, Authority: ca, Hash: func(string) (string, error) { return "$6$hash", nil },
 	})
 	if via == openSSH {
-		s.handler = openDoor(t, e, keys)
+		s.handler = openDoor(t, e, keys, want.door)
 	} else {
 		s.handler = ssh.New(ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func() string { return "" }, FailDelay: time.Millisecond})
 	}
@@ -130,18 +141,23 @@ func newSite(t testing.TB, via transport) *site {
 }
 
 // openDoor runs a door for the test.
-func openDoor(t testing.TB, e *entry.Entry, keys *hostkeys.Keys) *door.Handler {
+func openDoor(t testing.TB, e *entry.Entry, keys *hostkeys.Keys, change func(*door.Options)) *door.Handler {
 	t.Helper()
 	var id [4]byte
 	_, _ = rand.Read(id[:])
 	node := "door-" + hex.EncodeToString(id[:])
-	h, err := door.New(door.Options{
+	o := door.Options{
 		Entry: e, Engine: pottest.Doors(t, node), Dir: filepath.Join("/run/kokkuri/door", node), FailDelay: time.Millisecond,
 		Spec:     func(context.Context) (engine.DoorSpec, error) { return engine.DoorSpec{Image: pottest.DoorImage}, nil },
 		HostKeys: func(k event.PotKey) ([]hostkeys.File, error) { return keys.Files(k, k.Host) },
+		Network:  func(front.Stay) (*os.File, error) { return os.Open("/proc/self/ns/net") }, // this machine stands for the pot
 		Startups: door.Startups{Begin: 1000, Rate: 30, Full: 1000},
 		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	}
+	if change != nil {
+		change(&o)
+	}
+	h, err := door.New(o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/kokkuri/kokkuri/internal/cli"
-	"github.com/kokkuri/kokkuri/internal/server/detect"
+	"github.com/kokkuri/kokkuri/internal/server"
 	explaining "github.com/kokkuri/kokkuri/internal/server/explain"
 )
 
@@ -16,16 +16,16 @@ const explainMemory = 72 << 20
 
 func explain(ctx context.Context, o cli.Explain, logs []cli.Log, out io.Writer) error {
 	debug.SetMemoryLimit(explainMemory)
-	opts := explaining.Options{Service: o.Service, JSON: o.JSON, Summary: o.Summary}
+	same, err := server.LoadOffline(o.Config)
+	if err != nil {
+		return wrongRules(err)
+	}
+	for _, text := range same.Faults {
+		o.Warn(text)
+	}
+	opts := explaining.Options{Service: o.Service, JSON: o.JSON, Summary: o.Summary, Rules: same.Rules, HTTP: same.HTTP, OnList: same.OnList}
 	if o.Progress != nil {
 		opts.Progress = func(p explaining.Progress) { o.Progress(p.Read, p.Total, p.Lines) }
-	}
-	if o.Rules != "" {
-		rules, err := detect.LoadRules(o.Rules)
-		if err != nil {
-			return wrongRules(err)
-		}
-		opts.Rules = rules
 	}
 	var inputs []explaining.Input
 	for _, l := range logs {
@@ -41,7 +41,7 @@ func explain(ctx context.Context, o cli.Explain, logs []cli.Log, out io.Writer) 
 		}
 		inputs = append(inputs, in)
 	}
-	_, err := explaining.Explain(ctx, inputs, out, opts)
+	_, err = explaining.Explain(ctx, inputs, out, opts)
 	if errors.Is(err, explaining.ErrCompression) {
 		return cli.Usage(err, "allowed: plain, gzip and zstd")
 	}

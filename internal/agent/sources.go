@@ -122,14 +122,17 @@ func discover(root string) []collect.Log {
 const adviceEvery = 10 * time.Minute
 
 // advise looks at how the host's servers are set to log.
-func advise(ctx context.Context, o collect.Options) []event.Finding {
-	a := advice.Options{Files: o.Files, Journal: o.Journal != nil}
+func advise(ctx context.Context, c config.Agent, o collect.Options) []event.Finding {
+	look := advice.Options{Files: o.Files, Journal: o.Journal != nil}
+	for _, s := range services(c) {
+		look.Redirected = append(look.Redirected, s.Service)
+	}
 	for _, l := range o.Logs {
-		a.Formats = append(a.Formats, l.Format)
+		look.Formats = append(look.Formats, l.Format)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return advice.Look(ctx, a)
+	return advice.Look(ctx, look)
 }
 
 // keepAdvised looks again and again until ctx ends.
@@ -137,7 +140,7 @@ func (a *Agent) keepAdvised(ctx context.Context, o collect.Options) {
 	tick := time.NewTicker(adviceEvery)
 	defer tick.Stop()
 	for {
-		found := advise(ctx, o)
+		found := advise(ctx, a.opts.Config, o)
 		a.advice.Store(&found)
 		select {
 		case <-ctx.Done():
@@ -167,5 +170,5 @@ func unread(o collect.Options) []event.Finding {
 func look(ctx context.Context, c config.Agent) []event.Finding {
 	o := sources(c)
 	o.Log = slog.New(slog.DiscardHandler)
-	return append(unread(o), advise(ctx, o)...)
+	return append(unread(o), advise(ctx, c, o)...)
 }

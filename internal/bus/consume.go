@@ -73,6 +73,16 @@ func (c *Conn) ConsumeBatches(
 	}, nil)
 }
 
+// LastBatch is the sequence of the newest batch that was ever put into the stream; 0 where there was none. Only the server's own
+// connection may ask for it.
+func (c *Conn) LastBatch(ctx context.Context) (uint64, error) {
+	stream, err := c.js.Stream(ctx, StreamLogs)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the end of %s: %w", StreamLogs, err)
+	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
 // errRead ends reading at the last batch that there was.
 var errRead = errors.New("all was read")
 

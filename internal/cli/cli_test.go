@@ -318,7 +318,10 @@ func TestExplainReadsFilesAndTheStandardInput(t *testing.T) {
 	}
 	w.stdin = "from stdin\n"
 	require.Equal(t, "from stdin\n", w.ok(t, "explain --summary --service ssh -"))
-	require.Equal(t, cli.Explain{Service: event.SSH, Summary: true}, asked)
+	require.Equal(t, event.SSH, asked.Service)
+	require.True(t, asked.Summary)
+	require.Empty(t, asked.Config.Rules)
+	require.True(t, asked.Config.HTTP.ShippedLogins)
 	file := filepath.Join(t.TempDir(), "log")
 	require.NoError(t, os.WriteFile(file, []byte("from file\n"), 0o600))
 	require.NoError(t, os.Chtimes(file, now(), now()))
@@ -328,6 +331,13 @@ func TestExplainReadsFilesAndTheStandardInput(t *testing.T) {
 	require.Equal(t, int64(len("from file\n")), logs[0].Size)
 	require.Equal(t, "from file\nfrom stdin\n", w.ok(t, "explain "+file+" -"))
 	require.True(t, logs[1].Once)
+	settings := filepath.Join(t.TempDir(), "kokkuri.yaml")
+	require.NoError(t, os.WriteFile(settings, []byte("server: {rules: /rules/of/mine.yaml, http: {shipped_logins: false}}\n"), 0o600))
+	w.ok(t, "--config "+settings+" explain "+file)
+	require.Equal(t, "/rules/of/mine.yaml", asked.Config.Rules)
+	require.False(t, asked.Config.HTTP.ShippedLogins)
+	w.ok(t, "--config "+settings+" explain --rules other.yaml "+file)
+	require.Equal(t, "other.yaml", asked.Config.Rules)
 	for args, want := range map[string]string{
 		filepath.Dir(file): "is a folder", "- -": "named twice", "--service nonsense -": "found nonsense", file + ".gone": "no such file",
 	} {

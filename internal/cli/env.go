@@ -64,10 +64,12 @@ type AgentStatus struct {
 
 // Explain is what `kokkuri explain` is asked.
 type Explain struct {
-	Rules   string // file; empty: the built-in rules
+	Config  config.Server // what the server reads and detects by
 	Service event.Service
 	JSON    bool
 	Summary bool // only the summary
+	// Warn is told what makes the answer another than the server's.
+	Warn func(text string)
 	// Progress, where given, is told how far it is: bytes of the logs, and lines.
 	Progress func(read, total int64, lines int)
 }

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -19,7 +21,7 @@ type explainCmd struct {
 	output
 
 	Files   fileArgs `arg:"" name:"file" help:"Log files, plain, gzip or zstd; read in the order of their times. - is the standard input."`
-	Rules   string   `help:"Rules file; without it the built-in rules." placeholder:"FILE"`
+	Rules   string   `help:"Rules file; without it those of the configuration (server.rules), else the built-in rules." placeholder:"FILE"`
 	Service string   `help:"What lines are of that don't say it." placeholder:"S"`
 	Summary bool     `help:"Only the summary."`
 }
@@ -58,13 +60,30 @@ func (c *explainCmd) Run(ctx context.Context, a *app) error {
 		}
 		logs = append(logs, l)
 	}
-	o := Explain{Rules: c.Rules, Service: event.Service(c.Service), JSON: a.wantsJSON(c.output), Summary: c.Summary}
+	o := Explain{Service: event.Service(c.Service), JSON: a.wantsJSON(c.output), Summary: c.Summary, Warn: a.warn}
+	settings, err := a.load(nil)
+	if err != nil {
+		return err
+	}
+	if f, err := os.Open(a.usual); settings.Path == "" && a.configFile == "" && errors.Is(err, fs.ErrPermission) {
+		a.warn(a.usual + " may not be read by this user: explained as without it")
+	} else if err == nil {
+		_ = f.Close()
+	}
+	o.Config = settings.ServerConfig()
+	if c.Rules != "" {
+		o.Config.Rules = c.Rules
+	}
 	if a.env.Terminal {
 		bar := &progressBar{w: a.env.Stderr}
 		defer bar.clear()
 		o.Progress = bar.show
 	}
 	return a.roles.Explain(ctx, o, logs, a.env.Stdout)
+}
+
+func (a *app) warn(text string) {
+	fmt.Fprintf(a.env.Stderr, "kokkuri: warning: %s\n", text) //nolint:errcheck // there is nobody else to tell
 }
 
 // log is a log named on the command line that can be read, as far as can be told.

@@ -209,7 +209,7 @@ type AgentSection struct {
 // JournalSource is what of the systemd journal is followed.
 type JournalSource struct {
 	Follow      string   `yaml:"follow" default:"auto" enum:"auto,on,off" help:"Follow the systemd journal: ${enum}; auto: where it is there and none of agent.files is." placeholder:"WHEN"`
-	Identifiers []string `yaml:"identifiers" default:"sshd,sshd-session,sshd-auth,dropbear,login,mariadbd,mysqld,postgres,redis-server,vsftpd,proftpd,pure-ftpd,nginx,apache2,postfix/smtpd,postfix/submission/smtpd,postfix/smtps/smtpd,dovecot" help:"Programs whose entries are sent, by the name that they give themselves; with neither these nor units, all." placeholder:"NAME"`
+	Identifiers []string `yaml:"identifiers" default:"sshd,sshd-session,sshd-auth,dropbear,login,mariadbd,mysqld,mysql-server_auditing,postgres,redis-server,vsftpd,proftpd,pure-ftpd,nginx,apache2,postfix/smtpd,postfix/submission/smtpd,postfix/smtps/smtpd,dovecot" help:"Programs whose entries are sent, by the name that they give themselves; with neither these nor units, all." placeholder:"NAME"`
 	Units       []string `yaml:"units" help:"Units whose entries are sent beside those." placeholder:"UNIT"`
 	Directory   string   `yaml:"directory" check:"abspath" help:"Folder of the journal's files; empty: the system's." placeholder:"DIR"`
 }

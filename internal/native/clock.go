@@ -8,30 +8,32 @@ import (
 // cutDateTime reads a leading "2026-11-22 18:00:00" with decimals or without, whose hour may be padded with a space, as the
 // wall clock of loc.
 func cutDateTime(b []byte, loc *time.Location) (t time.Time, rest []byte, ok bool) {
-	const form = "dddd-dd-dd hd:dd:dd"
-	if len(b) < len(form) {
+	if !isDateTime(b) {
 		return t, b, false
 	}
-	for i := range form {
-		c := b[i]
-		switch form[i] {
-		case 'd':
-			ok = c >= '0' && c <= '9'
-		case 'h':
-			ok = c >= '0' && c <= '2' || c == ' '
-		default:
-			ok = c == form[i]
-		}
-		if !ok {
-			return t, b, false
+	nanos, rest := decimals(b[len(dateTime):])
+	hour := digits(bytes.TrimLeft(b[11:13], " "))
+	return time.Date(digits(b[:4]), time.Month(digits(b[5:7])), digits(b[8:10]), hour, digits(b[14:16]), digits(b[17:19]), nanos, loc), rest, true
+}
+
+const dateTime = "2026-11-22 18:00:00"
+
+// isDateTime says whether b begins like [cutDateTime]'s.
+func isDateTime(b []byte) bool {
+	if len(b) < len(dateTime) || b[4] != '-' || b[7] != '-' || b[10] != ' ' || b[13] != ':' || b[16] != ':' {
+		return false
+	}
+	hour := b[11:13]
+	if hour[0] == ' ' {
+		hour = hour[1:]
+	}
+	for _, part := range [...][]byte{b[:4], b[5:7], b[8:10], hour, b[14:16], b[17:19]} {
+		if !allDigits(part) {
+			return false
 		}
 	}
-	month, day, hour, minute, second := digits(b[5:7]), digits(b[8:10]), digits(bytes.TrimLeft(b[11:13], " ")), digits(b[14:16]), digits(b[17:19])
-	if month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 {
-		return t, b, false
-	}
-	nanos, rest := decimals(b[len(form):])
-	return time.Date(digits(b[:4]), time.Month(month), day, hour, minute, second, nanos, loc), rest, true
+	month, day := digits(b[5:7]), digits(b[8:10])
+	return month >= 1 && month <= 12 && day >= 1 && day <= 31 && digits(hour) <= 23 && digits(b[14:16]) <= 59 && digits(b[17:19]) <= 60
 }
 
 func digits(b []byte) int {

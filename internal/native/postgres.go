@@ -115,9 +115,9 @@ func (r *postgresJSON) Line(line []byte, ref time.Time) []Record {
 func (*postgresJSON) Flush() []Record { return nil }
 
 func postgresRecord(format, stamp, pid, severity, message string, ref time.Time) Record {
-	t, _, _ := postgresTime([]byte(stamp), ref)
+	at, _, _ := cutStamp([]byte(stamp))
 	return Record{
-		Time: t, PID: pid, Text: []byte(severity + ":  " + message),
+		Time: at.time(ref), PID: pid, Text: []byte(severity + ":  " + message),
 		Params: []Param{{ParamFormat, format}},
 	}
 }

@@ -5,16 +5,13 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
-
-	"github.com/kokkuri/kokkuri/internal/event"
 )
 
 // PGLine is a line of PostgreSQL, split at its severity.
 type PGLine struct {
-	Time   time.Time // zero where the prefix has none
-	Prefix []byte    // what stands before the severity, without the time
-	Text   []byte    // from the severity on
-	PID    []byte    // %p in brackets; nil where there is none before the first name
+	Prefix []byte // what stands before the severity, without the time
+	Text   []byte // from the severity on
+	PID    []byte // %p in brackets; nil where there is none before the first name
 	// Source is %h or %r where it stands before any name; Port is %r's.
 	Source netip.Addr
 	Port   uint16
@@ -52,71 +49,89 @@ func isSeverity(b []byte) bool {
 }
 
 // PostgresLine splits a line at its severity and reads what stands before it without knowing log_line_prefix: a time
-// (%m, %t or %n), then numbers in any punctuation until the first name. What comes after that a client may have chosen.
-func PostgresLine(b []byte) (PGLine, bool) { return postgresLine(b, time.Time{}) }
-
-func postgresLine(b []byte, ref time.Time) (l PGLine, ok bool) {
-	t, rest, _ := postgresTime(b, ref)
-	i := PostgresSeverity(rest)
-	if i < 0 {
-		return PGLine{}, false
-	}
-	l.Time, l.Prefix, l.Text = t, rest[:i], rest[i:]
-	l.scan()
-	return l, true
+// (%m, %t or %n), which it leaves zero, then numbers in any punctuation until the first name. What comes after that a client may
+// have chosen.
+func PostgresLine(b []byte) (PGLine, bool) {
+	l, _, ok := postgresLine(b)
+	return l, ok
 }
 
-// postgresTime reads a time that only numbers and punctuation stand before.
-func postgresTime(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
+func postgresLine(b []byte) (l PGLine, stamp pgStamp, ok bool) {
+	stamp, rest, _ := cutStamp(b)
+	i := PostgresSeverity(rest)
+	if i < 0 {
+		return PGLine{}, stamp, false
+	}
+	l.Prefix, l.Text = rest[:i], rest[i:]
+	if l.scan(stamp.before) {
+		l.scan(l.Prefix)
+	}
+	return l, stamp, true
+}
+
+// pgStamp is a time as it stands in a line.
+type pgStamp struct {
+	before []byte // numbers and punctuation
+	text   []byte // 2026-11-22 18:00:00.123, or seconds since 1970 with three decimals; nil where there is none
+	zone   []byte // nil: the seconds'
+}
+
+// cutStamp finds a time that only numbers and punctuation stand before; rest follows it.
+func cutStamp(b []byte) (s pgStamp, rest []byte, ok bool) {
 	const farthest = 32
 	for i := 0; i < len(b) && i < farthest; i++ {
 		c := b[i]
 		if c >= '0' && c <= '9' && (i == 0 || b[i-1] < '0' || b[i-1] > '9') {
-			if t, rest, ok := postgresTimeAt(b[i:], ref); ok {
-				if i > 0 {
-					rest = append(b[:i:i], rest...)
-				}
-				return t, rest, true
+			if s, rest, ok := stampAt(b[i:]); ok {
+				s.before = b[:i]
+				return s, rest, true
 			}
 		}
 		if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= 0x80 || c < ' ' {
 			break
 		}
 	}
-	return time.Time{}, b, false
+	return pgStamp{}, b, false
 }
 
-func postgresTimeAt(b []byte, ref time.Time) (t time.Time, rest []byte, ok bool) {
-	t, rest, ok = cutDateTime(b, time.UTC)
-	if !ok {
-		return cutEpoch(b)
+func stampAt(b []byte) (s pgStamp, rest []byte, ok bool) {
+	if !isDateTime(b) {
+		const whole, all = 10, 14 // between 2001 and 2286
+		if len(b) <= all || !allDigits(b[:whole]) || b[whole] != '.' || !allDigits(b[whole+1:all]) || allDigits(b[all:all+1]) {
+			return s, b, false
+		}
+		return pgStamp{text: b[:all]}, b[all:], true
 	}
+	_, rest = decimals(b[len(dateTime):])
 	if len(rest) == 0 || rest[0] != ' ' {
-		return t, b, false
+		return s, b, false
 	}
-	zone := rest[1:]
+	text, zone := b[:len(b)-len(rest)], rest[1:]
 	n := 0
 	for n < len(zone) && n < 8 && isZoneByte(zone[n]) {
 		n++
 	}
 	if n == 0 || zone[0] >= '0' && zone[0] <= '9' {
-		return t, b, false
+		return s, b, false
 	}
-	return inZone(t, string(zone[:n]), ref), zone[n:], true
+	return pgStamp{text: text, zone: zone[:n]}, zone[n:], true
+}
+
+// time is zero where there is none; ref gives abbreviations their zone.
+func (s pgStamp) time(ref time.Time) time.Time {
+	switch {
+	case s.text == nil:
+		return time.Time{}
+	case s.zone == nil:
+		n, _ := strconv.ParseInt(string(s.text[:10]), 10, 64)
+		return time.Unix(n, int64(digits(s.text[11:]))*int64(time.Millisecond)).UTC()
+	}
+	t, _, _ := cutDateTime(s.text, time.UTC)
+	return inZone(t, string(s.zone), ref)
 }
 
 func isZoneByte(c byte) bool {
 	return c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '-'
-}
-
-// cutEpoch reads a leading time in seconds since 1970 with three decimals, between 2001 and 2286.
-func cutEpoch(b []byte) (t time.Time, rest []byte, ok bool) {
-	const whole, all = 10, 14
-	if len(b) <= all || !allDigits(b[:whole]) || b[whole] != '.' || !allDigits(b[whole+1:all]) || allDigits(b[all:all+1]) {
-		return t, b, false
-	}
-	n, err := strconv.ParseInt(string(b[:whole]), 10, 64)
-	return time.Unix(n, int64(digits(b[whole+1:all]))*int64(time.Millisecond)).UTC(), b[all:], err == nil
 }
 
 // SourceOf is the source of a line about the user, whose name the line's text says: a name may look like an address itself.
@@ -127,9 +142,8 @@ func (l *PGLine) SourceOf(user []byte) (netip.Addr, uint16) {
 	return l.Source, l.Port
 }
 
-// scan reads the prefix up to the first name.
-func (l *PGLine) scan() {
-	b := l.Prefix
+// scan reads a part of what stands before the severity, up to the first name; it reports whether to go on.
+func (l *PGLine) scan(b []byte) bool {
 	for len(b) > 0 {
 		switch c := b[0]; {
 		case c == '[':
@@ -149,11 +163,12 @@ func (l *PGLine) scan() {
 				n++
 			}
 			if n == 0 || !l.token(b[:n], b) {
-				return
+				return false
 			}
 			b = b[n:]
 		}
 	}
+	return true
 }
 
 func isAddressByte(c byte) bool {
@@ -167,8 +182,8 @@ func (l *PGLine) token(t, from []byte) bool {
 		return true
 	}
 	if len(trimmed) < 64 && (bytes.IndexByte(trimmed, ':') >= 0 || bytes.Count(trimmed, []byte(".")) == 3) {
-		if a, err := netip.ParseAddr(string(trimmed)); err == nil {
-			l.Source, l.sourceText = event.Canonical(a), trimmed
+		if a, ok := Address(trimmed); ok {
+			l.Source, l.sourceText = a, trimmed
 			l.Port = portInParens(from[len(trimmed):])
 			return false
 		}

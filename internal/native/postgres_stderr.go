@@ -23,6 +23,7 @@ type postgresStderr struct {
 	text    []byte
 	out     []byte // what text was, for the caller
 	line    PGLine
+	time    time.Time // of line; zero where it states none
 	unsure  bool
 	shorter int  // length of the physical line before, where it may have been broken off; 0 where not
 	broken  bool // the line before has no severity, or this one has no time
@@ -46,10 +47,10 @@ func (r *postgresStderr) Line(line []byte, ref time.Time) []Record {
 		r.noteEnd(line)
 		return nil
 	}
-	t, _, timed := postgresTime(line, ref)
+	stamp, _, timed := cutStamp(line)
 	out := r.take(line, timed)
 	if timed && !r.broken {
-		r.last = t
+		r.last = stamp.time(ref)
 	}
 	r.begin(line, timed, ref)
 	r.noteEnd(line)
@@ -90,8 +91,8 @@ func (r *postgresStderr) finish(reason string) []Record {
 	switch {
 	case r.broken:
 		rec.Time = time.Time{} // whether it is a message of this program at all, nobody can tell
-	case !r.line.Time.IsZero():
-		rec.Time = r.line.Time
+	case !r.time.IsZero():
+		rec.Time = r.time
 	}
 	if reason != "" {
 		rec.add(ParamReason, reason)
@@ -108,21 +109,21 @@ func (r *postgresStderr) finish(reason string) []Record {
 // begin starts a record with its first line.
 func (r *postgresStderr) begin(line []byte, timed bool, ref time.Time) {
 	own := bytes.Clone(line[:min(len(line), maxPostgresRecord)])
-	l, ok := postgresLine(own, ref)
-	r.began, r.line = true, l
+	l, stamp, ok := postgresLine(own)
+	r.began, r.line, r.time = true, l, stamp.time(ref)
 	limit := shortLine
 	if l.Source.IsValid() {
 		limit = shortWithAddress
 	}
 	r.unsure = r.broken || !timed || r.shorter > 0 && r.shorter <= limit && !receivedWhole(l.Text)
 	if r.broken || !timed {
-		r.line.Time, r.line.PID = time.Time{}, nil
+		r.time, r.line.PID = time.Time{}, nil
 	}
 	r.broken = !ok
 	r.text = append(r.text[:0], l.Text...)
 	if !ok {
 		r.text = append(r.text[:0], own...)
-		r.line = PGLine{}
+		r.line, r.time = PGLine{}, time.Time{}
 		return
 	}
 	user := userOf(l.Text)

@@ -49,10 +49,18 @@ type clocks struct {
 	full bool // more hosts came than are kept
 }
 
-// correct is a stated time without what its clock is known to be off, if that is plausible.
-func (c *clocks) correct(k clockKey, stated, received time.Time) time.Time {
-	if h := c.by[k]; h != nil && !stated.IsZero() {
-		stated = stated.Add(-h.Offset)
+// offset is what a clock is known to be off by.
+func (c *clocks) offset(k clockKey) time.Duration {
+	if h := c.by[k]; h != nil {
+		return h.Offset
+	}
+	return 0
+}
+
+// corrected is a stated time without what its clock is off by, if that is plausible.
+func corrected(stated time.Time, off time.Duration, received time.Time) time.Time {
+	if off != 0 && !stated.IsZero() {
+		stated = stated.Add(-off)
 	}
 	return plausible(stated, received)
 }

@@ -68,7 +68,7 @@ func TestClocksOfHosts(t *testing.T) {
 					now = now.Add(minute)
 					truth = now.Add(-p.late)
 					stated := truth.Add(p.ahead)
-					got = cl.correct(k, stated, now)
+					got = corrected(stated, cl.offset(k), now)
 					cl.learn(k, stated, now)
 				}
 			}
@@ -93,7 +93,7 @@ func TestClocksNeverInvent(t *testing.T) {
 		for _, late := range rapid.SliceOf(rapid.IntRange(0, 7200)).Draw(t, "seconds") {
 			now = now.Add(time.Minute)
 			truth := now.Add(-time.Duration(late) * time.Second)
-			got := cl.correct(k, truth, now)
+			got := corrected(truth, cl.offset(k), now)
 			if got.After(now.Add(5 * time.Minute)) {
 				t.Fatalf("%s is after it came at %s", got, now)
 			}
@@ -117,8 +117,8 @@ func TestClocksAreBoundedAndKept(t *testing.T) {
 	}
 	var again clocks
 	again.restore(cl.snapshot())
-	require.Equal(t, now, again.correct(k, now.Add(2*hour), now), "what was learnt outlives a restart")
-	require.Equal(t, now, cl.correct(k, time.Time{}, now), "a line without a time is dated by its coming")
+	require.Equal(t, now, corrected(now.Add(2*hour), again.offset(k), now), "what was learnt outlives a restart")
+	require.Equal(t, now, corrected(time.Time{}, cl.offset(k), now), "a line without a time is dated by its coming")
 	require.Len(t, cl.off(), 1)
 	for i := range maxClocks + 10 {
 		cl.learn(clockKey{strconv.Itoa(i), event.RoadFile, false}, now, now)
@@ -158,7 +158,7 @@ func TestTimesOverNewYear(t *testing.T) {
 			require.True(t, n.Local)
 			k := clockKey{"web", event.RoadSyslogTCP, true}
 			cl := clocks{by: map[clockKey]*hostClock{k: {Offset: c.offset}}}
-			require.Equal(t, instant(t, c.want), cl.correct(k, e.Time, received))
+			require.Equal(t, instant(t, c.want), corrected(e.Time, cl.offset(k), received))
 		})
 	}
 	var p parse.Parser

@@ -10,11 +10,13 @@ const (
 	pruneEvery        = time.Hour
 )
 
-// keepHouse saves the counters and forgets what is older than it is to be kept.
+// keepHouse looks at the machine's addresses, saves the counters and forgets what is older than it is to be kept.
 func (s *Server) keepHouse(ctx context.Context) error {
-	save, prune := time.NewTicker(saveCountersEvery), time.NewTicker(pruneEvery)
+	look, save, prune := time.NewTicker(ownEvery), time.NewTicker(saveCountersEvery), time.NewTicker(pruneEvery)
+	defer look.Stop()
 	defer save.Stop()
 	defer prune.Stop()
+	s.own.look()
 	s.prune(ctx)
 	for {
 		select {
@@ -23,6 +25,8 @@ func (s *Server) keepHouse(ctx context.Context) error {
 			defer cancel()
 			s.saveCounters(last)
 			return nil
+		case <-look.C:
+			s.own.look()
 		case <-save.C:
 			s.saveCounters(ctx)
 		case <-prune.C:

@@ -98,7 +98,8 @@ func (s *Server) loadLogins(ctx context.Context) (*decide.Logins, error) {
 	}
 	for _, r := range saved {
 		l.Load(decide.Login{
-			LoginKey: decide.LoginKey(r.LoginKey), TrustedAt: r.TrustedAt, FailedAt: r.FailedAt, LastAt: r.LastAt, Failures: r.Failures, Account: r.Account,
+			LoginKey: decide.LoginKey(r.LoginKey), TrustedAt: r.TrustedAt, FailedAt: r.FailedAt, LastAt: r.LastAt, SucceededAt: r.SucceededAt,
+			Failures: r.Failures, Account: r.Account,
 		})
 	}
 	return l, nil
@@ -112,7 +113,8 @@ func (s savedIn) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
 	out := store.Checkpoint{Sequence: c.Sequence, State: c.State}
 	for _, r := range c.Put {
 		out.Put = append(out.Put, store.Login{
-			LoginKey: store.LoginKey(r.LoginKey), TrustedAt: r.TrustedAt, FailedAt: r.FailedAt, LastAt: r.LastAt, Failures: r.Failures, Account: r.Account,
+			LoginKey: store.LoginKey(r.LoginKey), TrustedAt: r.TrustedAt, FailedAt: r.FailedAt, LastAt: r.LastAt, SucceededAt: r.SucceededAt,
+			Failures: r.Failures, Account: r.Account,
 		})
 	}
 	for _, k := range c.Gone {

@@ -127,12 +127,13 @@ func (b backend) PreviewRule(ctx context.Context, name string) (api.RulePreview,
 	parser := parse.New(parse.Options{HTTP: b.s.pipeline.http, Patterns: file.Patterns})
 	err := b.s.conn.ReadBatches(ctx, func(ctx context.Context, seq uint64, batch event.Batch) error {
 		var last latest
-		defer func() { past.learn(&batch, &last) }()
+		w := past.weigher(&batch)
+		defer func() { w.learn(&last) }()
 		for i, line := range batch.Lines {
 			out.Lines++
 			e, n := parser.Read(line, batch.Received)
 			last.add(n.Local, e.Time)
-			if e.Kind == event.None || !past.counts(&e, n.Local, batch) {
+			if e.Kind == event.None || w.weigh(&e, n) != counts {
 				continue
 			}
 			out.Events++
@@ -167,11 +168,4 @@ func (b backend) previewed(out *api.RulePreview, o event.Offence, line []byte) {
 			Line: string(line[:min(len(line), maxText)]),
 		})
 	}
-}
-
-// counts says whether an event of a batch is one that is evaluated, and gives it its host and a plausible time. It is what line does of
-// an event, without the counting.
-func (p *pipeline) counts(e *event.Event, local bool, b event.Batch) bool {
-	e.Host, e.Time = b.Host, p.clocks.correct(clockKey{b.Host, b.Road, local}, e.Time, b.Received)
-	return (b.Road != event.RoadSyslogUDP || p.trusted(b.Origin)) && p.roads.admit(roadKey{e.Host, e.Service}, b.Road, b.Received)
 }

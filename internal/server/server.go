@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -65,6 +64,7 @@ type Server struct {
 	lists    *lists.Set
 	counters *counters
 	tail     *tail
+	own      ownAddresses
 
 	closers []closer // last in, first out
 }
@@ -79,7 +79,7 @@ func Dir(c config.Server) string { return filepath.Join(c.StateDir, "server") }
 
 // Run is the server until ctx ends.
 func Run(ctx context.Context, o Options) error {
-	s := &Server{opts: o, log: o.Log, started: time.Now(), hosts: newHosts(), counters: newCounters(), tail: newTail()}
+	s := &Server{opts: o, log: o.Log, started: time.Now(), hosts: newHosts(), counters: newCounters(), tail: newTail(), own: ownAddresses{log: o.Log}}
 	err := s.start(ctx)
 	if err == nil {
 		err = s.run(ctx)
@@ -159,7 +159,7 @@ func (s *Server) startBus(ctx context.Context) (err error) {
 
 func (s *Server) assemble(ctx context.Context) error {
 	c := s.opts.Config
-	s.lists = lists.New(lists.Options{Dir: filepath.Join(Dir(c), "lists"), Log: s.part("lists")})
+	s.lists = lists.New(lists.Options{Dir: listsDir(c), Log: s.part("lists")})
 	s.rules = &rulebook{path: c.Rules, store: s.store, lists: s.lists, use: s.useRules, now: time.Now, log: s.part("rules")}
 	rules, err := s.rules.load(ctx)
 	if err != nil {
@@ -342,26 +342,10 @@ func (s *Server) protected(name string) []decide.Protected {
 			out = append(out, decide.Protected{Addr: a, What: "an address of node " + n.Node})
 		}
 	}
-	for _, a := range s.ownAddresses() {
+	for _, a := range s.own.get() {
 		out = append(out, decide.Protected{Addr: a, What: "an address of the server"})
 	}
 	return out
-}
-
-// ownAddresses are the addresses of the machine that the server runs on.
-func (s *Server) ownAddresses() []netip.Addr {
-	ifaddrs, err := net.InterfaceAddrs()
-	if err != nil {
-		s.log.Error("own addresses not known", "error", err)
-		return nil
-	}
-	var out []netip.Addr
-	for _, a := range ifaddrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			out = append(out, p.Addr())
-		}
-	}
-	return usable(out)
 }
 
 // IssueIdentity makes the certificate of a role on this same machine, without token or network.

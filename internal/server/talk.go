@@ -54,7 +54,7 @@ func (s *Server) serveBus() (stop func(), err error) {
 // answerDesired tells a host all that it should redirect.
 func (s *Server) answerDesired(_ context.Context, name string, _ struct{}) (event.Desired, error) {
 	d := s.decider.Board().Desired(name)
-	d.Nodes, d.Servers, d.Now = s.nodes.addresses(), s.ownAddresses(), time.Now()
+	d.Nodes, d.Servers, d.Now = s.nodes.addresses(), s.own.get(), time.Now()
 	return d, nil
 }
 

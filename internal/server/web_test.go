@@ -10,6 +10,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/config"
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
 // say sends messages of programs on the host by its own road.
@@ -65,6 +66,6 @@ func TestHTTPIsReadAsConfigured(t *testing.T) {
 	st, err := s.api.Status(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, int64(1), st.Counters["guesses"]["http"])
-	e := s.server.pipeline.parser.Message(event.HTTP, fmt.Appendf(nil, line, "PUT /shop/login.do")[len("nginx: "):])
+	e := parse.NewReader(s.server.pipeline.parserOptions()).Message(event.HTTP, fmt.Appendf(nil, line, "PUT /shop/login.do")[len("nginx: "):])
 	require.Equal(t, netip.MustParseAddr("192.0.2.66"), e.Source)
 }

@@ -42,7 +42,7 @@ func (s *SQLite) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
 	if state == nil {
 		state = []byte{}
 	}
-	err := s.writer.do(ctx, s.writer.lazy, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, lazy, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO checkpoint (id, sequence, state, saved_at) VALUES (1, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, state = excluded.state, saved_at = excluded.saved_at`,
 			int64(c.Sequence), state, nanos(time.Now()))

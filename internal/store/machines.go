@@ -37,7 +37,7 @@ func (s *SQLite) EnrolNode(ctx context.Context, name string, at time.Time) error
 }
 
 func (s *SQLite) enrol(ctx context.Context, table, name string, at time.Time) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		//nolint:gosec // table is one of two words of this file
 		query := "INSERT INTO " + table + ` (name, enrolled_at, last_seen_at, document) VALUES (?, ?, 0, '{}')
 			ON CONFLICT (name) DO UPDATE SET enrolled_at = excluded.enrolled_at`
@@ -57,7 +57,7 @@ func (s *SQLite) PutHost(ctx context.Context, status event.HostStatus, seen time
 	if err != nil {
 		return err
 	}
-	err = s.writer.do(ctx, s.writer.lazy, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.writer.do(ctx, lazy, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO hosts (name, enrolled_at, last_seen_at, document) VALUES (?, 0, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at, document = excluded.document`,
 			status.Host, nanos(seen), text)
@@ -77,7 +77,7 @@ func (s *SQLite) PutNode(ctx context.Context, status event.NodeStatus, seen time
 	if err != nil {
 		return err
 	}
-	err = s.writer.do(ctx, s.writer.lazy, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.writer.do(ctx, lazy, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO nodes (name, enrolled_at, last_seen_at, document) VALUES (?, 0, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at, document = excluded.document`,
 			status.Node, nanos(seen), text)
@@ -122,7 +122,7 @@ func (s *SQLite) RemoveNode(ctx context.Context, name string) error {
 }
 
 func (s *SQLite) remove(ctx context.Context, table, name string) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		if table == "nodes" {
 			if err := replacePots(ctx, tx, name, nil); err != nil {
 				return err

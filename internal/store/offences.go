@@ -11,14 +11,15 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// SaveOffence stores an offence and its redirects, durably and at once. An offence that is stored already
-// changes nothing and reports false.
+// SaveOffence stores an offence and its redirects, at once. An offence that is stored already changes nothing and reports false.
+// It doesn't wait for the disk: after a power loss the pipeline goes on from an earlier checkpoint, as old as what else is kept,
+// and the lines of the stream, which are on the disk, make the same offence again.
 func (s *SQLite) SaveOffence(ctx context.Context, o event.Offence, redirects ...event.Redirect) (stored bool, err error) {
 	text, err := document(o)
 	if err != nil {
 		return false, err
 	}
-	err = s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.writer.do(ctx, prompt, func(ctx context.Context, tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, `INSERT INTO offences (id, host, source, guesses, fired_at, document)
 			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 			o.ID, o.Host, prefixText(o.Source), o.Count, nanos(o.FiredAt), text)
@@ -83,7 +84,7 @@ func (s *SQLite) Prune(ctx context.Context, before time.Time) (int64, error) {
 		{"logins", `DELETE FROM logins WHERE last_at < ?`},
 		{"tokens", `DELETE FROM tokens WHERE expires_at < ?`},
 	} {
-		err := s.writer.do(ctx, s.writer.lazy, func(ctx context.Context, tx *sql.Tx) error {
+		err := s.writer.do(ctx, lazy, func(ctx context.Context, tx *sql.Tx) error {
 			result, err := tx.ExecContext(ctx, step.query, slices.Repeat([]any{t}, strings.Count(step.query, "?"))...)
 			if err != nil {
 				return fmt.Errorf("delete: %w", err)

@@ -14,7 +14,7 @@ const liveStates = "state IN ('pending', 'active', 'refused')"
 
 // SaveRedirect adds or changes a redirect, durably.
 func (s *SQLite) SaveRedirect(ctx context.Context, r event.Redirect) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error { return putRedirect(ctx, tx, r) })
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error { return putRedirect(ctx, tx, r) })
 	if err != nil {
 		return fmt.Errorf("store redirect %s: %w", r.ID, err)
 	}
@@ -88,11 +88,13 @@ func (s *SQLite) RedirectsOf(ctx context.Context, offence string) ([]event.Redir
 	return out, nil
 }
 
+// repeatsQuery is prepared: a redirect waits for its answer.
+const repeatsQuery = `SELECT COUNT(DISTINCT offence_id) FROM redirects WHERE source = ? AND offence_id NOT IN ('', ?) AND state <> 'released'`
+
 // Repeats says for how many other offences a source was redirected before, other than those that were released.
 func (s *SQLite) Repeats(ctx context.Context, source netip.Prefix, offence string) (int, error) {
 	var n int
-	err := s.reads.QueryRowContext(ctx, `SELECT COUNT(DISTINCT offence_id) FROM redirects
-		WHERE source = ? AND offence_id NOT IN ('', ?) AND state <> 'released'`, prefixText(source), offence).Scan(&n)
+	err := s.repeats.QueryRowContext(ctx, prefixText(source), offence).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count redirects of %s: %w", source, err)
 	}

@@ -18,7 +18,7 @@ type RuleOverride struct {
 
 // SetRuleOverride stores what an operator says of a rule, durably; saying nothing removes what was said before.
 func (s *SQLite) SetRuleOverride(ctx context.Context, o RuleOverride) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		if !o.Disabled && !o.Redirect {
 			_, err := tx.ExecContext(ctx, "DELETE FROM rule_overrides WHERE rule = ?", o.Rule)
 			return err //nolint:wrapcheck // wrapped below

@@ -19,7 +19,7 @@ func (s *SQLite) PutReport(ctx context.Context, r event.SessionReport) error {
 	if err != nil {
 		return err
 	}
-	err = s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		if err := putEvidence(ctx, tx, e.ID, r.Evidence); err != nil {
 			return err
 		}

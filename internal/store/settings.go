@@ -26,7 +26,7 @@ type Allowed struct {
 
 // AllowAdd puts a network on the allow-list, or changes its note, durably.
 func (s *SQLite) AllowAdd(ctx context.Context, a Allowed) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO allow (prefix, note, created_at) VALUES (?, ?, ?)
 			ON CONFLICT (prefix) DO UPDATE SET note = excluded.note`, a.Prefix.Masked().String(), a.Note, nanos(a.CreatedAt))
 		return err //nolint:wrapcheck // wrapped below
@@ -39,7 +39,7 @@ func (s *SQLite) AllowAdd(ctx context.Context, a Allowed) error {
 
 // AllowRemove takes a network off the allow-list, or returns ErrNotFound.
 func (s *SQLite) AllowRemove(ctx context.Context, p netip.Prefix) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		return deleteOne(ctx, tx, "DELETE FROM allow WHERE prefix = ?", p.Masked().String())
 	})
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *SQLite) AllowList(ctx context.Context) (out []Allowed, err error) {
 
 // Set stores a setting, durably.
 func (s *SQLite) Set(ctx context.Context, name, value string) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES (?, ?)
 			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 		return err //nolint:wrapcheck // wrapped below
@@ -118,7 +118,7 @@ func (s *SQLite) Paused(ctx context.Context) (bool, error) {
 
 // SaveCounters stores counters by name and label; those that are missing keep their value.
 func (s *SQLite) SaveCounters(ctx context.Context, counters map[string]map[string]int64) error {
-	err := s.writer.do(ctx, s.writer.lazy, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, lazy, func(ctx context.Context, tx *sql.Tx) error {
 		for name, labels := range counters {
 			for label, value := range labels {
 				_, err := tx.ExecContext(ctx, `INSERT INTO counters (name, label, value) VALUES (?, ?, ?)

@@ -48,9 +48,11 @@ type SQLite struct {
 	log    *slog.Logger
 	writes *sql.DB // one connection
 	reads  *sql.DB
-	writer *writer
-	stop   context.CancelFunc
-	done   chan struct{}
+	// repeats is repeatsQuery
+	repeats *sql.Stmt
+	writer  *writer
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 // readers is how many reads may be under way at once.
@@ -88,6 +90,9 @@ func open(ctx context.Context, o Options) (*SQLite, error) {
 		return nil, errors.Join(err, s.writes.Close())
 	}
 	if err := migrate(ctx, s.writes); err != nil {
+		return nil, errors.Join(err, s.writes.Close(), s.reads.Close())
+	}
+	if s.repeats, err = s.reads.PrepareContext(ctx, repeatsQuery); err != nil {
 		return nil, errors.Join(err, s.writes.Close(), s.reads.Close())
 	}
 	conn, err := s.writes.Conn(ctx)
@@ -184,7 +189,7 @@ func (s *SQLite) checkpointLog(ctx context.Context) error {
 func (s *SQLite) Close() error {
 	s.stop()
 	<-s.done
-	if err := errors.Join(s.writer.close(), s.reads.Close(), s.writes.Close()); err != nil {
+	if err := errors.Join(s.writer.close(), s.repeats.Close(), s.reads.Close(), s.writes.Close()); err != nil {
 		return fmt.Errorf("close store %s: %w", s.path, err)
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 
 // PutToken implements pki.TokenStore.
 func (s *SQLite) PutToken(ctx context.Context, t pki.StoredToken) error {
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO tokens (hash, role, name, expires_at, claimant) VALUES (?, ?, ?, ?, '')",
 			t.Hash, string(t.Role), t.Name, nanos(t.Expires))
 		return err //nolint:wrapcheck // wrapped below
@@ -26,7 +26,7 @@ func (s *SQLite) PutToken(ctx context.Context, t pki.StoredToken) error {
 // TakeToken implements pki.TokenStore.
 func (s *SQLite) TakeToken(ctx context.Context, hash, claimant string, now time.Time) (pki.StoredToken, pki.TokenStatus, error) {
 	t, status := pki.StoredToken{Hash: hash}, pki.TokenUnknown
-	err := s.writer.do(ctx, s.writer.durable, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writer.do(ctx, durable, func(ctx context.Context, tx *sql.Tx) error {
 		var role, by string
 		var expires int64
 		err := tx.QueryRowContext(ctx, "SELECT role, name, expires_at, claimant FROM tokens WHERE hash = ?", hash).

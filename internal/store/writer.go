@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
@@ -14,32 +15,46 @@ var errClosed = errors.New("the store is closed")
 // groupMost bounds how many writes are committed together.
 const groupMost = 64
 
+// urgency says how soon a write is made, and what it survives.
+type urgency int
+
+const (
+	lazy    urgency = iota // after all others; survives the process's death but not, for some moments, a power loss
+	prompt                 // before lazy ones, and survives the same
+	durable                // likewise, and is on the disk when it returns
+)
+
 // op is one write.
 type op struct {
 	ctx  context.Context //nolint:containedctx // the caller's, to leave out what nobody waits for any more
+	how  urgency
 	fn   func(ctx context.Context, tx *sql.Tx) error
 	done chan error
 }
 
-// writer commits writes in groups: what comes while a commit is at work shares the next one, and its
-// wait for the disk. Durable writes go first; they are on the disk when they return. Others survive
-// the process's death but not, for some moments, a power loss.
+// writer commits writes in groups: what comes while a commit is at work shares the next one, and, where one of them is durable,
+// its wait for the disk. A power loss takes back the last writes in the order in which they were made, never one without
+// all that came after it: nothing that is kept was made on the ground of something that is not.
 type writer struct {
-	conn    *sql.Conn
-	durable chan *op
-	lazy    chan *op
-	ended   chan struct{}
-	dirty   atomic.Bool
-	full    bool // what PRAGMA synchronous is
+	conn  *sql.Conn
+	soon  chan *op
+	late  chan *op
+	ended chan struct{}
+	dirty atomic.Bool
+	full  bool // what PRAGMA synchronous is
 }
 
 func newWriter(conn *sql.Conn) *writer {
-	return &writer{conn: conn, durable: make(chan *op), lazy: make(chan *op), ended: make(chan struct{}), full: true}
+	return &writer{conn: conn, soon: make(chan *op), late: make(chan *op), ended: make(chan struct{}), full: true}
 }
 
 // do runs fn in a transaction and returns when it is committed. An fn that fails is undone alone.
-func (w *writer) do(ctx context.Context, into chan *op, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	o := &op{ctx: ctx, fn: fn, done: make(chan error, 1)}
+func (w *writer) do(ctx context.Context, how urgency, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	o := &op{ctx: ctx, how: how, fn: fn, done: make(chan error, 1)}
+	into := w.soon
+	if how == lazy {
+		into = w.late
+	}
 	select {
 	case into <- o:
 	case <-ctx.Done():
@@ -53,37 +68,37 @@ func (w *writer) do(ctx context.Context, into chan *op, fn func(ctx context.Cont
 func (w *writer) run(ctx context.Context) {
 	defer close(w.ended)
 	for {
-		o, full, ok := w.next(ctx)
+		o, ok := w.next(ctx)
 		if !ok {
 			return
 		}
-		w.commit(context.WithoutCancel(ctx), w.gather(o), full)
+		w.commit(context.WithoutCancel(ctx), w.gather(o))
 	}
 }
 
-// next waits for a write; a durable one comes first.
-func (w *writer) next(ctx context.Context) (o *op, full, ok bool) {
+// next waits for a write; a lazy one comes last.
+func (w *writer) next(ctx context.Context) (o *op, ok bool) {
 	select {
-	case o = <-w.durable:
-		return o, true, true
+	case o = <-w.soon:
+		return o, true
 	default:
 	}
 	select {
-	case o = <-w.durable:
-		return o, true, true
-	case o = <-w.lazy:
-		return o, false, true
+	case o = <-w.soon:
+		return o, true
+	case o = <-w.late:
+		return o, true
 	case <-ctx.Done():
-		return nil, false, false
+		return nil, false
 	}
 }
 
-// gather adds the durable writes that wait already.
+// gather adds the writes that wait already, but for lazy ones.
 func (w *writer) gather(first *op) []*op {
 	group := []*op{first}
 	for len(group) < groupMost {
 		select {
-		case o := <-w.durable:
+		case o := <-w.soon:
 			group = append(group, o)
 		default:
 			return group
@@ -93,8 +108,8 @@ func (w *writer) gather(first *op) []*op {
 }
 
 // commit writes a group and answers each of its callers.
-func (w *writer) commit(ctx context.Context, group []*op, full bool) {
-	full = full || len(group) > 1 // only durable writes join
+func (w *writer) commit(ctx context.Context, group []*op) {
+	full := slices.ContainsFunc(group, func(o *op) bool { return o.how == durable })
 	results := make([]error, len(group))
 	err := w.transaction(ctx, group, full, results)
 	w.dirty.Store(true)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Batch is some lines of one file.
@@ -85,7 +86,7 @@ type Follower struct {
 	journal  journal
 	buf      []byte
 	counts   counts
-	problems problems
+	problems *trouble.Kept
 }
 
 // New checks the options; it touches nothing.
@@ -97,7 +98,7 @@ func New(o Options) (*Follower, error) {
 	o.setDefaults(p.dated)
 	return &Follower{
 		o: o, pattern: p, sub: newSubscriber(), dirs: make(map[string]struct{}), held: make(map[uint64]int64),
-		journal: journal{path: o.Cursor}, problems: problems{log: o.Log, path: o.Path},
+		journal: journal{path: o.Cursor}, problems: trouble.New(o.Log, "log file"),
 	}, nil
 }
 
@@ -108,7 +109,7 @@ func (f *Follower) Watch(w *Watcher) { f.o.Watcher = w }
 func (f *Follower) Stats() Stats { return f.counts.snapshot() }
 
 // Findings returns what hinders the following now, each with its mend.
-func (f *Follower) Findings() []event.Finding { return f.problems.list() }
+func (f *Follower) Findings() []event.Finding { return f.problems.List() }
 
 // Run follows until ctx ends and returns nil then. Each batch is given to take, one at a time; where take fails the same
 // batch is tried again, with growing pauses. An error is returned only for a cursor that cannot be used.
@@ -125,7 +126,7 @@ func (f *Follower) Run(ctx context.Context, take func(context.Context, Batch) er
 	poll := f.o.Poll
 	if f.watcher.err != nil {
 		poll = min(poll, 100*time.Millisecond)
-		f.problems.set("watch", event.Finding{
+		f.problems.Set("watch", event.Finding{
 			Level: "warning", Subject: f.o.Path,
 			Text: fmt.Sprintf("the kernel gives no inotify instance (%v): looking ten times a second", f.watcher.err),
 			Mend: "raise fs.inotify.max_user_instances with sysctl and restart",
@@ -212,12 +213,12 @@ func (f *Follower) step(ctx context.Context, i int, take func(context.Context, B
 	}
 	lines, n, left, err := g.next(f.buf[:size], f.o.MaxLines, f.o.MaxLine)
 	if err != nil {
-		f.problems.set("read", event.Finding{
+		f.problems.Set("read", event.Finding{
 			Level: "error", Subject: g.path, Text: err.Error(), Mend: "check the file system that holds it (dmesg); it is tried again every second",
 		})
 		return false, nil //nolint:nilerr // reported, and tried again at the next look
 	}
-	f.problems.clear("read")
+	f.problems.Clear("read")
 	if n == 0 {
 		return false, nil
 	}
@@ -266,7 +267,7 @@ func (f *Follower) hand(ctx context.Context, g *file, lines [][]byte, take func(
 			return fmt.Errorf("hand on lines of %s: %w", g.path, ctx.Err())
 		}
 		f.counts.retries.Add(1)
-		f.problems.set("take", event.Finding{
+		f.problems.Set("take", event.Finding{
 			Level: "warning", Subject: f.o.Path, Text: fmt.Sprintf("lines wait to be handed on: %v", err),
 			Mend: "nothing is lost: it is tried again until it works",
 		})
@@ -275,7 +276,7 @@ func (f *Follower) hand(ctx context.Context, g *file, lines [][]byte, take func(
 		}
 	}
 	f.handed = nil
-	f.problems.clear("take")
+	f.problems.Clear("take")
 	f.counts.batches.Add(1)
 	f.counts.lines.Add(int64(len(lines)))
 	f.moveTo(g, g.start)
@@ -348,13 +349,13 @@ func (f *Follower) save() {
 	}
 	if err := f.journal.write(&c); err != nil {
 		f.dirty = true
-		f.problems.set("cursor", event.Finding{
+		f.problems.Set("cursor", event.Finding{
 			Level: "error", Subject: f.o.Cursor, Text: fmt.Sprintf("after a restart lines may come twice: %v", err),
 			Mend: "free space in, or let this program write to, " + filepath.Dir(f.o.Cursor),
 		})
 		return
 	}
-	f.problems.clear("cursor")
+	f.problems.Clear("cursor")
 }
 
 // wait pauses for d and reports whether ctx still lives.

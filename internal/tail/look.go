@@ -35,7 +35,7 @@ func (f *Follower) look() {
 		f.began, f.dirty = true, true // from now on what appears is new
 	}
 	if f.o.Optional || len(f.files) > 0 {
-		f.problems.clear("missing")
+		f.problems.Clear("missing")
 	}
 	f.dropOld(live)
 	f.sub.all.Store(len(f.files) > len(live) || f.pattern.dated)
@@ -48,9 +48,9 @@ func (f *Follower) consider(path string, expected bool) *file {
 		switch {
 		case !expected:
 		case errors.Is(err, fs.ErrNotExist):
-			f.problems.clear("open")
+			f.problems.Clear("open")
 			if len(f.files) == 0 && !f.o.Optional {
-				f.problems.set("missing", event.Finding{
+				f.problems.Set("missing", event.Finding{
 					Level: "warning", Subject: path, Text: "there is no such file (yet)",
 					Mend: "is the path right, and does a syslog daemon write it? (Debian 12 and later: apt install rsyslog)",
 				})
@@ -65,7 +65,7 @@ func (f *Follower) consider(path string, expected bool) *file {
 		if g.ino == ino && g.dev == dev {
 			g.path, g.grown = path, time.Now()
 			if expected {
-				f.problems.clear("open")
+				f.problems.Clear("open")
 			}
 			return g
 		}
@@ -82,7 +82,7 @@ func (f *Follower) consider(path string, expected bool) *file {
 		return nil
 	}
 	if expected {
-		f.problems.clear("open")
+		f.problems.Clear("open")
 	}
 	f.enter(g, opened.Size())
 	return g
@@ -112,7 +112,7 @@ func (f *Follower) unreadable(path string, err error) {
 	if errors.Is(err, fs.ErrPermission) {
 		mend = fmt.Sprintf("let this program read it: run it as root, or add its user to the group that owns %s (on Debian: adm)", path)
 	}
-	f.problems.set("open", event.Finding{Level: "error", Subject: path, Text: fmt.Sprintf("cannot be read: %v; tried again every second", err), Mend: mend})
+	f.problems.Set("open", event.Finding{Level: "error", Subject: path, Text: fmt.Sprintf("cannot be read: %v; tried again every second", err), Mend: mend})
 }
 
 // dropOld lets go of files that were read to their end and have a successor that is written to.
@@ -156,7 +156,7 @@ func (f *Follower) watch(paths []string) {
 	for dir := range want {
 		if err := f.watcher.subscribe(dir, f.sub); err != nil {
 			failed = true
-			f.problems.set("watch", event.Finding{
+			f.problems.Set("watch", event.Finding{
 				Level: "warning", Subject: dir, Text: fmt.Sprintf("cannot be watched: %v; looking every %s instead", err, f.o.Poll),
 				Mend: "let this program read the directory; or raise fs.inotify.max_user_watches with sysctl",
 			})
@@ -170,7 +170,7 @@ func (f *Follower) watch(paths []string) {
 		}
 	}
 	if !failed {
-		f.problems.clear("watch")
+		f.problems.Clear("watch")
 	}
 	for dir := range f.dirs {
 		if _, ok := want[dir]; !ok {

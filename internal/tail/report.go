@@ -1,14 +1,6 @@
 package tail
 
-import (
-	"log/slog"
-	"maps"
-	"slices"
-	"sync"
-	"sync/atomic"
-
-	"github.com/kokkuri/kokkuri/internal/event"
-)
+import "sync/atomic"
 
 // Stats counts what was read and what was left out.
 type Stats struct {
@@ -56,52 +48,4 @@ func (s *Stats) Add(o Stats) {
 	s.LostFiles += o.LostFiles
 	s.Unended += o.Unended
 	s.DroppedHost += o.DroppedHost
-}
-
-// problems holds what hinders the following now, one finding for each kind of trouble, and logs each once.
-type problems struct {
-	log  *slog.Logger
-	path string
-
-	mu  sync.Mutex
-	now map[string]event.Finding
-}
-
-func (p *problems) set(kind string, f event.Finding) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.now[kind] == f {
-		return
-	}
-	if p.now == nil {
-		p.now = make(map[string]event.Finding)
-	}
-	_, again := p.now[kind]
-	p.now[kind] = f
-	say := p.log.Warn
-	if again {
-		say = p.log.Debug
-	} else if f.Level == "error" {
-		say = p.log.Error
-	}
-	say("log file", "path", f.Subject, "problem", f.Text, "mend", f.Mend)
-}
-
-func (p *problems) clear(kind string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.now[kind]; ok {
-		delete(p.now, kind)
-		p.log.Info("log file: problem over", "path", p.path, "kind", kind)
-	}
-}
-
-func (p *problems) list() []event.Finding {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := make([]event.Finding, 0, len(p.now))
-	for _, k := range slices.Sorted(maps.Keys(p.now)) {
-		out = append(out, p.now[k])
-	}
-	return out
 }

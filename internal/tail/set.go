@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // SetOptions say which logs to follow and how.
@@ -34,7 +35,7 @@ type Set struct {
 	prefix   string // of the host's entry in that directory
 	suffix   string
 	dropped  atomic.Int64
-	problems problems
+	problems *trouble.Kept
 
 	mu        sync.Mutex
 	followers map[string]*Follower
@@ -69,7 +70,7 @@ func NewSet(o SetOptions) (*Set, error) {
 	if o.Hosts <= 0 {
 		o.Hosts = 4096
 	}
-	s := &Set{o: o, followers: make(map[string]*Follower), problems: problems{log: o.Log, path: o.Path}}
+	s := &Set{o: o, followers: make(map[string]*Follower), problems: trouble.New(o.Log, "log file")}
 	s.before, s.prefix = filepath.Split(head)
 	s.suffix, _, _ = strings.Cut(tailPart, "/")
 	return s, nil
@@ -88,7 +89,7 @@ func newGlobSet(o SetOptions) (*Set, error) {
 	if o.Hosts <= 0 {
 		o.Hosts = 4096
 	}
-	return &Set{o: o, glob: g, before: literal(g.base), followers: make(map[string]*Follower), problems: problems{log: o.Log, path: o.Path}}, nil
+	return &Set{o: o, glob: g, before: literal(g.base), followers: make(map[string]*Follower), problems: trouble.New(o.Log, "log file")}, nil
 }
 
 // Watch makes the set share w with others. It is to be called before Run.
@@ -121,12 +122,12 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 		}
 		watched = dir
 		if err := watcher.subscribe(dir, sub); err != nil {
-			s.problems.set("watch", event.Finding{
+			s.problems.Set("watch", event.Finding{
 				Level: "warning", Subject: dir, Text: fmt.Sprintf("cannot be watched for new hosts: %v; looking every %s instead", err, s.o.Poll),
 				Mend: "let this program read the directory; or raise fs.inotify.max_user_watches with sysctl",
 			})
 		} else {
-			s.problems.clear("watch")
+			s.problems.Clear("watch")
 			if existing(filepath.Clean(s.expand(s.before))) != dir {
 				sub.ring() // one in it came before it was watched, and nothing will tell of it
 			}
@@ -142,7 +143,7 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 			}
 			running.Go(func() {
 				if err := f.Run(ctx, func(ctx context.Context, b Batch) error { return take(ctx, log.host, b) }); err != nil {
-					f.problems.set("run", event.Finding{Level: "error", Subject: f.o.Path, Text: err.Error(), Mend: "mend what it says and restart"})
+					f.problems.Set("run", event.Finding{Level: "error", Subject: f.o.Path, Text: err.Error(), Mend: "mend what it says and restart"})
 				}
 			})
 		}
@@ -204,17 +205,17 @@ func (s *Set) find() []found {
 	}
 	out, cut := s.glob.find(s.o.Hosts)
 	if cut {
-		s.problems.set("folders", event.Finding{
+		s.problems.Set("folders", event.Finding{
 			Level: "error", Subject: s.o.Path, Text: fmt.Sprintf("it leads through more than %d folders: some files are not found", maxLooked),
 			Mend: "name more of the folders, or split the pattern",
 		})
 	} else {
-		s.problems.clear("folders")
+		s.problems.Clear("folders")
 	}
 	if len(out) == 0 && !s.o.Optional {
-		s.problems.set("missing", noneFound(s.o.Path))
+		s.problems.Set("missing", noneFound(s.o.Path))
 	} else {
-		s.problems.clear("missing")
+		s.problems.Clear("missing")
 	}
 	return out
 }
@@ -224,7 +225,7 @@ func (s *Set) discover() []string {
 	dir, err := os.Open(filepath.Clean(s.expand(s.before)))
 	if err != nil {
 		if !s.o.Optional {
-			s.problems.set("missing", event.Finding{
+			s.problems.Set("missing", event.Finding{
 				Level: "warning", Subject: s.o.Path, Text: err.Error(),
 				Mend: "is the path right, does the syslog daemon write there, and may this program read it?",
 			})
@@ -232,7 +233,7 @@ func (s *Set) discover() []string {
 		return nil
 	}
 	defer func() { _ = dir.Close() }()
-	s.problems.clear("missing")
+	s.problems.Clear("missing")
 	prefix, suffix := s.expandName(s.prefix), s.expandName(s.suffix)
 	var hosts []string
 	for {
@@ -280,7 +281,7 @@ func (s *Set) add(log found, watcher *Watcher, fromHead bool) (*Follower, error)
 	}
 	if len(s.followers) >= s.o.Hosts {
 		s.dropped.Add(1)
-		s.problems.set("hosts", event.Finding{
+		s.problems.Set("hosts", event.Finding{
 			Level: "error", Subject: s.o.Path, Text: fmt.Sprintf("more than %d hosts or files: the others are not followed", s.o.Hosts),
 			Mend: "remove the files and directories of hosts that are no more, or split the pattern",
 		})
@@ -313,7 +314,7 @@ func (s *Set) Stats() Stats {
 
 // Findings returns what hinders the following now.
 func (s *Set) Findings() []event.Finding {
-	out := s.problems.list()
+	out := s.problems.List()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.followers {

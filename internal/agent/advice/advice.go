@@ -4,6 +4,7 @@ package advice
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,8 +23,11 @@ type Options struct {
 	Formats []native.Format // of logs that are converted
 	Journal bool            // is followed
 	Root    string          // folder under which /etc, /proc, /usr and /var are found; empty: the real ones
-	// Defaults prints what of the groups MariaDB's and MySQL's option files hold; nil: my_print_defaults does.
-	Defaults func(ctx context.Context, groups ...string) ([]byte, error)
+	// Redirected are the services whose sources may be redirected on the host.
+	Redirected []event.Service
+	// Defaults prints the options that MariaDB or MySQL reads from its files, and says what was looked at; nil:
+	// PrintDefaults does, of the system's files.
+	Defaults func(ctx context.Context) (options []byte, looked string, err error)
 }
 
 // maxFile bounds what is read of a file.
@@ -32,7 +36,7 @@ const maxFile = 1 << 20
 // Look says what it found. What is well is not said.
 func Look(ctx context.Context, o Options) []event.Finding {
 	if o.Defaults == nil {
-		o.Defaults = printDefaults
+		o.Defaults = func(ctx context.Context) ([]byte, string, error) { return PrintDefaults(ctx, "") }
 	}
 	var out []event.Finding
 	for _, f := range o.Formats {
@@ -121,10 +125,24 @@ func (o Options) command(names ...string) (name string, args []string) {
 	return "", nil
 }
 
-func printDefaults(ctx context.Context, groups ...string) ([]byte, error) {
-	out, err := exec.CommandContext(ctx, "my_print_defaults", groups...).Output()
-	if err != nil {
-		return nil, fmt.Errorf("my_print_defaults: %w", err)
+// PrintDefaults has my_print_defaults print what the server reads from one option file, or, where file is empty, from the
+// system's.
+func PrintDefaults(ctx context.Context, file string) (options []byte, looked string, err error) {
+	const program = "my_print_defaults"
+	var args []string
+	if file != "" {
+		args = append(args, "--defaults-file="+file)
 	}
-	return out, nil
+	// MariaDB's knows which groups its server reads, also those with a version in their name; MySQL's does not.
+	looked = program + " --mysqld"
+	out, err := exec.CommandContext(ctx, program, append(args, "--mysqld")...).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		groups := []string{"mysqld", "server", "mysqld-5.7", "mysqld-8.0", "mysqld-8.4", "mysqld-9.0"}
+		looked = program + " " + strings.Join(groups, " ")
+		out, err = exec.CommandContext(ctx, program, append(args, groups...)...).Output()
+	}
+	if err != nil {
+		return nil, looked, fmt.Errorf("%s: %w", program, err)
+	}
+	return out, looked, nil
 }

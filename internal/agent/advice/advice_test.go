@@ -42,12 +42,29 @@ func TestMySQL(t *testing.T) {
 	t.Parallel()
 	const maria, resolve = "usr/sbin/mariadbd", "named by what their address resolves to"
 	for name, test := range map[string]struct {
-		files    map[string]string
-		printed  string
-		fails    bool
-		want     []string
-		wantNone bool
+		files      map[string]string
+		printed    string
+		fails      bool
+		redirected []event.Service
+		want       []string
+		wantNone   bool
 	}{
+		"redirected, and nothing tells of logins": {
+			files: map[string]string{maria: ""}, printed: "--skip-name-resolve\n", redirected: []event.Service{event.SSH, event.MySQL},
+			want: []string{"successful logins are in no log", "server_audit_output_type = syslog"},
+		},
+		"redirected, and a file tells of them": {
+			files: map[string]string{maria: ""}, printed: "--skip-name-resolve\n--server_audit_logging=ON\n", redirected: []event.Service{event.MySQL},
+			want: []string{"successful logins are in no log"},
+		},
+		"redirected, and other events are told": {
+			files: map[string]string{maria: ""}, printed: "--skip-name-resolve\n--server_audit_logging\n--server_audit_output_type=syslog\n--server_audit_events=QUERY\n",
+			redirected: []event.Service{event.MySQL}, want: []string{"successful logins are in no log"},
+		},
+		"redirected, and told of": {
+			files: map[string]string{maria: ""}, redirected: []event.Service{event.MySQL}, wantNone: true,
+			printed: "--skip-name-resolve\n--server_audit_logging=ON\n--server-audit-output-type=SYSLOG\n--server_audit_events=query,connect\n",
+		},
 		"MariaDB as it comes": {
 			files: map[string]string{maria: ""}, printed: "--pid-file=/run/mysqld/mysqld.pid\n",
 			want: []string{resolve},
@@ -57,7 +74,7 @@ func TestMySQL(t *testing.T) {
 		},
 		"MariaDB quiet": {
 			files: map[string]string{maria: ""}, printed: "--skip-name-resolve=ON\n--log-warnings=2\n--log-warnings=1\n",
-			want: []string{"log_warnings is 1", "looked at: my_print_defaults mysqld server mariadb mariadbd", "SET GLOBAL log_warnings = 2"},
+			want: []string{"log_warnings is 1", "looked at: my_print_defaults --mysqld", "SET GLOBAL log_warnings = 2"},
 		},
 		"the command line of the running server counts most": {
 			files:   map[string]string{"proc/7/comm": "mariadbd\n", "proc/7/cmdline": "/usr/sbin/mariadbd\x00--user=mysql\x00-W0\x00"},
@@ -80,12 +97,12 @@ func TestMySQL(t *testing.T) {
 			t.Parallel()
 			got := texts(advice.Look(t.Context(), advice.Options{
 				Formats: []native.Format{{Name: "mysql-error", Service: event.MySQL}}, Root: host(t, test.files),
-				Defaults: func(_ context.Context, groups ...string) ([]byte, error) {
-					require.Contains(t, groups, "mysqld")
+				Redirected: test.redirected,
+				Defaults: func(context.Context) ([]byte, string, error) {
 					if test.fails {
-						return nil, errors.New("no such program")
+						return nil, "", errors.New("no such program")
 					}
-					return []byte(test.printed), nil
+					return []byte(test.printed), "my_print_defaults --mysqld", nil
 				},
 			}))
 			if test.wantNone {
@@ -110,8 +127,26 @@ func TestPostgres(t *testing.T) {
 			files: map[string]string{conf: "log_line_prefix = '%m [%p] %q%u@%d '\t# special values:\n#log_connections = off\n"},
 			want:  "looked at: /etc/postgresql/15/main/postgresql.conf",
 		},
-		"with the address":       {files: map[string]string{conf: "log_line_prefix = '%m [%p] %h it''s '\n"}},
-		"connections":            {files: map[string]string{conf: "log_line_prefix = '%m [%p] '\nlog_connections = on\n"}},
+		"with the address":                 {files: map[string]string{conf: "log_line_prefix = '%m [%p] %h it''s '\n"}},
+		"connections":                      {files: map[string]string{conf: "log_line_prefix = '%m [%p] '\nlog_connections = on\n"}},
+		"padded":                           {files: map[string]string{conf: "log_line_prefix='%m [%p] %-15h %u '\n"}},
+		"a percent sign":                   {files: map[string]string{conf: "log_line_prefix = '%m [%p] %%h '\n"}, want: "log_line_prefix"},
+		"behind a name":                    {files: map[string]string{conf: "log_line_prefix = '%m [%p] %u@%d %h '\n"}, want: "before the first name"},
+		"behind a name, and connections":   {files: map[string]string{conf: "log_line_prefix = '%m [%p] %u@%d %h '\nlog_connections = yes\n"}},
+		"connections, %p without brackets": {files: map[string]string{conf: "log_line_prefix = '%m %p %u '\nlog_connections = on\n"}, want: "[%p] stands nowhere"},
+		"connections, sessions only":       {files: map[string]string{conf: "log_line_prefix = '%m %c '\nlog_connections = on\n"}, want: "[%p] stands nowhere"},
+		"a list of connections":            {files: map[string]string{conf: "log_line_prefix = '%m [%p] '\nlog_connections = 'receipt,authorization'\n"}},
+		"a list without receipt":           {files: map[string]string{conf: "log_line_prefix = '%m [%p] '\nlog_connections = 'authorization'\n"}, want: "log_connections is off"},
+		"cut short":                        {files: map[string]string{conf: "log_line_prefix = '%m [%p] '\nlog_connections = 't'\n"}},
+		"its own":                          {files: map[string]string{conf: "shared_buffers = 128MB\nlog_connections = on\n"}},
+		"names":                            {files: map[string]string{conf: "log_line_prefix = '%m [%p] %h '\nlog_hostname = on # or not\n"}, want: "log_hostname is on"},
+		"the command line counts most": {
+			files: map[string]string{
+				"proc/9/comm": "postgres\n", "proc/9/cmdline": "postgres\x00-D\x00/srv/pg\x00-c\x00log_line_prefix=%m [%p] \x00",
+				"srv/pg/postgresql.conf": "log_line_prefix = '%m [%p] %h '\n",
+			},
+			want: "the command line of postgres",
+		},
 		"connections without %p": {files: map[string]string{conf: "log_line_prefix = '%m '\nlog_connections = on\n"}, want: "log_line_prefix"},
 		"connections off":        {files: map[string]string{conf: "log_line_prefix = '%m [%p] '\nlog_connections = off\n"}, want: "log_line_prefix"},
 		"included": {files: map[string]string{

@@ -14,6 +14,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 const (
@@ -35,7 +36,7 @@ type converter struct {
 	file     string // what the records say they were read from
 	host     string
 	publish  func(ctx context.Context, b event.Batch) error
-	problems *problems
+	problems *trouble.Kept
 	log      *slog.Logger
 	now      func() time.Time
 
@@ -58,7 +59,7 @@ type convertState struct {
 	Flushing bool     `json:"flushing,omitempty"` // that record is being published as it is
 }
 
-func newConverter(f native.Format, file, state string, c *Options, p *problems) *converter {
+func newConverter(f native.Format, file, state string, c *Options, p *trouble.Kept) *converter {
 	return &converter{
 		format: f, file: file, host: c.Host, publish: c.Publish, problems: p, log: c.Log, now: time.Now,
 		reader: f.New(), kept: stateFile{path: state}, last: time.Now(),
@@ -235,13 +236,13 @@ func (v *converter) flush(ctx context.Context) error {
 
 func (v *converter) save() {
 	if err := v.kept.save(&v.state); err != nil {
-		v.problems.set("cursor", event.Finding{
-			Level: levelError, Subject: v.kept.path, Text: fmt.Sprintf("after a restart records may come twice: %v", err),
+		v.problems.Set("cursor", event.Finding{
+			Level: trouble.Error, Subject: v.kept.path, Text: fmt.Sprintf("after a restart records may come twice: %v", err),
 			Mend: "free space in, or let this program write to, " + filepath.Dir(v.kept.path),
 		})
 		return
 	}
-	v.problems.clear("cursor")
+	v.problems.Clear("cursor")
 }
 
 // encode appends records as lines of syslog.

@@ -20,6 +20,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // joined is a form of log whose records go on in lines that begin with a space: whether a record is whole shows only
@@ -104,11 +105,10 @@ func converterLosesNothing(t *rapid.T, format native.Format, state string) {
 	s := &stream{}
 	const live, killedBefore, killedAfter = 0, 1, 2
 	fate := live
-	var problems problems
-	problems.log = slog.New(slog.DiscardHandler)
+	problems := trouble.New(slog.New(slog.DiscardHandler), "test")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer func() { cancel() }()
-	o := &Options{Host: "web", Log: problems.log, Publish: func(ctx context.Context, b event.Batch) error {
+	o := &Options{Host: "web", Log: slog.New(slog.DiscardHandler), Publish: func(ctx context.Context, b event.Batch) error {
 		if fate == killedBefore {
 			cancel()
 			return errKilled
@@ -128,7 +128,7 @@ func converterLosesNothing(t *rapid.T, format native.Format, state string) {
 			v.kept.close()
 		}
 		ctx, cancel = context.WithCancel(context.Background()) //nolint:fatcontext // a new life
-		v = newConverter(format, "", state, o, &problems)
+		v = newConverter(format, "", state, o, problems)
 		v.idle = time.NewTimer(time.Hour)
 		fate = live
 		if err := v.restore(ctx); err != nil {
@@ -199,9 +199,8 @@ func TestOpenRecordIsPublishedWhenNothingFollows(t *testing.T) {
 func TestOpenRecordIsBounded(t *testing.T) {
 	t.Parallel()
 	s := &stream{}
-	var p problems
-	p.log = slog.New(slog.DiscardHandler)
-	v := newConverter(testFormats()["quoted"], "", filepath.Join(t.TempDir(), "open"), &Options{Host: "web", Publish: s.publish, Log: p.log}, &p)
+	log := slog.New(slog.DiscardHandler)
+	v := newConverter(testFormats()["quoted"], "", filepath.Join(t.TempDir(), "open"), &Options{Host: "web", Publish: s.publish, Log: log}, trouble.New(log, "test"))
 	v.idle = time.NewTimer(time.Hour)
 	defer v.kept.close()
 	for i := range 2 * maxOpenLines / 500 {

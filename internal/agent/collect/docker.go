@@ -20,6 +20,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Container names containers whose log is followed.
@@ -43,7 +44,7 @@ type containers struct {
 	options  *Options
 	client   *http.Client
 	dir      string // keeps the cursors
-	problems problems
+	problems *trouble.Kept
 	log      *slog.Logger
 
 	began map[string]time.Time // by Container.Name: what was made before was there before
@@ -63,7 +64,7 @@ type containerLog struct {
 func newContainers(o []Container, socket string, c *Options, dir string) *containers {
 	var d net.Dialer
 	return &containers{
-		o: o, options: c, dir: dir, log: c.Log, problems: problems{log: c.Log},
+		o: o, options: c, dir: dir, log: c.Log, problems: trouble.New(c.Log, "a road for logs"),
 		began: map[string]time.Time{}, following: map[string]*containerLog{},
 		client: &http.Client{Transport: &http.Transport{
 			DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) },
@@ -87,12 +88,12 @@ func (c *containers) run(ctx context.Context, watcher *tail.Watcher) error {
 	defer tick.Stop()
 	for first := true; ctx.Err() == nil; {
 		if err := c.look(ctx, watcher, &first); err != nil && ctx.Err() == nil {
-			c.problems.set("engine", event.Finding{
-				Level: levelError, Subject: "containers", Text: fmt.Sprintf("the Docker Engine is not asked which there are: %v; tried again", err),
+			c.problems.Set("engine", event.Finding{
+				Level: trouble.Error, Subject: "containers", Text: fmt.Sprintf("the Docker Engine is not asked which there are: %v; tried again", err),
 				Mend: "does the engine run, and is agent.docker_socket its socket? Logs that are followed already are followed on",
 			})
 		} else {
-			c.problems.clear("engine")
+			c.problems.Clear("engine")
 		}
 		select {
 		case <-ctx.Done():
@@ -200,8 +201,8 @@ func (c *containers) add(ctx context.Context, o Container, name string, l listed
 		return nil
 	}
 	if full {
-		c.problems.set("many", event.Finding{
-			Level: levelError, Subject: "containers", Text: fmt.Sprintf("more than %d are named: the others are not followed", maxContainers),
+		c.problems.Set("many", event.Finding{
+			Level: trouble.Error, Subject: "containers", Text: fmt.Sprintf("more than %d are named: the others are not followed", maxContainers),
 			Mend: "name fewer in agent.containers",
 		})
 		return nil
@@ -220,13 +221,13 @@ func (c *containers) add(ctx context.Context, o Container, name string, l listed
 	}
 	problem := "container " + name
 	if driver := info.HostConfig.LogConfig.Type; driver != "json-file" {
-		c.problems.set(problem, event.Finding{
-			Level: levelError, Subject: problem, Text: fmt.Sprintf("its log driver %s keeps no file that others can read", driver),
+		c.problems.Set(problem, event.Finding{
+			Level: trouble.Error, Subject: problem, Text: fmt.Sprintf("its log driver %s keeps no file that others can read", driver),
 			Mend: "start it with --log-driver json-file; with the driver syslog, let it send to the server",
 		})
 		return nil
 	}
-	c.problems.clear(problem)
+	c.problems.Clear(problem)
 	if info.LogPath == "" {
 		return nil // never started
 	}
@@ -253,14 +254,14 @@ func (c *containers) follow(
 	if err != nil {
 		return nil, fmt.Errorf("follow the log of container %s: %w", name, err)
 	}
-	n := &nativeLog{follower: follower, problems: problems{log: c.log}}
-	n.converter = newConverter(dockerFormat(o.Format), "container "+name, cursor+".open", c.options, &n.problems)
+	n := &nativeLog{follower: follower, problems: trouble.New(c.log, "a road for logs")}
+	n.converter = newConverter(dockerFormat(o.Format), "container "+name, cursor+".open", c.options, n.problems)
 	ctx, cancel := context.WithCancel(ctx)
 	f := &containerLog{name: name, log: n, stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(f.done)
 		if err := n.run(ctx, w); err != nil {
-			n.problems.set("run", event.Finding{Level: levelError, Subject: "container " + name, Text: err.Error(), Mend: "mend what it says and restart the agent"})
+			n.problems.Set("run", event.Finding{Level: trouble.Error, Subject: "container " + name, Text: err.Error(), Mend: "mend what it says and restart the agent"})
 		}
 	}()
 	return f, nil
@@ -355,7 +356,7 @@ func (c *containers) listen(ctx context.Context, wake chan<- struct{}) {
 
 // findings are what hinders the following now.
 func (c *containers) findings() []event.Finding {
-	out := c.problems.list()
+	out := c.problems.List()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.following {

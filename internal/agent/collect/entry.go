@@ -163,12 +163,9 @@ func cursorKey(cursor string) string {
 	return key.String()
 }
 
-// sameBoot reports whether two cursors name entries of one boot.
-func sameBoot(a, b string) bool {
-	boot := func(cursor string) string {
-		_, rest, _ := strings.Cut(cursor, ";b=")
-		id, _, _ := strings.Cut(rest, ";")
-		return id
-	}
-	return boot(a) != "" && boot(a) == boot(b)
+// bootOf is the boot in which the entry that a cursor names was written; empty: it can't be told.
+func bootOf(cursor string) string {
+	_, rest, _ := strings.Cut(cursor, ";b=")
+	id, _, _ := strings.Cut(rest, ";")
+	return id
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // softwareLines are lines of every form of log, whole and in pieces.
@@ -70,14 +71,14 @@ func TestEveryFormatSurvivesCrashes(t *testing.T) {
 // converted is what a converter publishes; it is replaced by a new one where crash says so.
 func converted(t *rapid.T, f native.Format, state string, lines []string, cuts, idle []int, crash []bool) []string {
 	s := &stream{}
-	p := problems{log: slog.New(slog.DiscardHandler)}
+	log := slog.New(slog.DiscardHandler)
 	ctx := t.Context()
 	var v *converter
 	launch := func() {
 		if v != nil {
 			v.kept.close()
 		}
-		v = newConverter(f, "", state, &Options{Host: "web", Publish: s.publish, Log: p.log}, &p)
+		v = newConverter(f, "", state, &Options{Host: "web", Publish: s.publish, Log: log}, trouble.New(log, "test"))
 		v.now = func() time.Time { return time.Unix(1_795_600_000, 0) }
 		v.idle = time.NewTimer(time.Hour)
 		require.NoError(t, v.restore(ctx))

@@ -11,15 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Journal says what of the systemd journal is followed: entries of any of the identifiers or units; without either, all.
@@ -28,6 +26,7 @@ type Journal struct {
 	Units       []string // _SYSTEMD_UNIT
 	Directory   string   // of the journal's files; empty: the system's
 	Program     string   // journalctl
+	BootID      string   // file that says which boot this is; empty: the kernel's
 }
 
 const (
@@ -42,7 +41,7 @@ type journal struct {
 	o        Journal
 	host     string
 	out      outbox[journalPosition]
-	problems problems
+	problems *trouble.Kept
 	log      *slog.Logger
 
 	overlong, cut, malformed, gaps atomic.Int64
@@ -58,10 +57,13 @@ func newJournal(o Journal, c *Options, dir string) *journal {
 	if o.Program == "" {
 		o.Program = "journalctl"
 	}
-	j := &journal{o: o, host: c.Host, log: c.Log, problems: problems{log: c.Log}}
+	if o.BootID == "" {
+		o.BootID = "/proc/sys/kernel/random/boot_id"
+	}
+	j := &journal{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs")}
 	j.out = outbox[journalPosition]{
 		host: c.Host, origin: "journal", name: "journal", road: event.RoadJournal, publish: c.Publish,
-		file: stateFile{path: filepath.Join(dir, "journal.json")}, problems: &j.problems, log: c.Log,
+		file: stateFile{path: filepath.Join(dir, "journal.json")}, problems: j.problems, log: c.Log,
 	}
 	return j
 }
@@ -75,8 +77,8 @@ func (j *journal) run(ctx context.Context, _ *tail.Watcher) error {
 	if j.out.resend(ctx) != nil {
 		return nil // ctx ended
 	}
-	const longest = 30 * time.Second
-	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, longest) {
+	const shortest, longest = 100 * time.Millisecond, 30 * time.Second
+	for pause := shortest; ctx.Err() == nil; {
 		began := time.Now()
 		err := j.begin(ctx)
 		if err == nil {
@@ -85,11 +87,16 @@ func (j *journal) run(ctx context.Context, _ *tail.Watcher) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if errors.Is(err, errAnew) {
+			pause = shortest
+			continue
+		}
 		if time.Since(began) > longest {
-			pause = 100 * time.Millisecond
+			pause = shortest
 		}
 		j.complain(err)
 		wait(ctx, pause)
+		pause = min(2*pause, longest)
 	}
 	return nil
 }
@@ -103,8 +110,8 @@ func (j *journal) complain(err error) {
 	if errors.Is(err, exec.ErrNotFound) {
 		mend = "install systemd's journalctl, or set agent.journal.follow: off"
 	}
-	j.problems.set("journalctl", event.Finding{
-		Level: levelError, Subject: "journal", Text: fmt.Sprintf("is not followed: %v; tried again", err), Mend: mend,
+	j.problems.Set("journalctl", event.Finding{
+		Level: trouble.Error, Subject: "journal", Text: fmt.Sprintf("is not followed: %v; tried again", err), Mend: mend,
 	})
 }
 
@@ -133,7 +140,7 @@ func (j *journal) begin(ctx context.Context) error {
 func (j *journal) args(more ...string) []string {
 	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--output-fields=" + entryFields}
 	if j.o.Directory != "" {
-		// Whose boot is meant by "this one" is not clear there; see follow.
+		// Whose boot is meant by "this one" is not clear there: follow all.
 		args = append(args, "--directory="+j.o.Directory, "--merge")
 	}
 	return append(args, more...)
@@ -157,25 +164,55 @@ func (j *journal) filter() []string {
 	return out
 }
 
-// follow hands on what there is, then what comes, until journalctl ends. These are two: one that follows shows the entries of
-// one boot only, and what was written before the machine started again must come as well.
+// follow hands on what there is, then what comes, until journalctl ends. After the machine started again these are two
+// readings: first what is left of the boots before, then all of this one. Not from the cursor on: the clock of a boot may begin
+// behind the end of the one before, and by time is how journalctl finds its place among boots.
 func (j *journal) follow(ctx context.Context) error {
-	if err := j.pass(ctx, false); err != nil || ctx.Err() != nil {
+	at := j.out.state.Position
+	if j.o.Directory != "" {
+		return j.pass(ctx, reading{follow: true, cursor: at.Cursor})
+	}
+	boot, err := j.bootID()
+	if err != nil {
 		return err
 	}
-	return j.pass(ctx, true)
+	if bootOf(at.Cursor) == boot {
+		return j.pass(ctx, reading{follow: true, cursor: at.Cursor})
+	}
+	if err := j.pass(ctx, reading{cursor: at.Cursor, until: boot}); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return j.pass(ctx, reading{follow: true})
+}
+
+// bootID is this boot's, as cursors have it.
+func (j *journal) bootID() (string, error) {
+	id, err := os.ReadFile(j.o.BootID)
+	if err != nil {
+		return "", fmt.Errorf("ask the kernel which boot this is: %w", err)
+	}
+	return strings.ReplaceAll(string(bytes.TrimSpace(id)), "-", ""), nil
+}
+
+// reading is what one journalctl is to print.
+type reading struct {
+	cursor string // the entry that was handed on last; empty: from the beginning
+	follow bool   // what comes, too; then of this boot only, unless a directory is read
+	until  string // without the entries of this boot
 }
 
 // pass runs one journalctl and hands on what it prints.
-func (j *journal) pass(ctx context.Context, follow bool) error {
+func (j *journal) pass(ctx context.Context, r reading) error {
 	args := j.args()
-	if follow {
+	if r.follow {
 		args = j.args("--follow", "--no-tail")
+		if j.o.Directory == "" {
+			args = append(args, "--boot")
+		}
 	}
-	at := j.out.state.Position
-	if at.Cursor != "" {
+	if r.cursor != "" {
 		// Not --after-cursor: where that entry is gone, it skips the next one (journalctl before systemd 254).
-		args = append(args, "--cursor="+at.Cursor)
+		args = append(args, "--cursor="+r.cursor)
 	}
 	filter := j.filter()
 	ctx, cancel := context.WithCancel(ctx)
@@ -193,14 +230,23 @@ func (j *journal) pass(ctx context.Context, follow bool) error {
 		defer close(entries)
 		j.read(ctx, program.out, entries)
 	}()
-	j.hand(ctx, entries, strings.Join(filter, " "), !follow)
+	if err := j.hand(ctx, entries, strings.Join(filter, " "), r); err != nil {
+		cancel()
+		<-read
+		_ = program.wait() // it was killed
+		return err
+	}
 	<-read
 	return program.wait()
 }
 
-// hand hands entries on, as many at once as are there; all says that the one handed on last should be the first of them.
-func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string, all bool) {
-	first := true
+// errAnew asks for a journalctl that is started anew.
+var errAnew = errors.New("journalctl is to be started anew")
+
+// hand hands entries on, as many at once as are there, until they end. Where the bus did not take some at once, it asks for
+// another journalctl: what this one had not read by then may have been vacuumed, which only one that begins anew shows.
+func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string, r reading) error {
+	first := r.cursor != ""
 	for {
 		var lines [][]byte
 		size, next := 0, ""
@@ -210,16 +256,19 @@ func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string,
 				if waiting {
 					break
 				}
-				if len(lines) == 0 {
-					return
+				if next == "" {
+					return nil
 				}
 				break
 			}
 			if first {
 				first = false
-				if j.already(e.Cursor, filter, all) {
+				if j.already(e.Cursor, filter) {
 					continue
 				}
+			}
+			if r.until != "" && bootOf(e.Cursor) == r.until {
+				continue
 			}
 			next = e.Cursor
 			if !e.shipped() || string(e.Identifier) == "kokkuri-agent" { // our own words would come round for ever
@@ -232,16 +281,20 @@ func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string,
 			lines = append(lines, line)
 			size += len(line)
 		}
-		j.problems.clear("journalctl")
+		j.problems.Clear("journalctl")
 		at := journalPosition{Cursor: next, Filter: filter}
+		retries := j.out.retries.Load()
 		switch {
 		case next == "":
 		case len(lines) == 0:
 			j.out.move(at)
 		default:
-			if j.out.put(ctx, lines, at) != nil {
-				return // ctx ended
+			if err := j.out.put(ctx, lines, at); err != nil {
+				return err // ctx ended
 			}
+		}
+		if r.follow && j.out.retries.Load() != retries {
+			return errAnew
 		}
 	}
 }
@@ -265,15 +318,15 @@ func (*journal) next(ctx context.Context, entries <-chan entry, block bool) (e e
 
 // already reports whether the first entry is the one that was handed on last. That it is not, although the filter would find
 // it, says that the journal was vacuumed meanwhile.
-func (j *journal) already(cursor, filter string, all bool) bool {
+func (j *journal) already(cursor, filter string) bool {
 	at := j.out.state.Position
 	if sameEntry(at.Cursor, cursor) {
 		return true
 	}
-	if (all || sameBoot(at.Cursor, cursor)) && at.Cursor != "" && at.Filter == filter {
+	if at.Cursor != "" && at.Filter == filter {
 		j.gaps.Add(1)
-		j.problems.set("gap", event.Finding{
-			Level: levelWarning, Subject: "journal",
+		j.problems.Set("gap", event.Finding{
+			Level: trouble.Warning, Subject: "journal",
 			Text: fmt.Sprintf("entries were vacuumed or rotated away before they were read, since %s; how many nobody knows", time.Now().UTC().Format(time.RFC3339)),
 			Mend: "let the journal keep more: SystemMaxUse= and RuntimeMaxUse= in journald.conf; the server must not be away longer than that lasts",
 		})
@@ -309,112 +362,12 @@ func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entr
 
 // findings are what hinders the following now.
 func (j *journal) findings() []event.Finding {
-	out := j.problems.list()
+	out := j.problems.List()
 	if n := j.overlong.Load() + j.malformed.Load(); n > 0 {
 		out = append(out, event.Finding{
-			Level: levelWarning, Subject: "journal", Text: fmt.Sprintf("%d entries were left out: longer than %d KiB or not understood", n, maxEntry>>10),
+			Level: trouble.Warning, Subject: "journal", Text: fmt.Sprintf("%d entries were left out: longer than %d KiB or not understood", n, maxEntry>>10),
 			Mend: "see what writes them: journalctl -o json",
 		})
 	}
 	return out
-}
-
-// journalctl is one that dies with us, even where we are killed.
-type journalctl struct {
-	out  *os.File
-	done chan error
-}
-
-// spawn starts a program whose output is read from a pipe.
-func spawn(ctx context.Context, program string, args []string) (*journalctl, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("pipe: %w", err)
-	}
-	c := &journalctl{out: r, done: make(chan error, 1)}
-	started := make(chan error, 1)
-	go func() {
-		// The kernel sends the signal when the thread that started the child ends.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		var said bytes.Buffer
-		cmd := exec.CommandContext(ctx, program, args...)
-		cmd.Stdout, cmd.Stderr = w, &limited{w: &said, left: maxComplaint}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		cmd.WaitDelay = 5 * time.Second
-		err := cmd.Start()
-		_ = w.Close()
-		started <- err
-		if err != nil {
-			return
-		}
-		err = cmd.Wait()
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && !exit.Exited() {
-			err = nil // by a signal
-		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(said.Bytes()))
-		}
-		c.done <- err
-	}()
-	if err := <-started; err != nil {
-		_ = r.Close()
-		return nil, fmt.Errorf("start %s: %w", program, err)
-	}
-	return c, nil
-}
-
-func (c *journalctl) wait() error { return <-c.done }
-
-// limited passes on so many bytes and takes the rest.
-type limited struct {
-	w    io.Writer
-	left int
-}
-
-func (l *limited) Write(b []byte) (int, error) {
-	n := min(len(b), l.left)
-	l.left -= n
-	if _, err := l.w.Write(b[:n]); err != nil {
-		return 0, err //nolint:wrapcheck // a buffer's
-	}
-	return len(b), nil
-}
-
-// lineReader reads lines of at most longest bytes; of longer ones nothing is kept.
-type lineReader struct {
-	r       io.Reader
-	longest int
-	buf     []byte
-	from    int // of the unread part of buf
-	skip    bool
-}
-
-// next returns the next line without its end; whole is false where it was too long. It is valid until the next call.
-func (l *lineReader) next() (line []byte, whole bool, err error) {
-	const chunk = 16 << 10
-	for scan := l.from; ; {
-		if i := bytes.IndexByte(l.buf[scan:], '\n'); i >= 0 {
-			line, whole = l.buf[l.from:scan+i], !l.skip
-			l.from, l.skip = scan+i+1, false
-			return line, whole && len(line) <= l.longest, nil
-		}
-		if l.skip || len(l.buf)-l.from > l.longest {
-			l.skip, l.from, l.buf = true, 0, l.buf[:0]
-		}
-		if l.from > 0 {
-			l.buf = l.buf[:copy(l.buf, l.buf[l.from:])]
-			l.from = 0
-		}
-		if len(l.buf) == 0 && cap(l.buf) > 4*chunk {
-			l.buf = nil // quiet again: don't hold on to it
-		}
-		scan = len(l.buf)
-		l.buf = slices.Grow(l.buf, chunk)
-		n, err := l.r.Read(l.buf[scan:cap(l.buf)])
-		l.buf = l.buf[:scan+n]
-		if err != nil && n == 0 {
-			return nil, false, err //nolint:wrapcheck // io.EOF
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Log is a file that software writes in a form of its own.
@@ -36,7 +37,7 @@ func (*plain) Flush() []native.Record { return nil }
 type nativeLog struct {
 	follower  *tail.Follower
 	converter *converter
-	problems  problems
+	problems  *trouble.Kept
 }
 
 func newNativeLog(l Log, c *Options, dir string) (*nativeLog, error) {
@@ -45,8 +46,8 @@ func newNativeLog(l Log, c *Options, dir string) (*nativeLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &nativeLog{follower: f, problems: problems{log: c.Log}}
-	n.converter = newConverter(l.Format, l.Path, filepath.Join(dir, "open-"+name), c, &n.problems)
+	n := &nativeLog{follower: f, problems: trouble.New(c.Log, "a road for logs")}
+	n.converter = newConverter(l.Format, l.Path, filepath.Join(dir, "open-"+name), c, n.problems)
 	return n, nil
 }
 
@@ -56,5 +57,5 @@ func (n *nativeLog) run(ctx context.Context, w *tail.Watcher) error {
 }
 
 func (n *nativeLog) findings() []event.Finding {
-	return append(n.follower.Findings(), n.problems.list()...)
+	return append(n.follower.Findings(), n.problems.List()...)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Bounds of a batch, below those of the bus.
@@ -30,7 +31,7 @@ type outbox[P any] struct {
 	file     stateFile
 	state    outboxState[P]
 	known    bool // a position was saved
-	problems *problems
+	problems *trouble.Kept
 	log      *slog.Logger
 
 	batches, lines, resent, retries atomic.Int64
@@ -105,13 +106,13 @@ func (b *outbox[P]) move(next P) {
 // after a crash is better than none.
 func (b *outbox[P]) save() {
 	if err := b.file.save(&b.state); err != nil {
-		b.problems.set("cursor", event.Finding{
-			Level: levelError, Subject: b.file.path, Text: fmt.Sprintf("after a restart lines may come twice: %v", err),
+		b.problems.Set("cursor", event.Finding{
+			Level: trouble.Error, Subject: b.file.path, Text: fmt.Sprintf("after a restart lines may come twice: %v", err),
 			Mend: "free space in, or let this program write to, " + filepath.Dir(b.file.path),
 		})
 		return
 	}
-	b.problems.clear("cursor")
+	b.problems.Clear("cursor")
 }
 
 func (b *outbox[P]) close() { b.file.close() }
@@ -133,21 +134,21 @@ func parts(lines [][]byte) [][][]byte {
 
 // persist publishes a batch until it was taken; it fails only when ctx ends.
 func persist(
-	ctx context.Context, publish func(ctx context.Context, b event.Batch) error, batch event.Batch, p *problems, retries *atomic.Int64,
+	ctx context.Context, publish func(ctx context.Context, b event.Batch) error, batch event.Batch, p *trouble.Kept, retries *atomic.Int64,
 ) error {
 	const longest = 5 * time.Second
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, longest) {
 		err := publish(ctx, batch)
 		if err == nil {
-			p.clear("publish")
+			p.Clear("publish")
 			return nil
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("publish lines of %s: %w", batch.Origin, ctx.Err())
 		}
 		retries.Add(1)
-		p.set("publish", event.Finding{
-			Level: levelWarning, Subject: batch.Origin, Text: fmt.Sprintf("lines wait to be handed on: %v", err),
+		p.Set("publish", event.Finding{
+			Level: trouble.Warning, Subject: batch.Origin, Text: fmt.Sprintf("lines wait to be handed on: %v", err),
 			Mend: "nothing is lost: it is tried again until it works",
 		})
 		if !wait(ctx, pause) {

@@ -21,6 +21,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/tail"
+	"github.com/kokkuri/kokkuri/internal/trouble"
 )
 
 // Redis is a server whose ACL LOG is read: its own log says nothing of logins that failed.
@@ -47,7 +48,7 @@ type redisLog struct {
 	o        Redis
 	host     string
 	out      outbox[aclPosition]
-	problems problems
+	problems *trouble.Kept
 	log      *slog.Logger
 
 	longest int // of the server's ACL LOG; 0: not known
@@ -57,10 +58,10 @@ type redisLog struct {
 }
 
 func newRedisLog(o Redis, c *Options, dir string) *redisLog {
-	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: problems{log: c.Log}}
+	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs")}
 	r.out = outbox[aclPosition]{
 		host: c.Host, origin: "redis " + o.Address, name: "redis/" + o.Address, road: event.RoadAgent, publish: c.Publish,
-		file: stateFile{path: filepath.Join(dir, "redis-"+tail.FileName(o.Address))}, problems: &r.problems, log: c.Log,
+		file: stateFile{path: filepath.Join(dir, "redis-"+tail.FileName(o.Address))}, problems: r.problems, log: c.Log,
 	}
 	return r
 }
@@ -114,7 +115,7 @@ func (r *redisLog) session(ctx context.Context) error {
 			return err
 		}
 		r.polls.Add(1)
-		r.problems.clear("redis")
+		r.problems.Clear("redis")
 		select {
 		case <-ctx.Done():
 			return nil
@@ -290,8 +291,8 @@ func (r *redisLog) overflow(lost uint64) {
 	} else {
 		text += "; how many entries were lost this version does not tell"
 	}
-	r.problems.set("overflow", event.Finding{
-		Level: levelWarning, Subject: "redis " + r.o.Address, Text: text,
+	r.problems.Set("overflow", event.Finding{
+		Level: trouble.Warning, Subject: "redis " + r.o.Address, Text: text,
 		Mend: "make it longer: acllog-max-len 1000 in redis.conf, and redis-cli CONFIG SET acllog-max-len 1000",
 	})
 }
@@ -393,8 +394,8 @@ func (r *redisLog) complain(err error) {
 	} else if errors.Is(err, errRedisAnswer) {
 		mend = "somebody filled it with overlong names: redis-cli ACL LOG RESET; Redis 6.2 and later bound them"
 	}
-	r.problems.set("redis", event.Finding{
-		Level: levelError, Subject: "redis " + r.o.Address, Text: fmt.Sprintf("its ACL LOG is not read: %v", err), Mend: mend,
+	r.problems.Set("redis", event.Finding{
+		Level: trouble.Error, Subject: "redis " + r.o.Address, Text: fmt.Sprintf("its ACL LOG is not read: %v", err), Mend: mend,
 	})
 }
 
@@ -406,4 +407,4 @@ func userOf(o Redis) string {
 }
 
 // findings are what hinders the polling now.
-func (r *redisLog) findings() []event.Finding { return r.problems.list() }
+func (r *redisLog) findings() []event.Finding { return r.problems.List() }

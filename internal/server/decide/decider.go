@@ -17,7 +17,7 @@ import (
 
 // Store keeps what was decided.
 type Store interface {
-	// SaveOffence stores an offence and its redirects, durably and at once; an offence that is stored
+	// SaveOffence stores an offence and its redirects at once, where no death of the process loses them; an offence that is stored
 	// already changes nothing and reports false.
 	SaveOffence(ctx context.Context, o event.Offence, redirects ...event.Redirect) (stored bool, err error)
 	SaveRedirect(ctx context.Context, r event.Redirect) error

@@ -33,6 +33,8 @@ type Login struct {
 	SucceededAt time.Time
 	Failures    int
 	Account     string // of all those failures; meaningless once Failures exceeds typos
+
+	noted bool // it is among those that changed
 }
 
 // Logins answers whether a source is known to log in honestly. A success counts only where no
@@ -130,7 +132,15 @@ func (l *Logins) Observe(source netip.Prefix, e event.Event) {
 	}
 	l.forget(l.list(r), e.Time)
 	l.put(r)
-	l.changed[k] = struct{}{}
+	l.note(r)
+}
+
+// note remembers that a record is to be saved.
+func (l *Logins) note(r *Login) {
+	if !r.noted { // as a rule it is: a source tries again and again
+		r.noted = true
+		l.changed[r.LoginKey] = struct{}{}
+	}
 }
 
 // failAgain notes a failure of a source that is remembered, which is what happens most; false where there is more to do.
@@ -148,7 +158,7 @@ func (l *Logins) failAgain(k LoginKey, e event.Event) bool {
 		r.LastAt = e.Time
 	}
 	l.list(r).MoveToBack(el)
-	l.changed[k] = struct{}{}
+	l.note(r)
 	return true
 }
 
@@ -170,7 +180,9 @@ func (l *Logins) Changed() (put []Login, gone []LoginKey) {
 	defer l.mu.Unlock()
 	for k := range l.changed {
 		if e, ok := l.records[k]; ok {
-			put = append(put, *e.Value.(*Login))
+			r := e.Value.(*Login) //nolint:forcetypeassert // the lists have nothing else
+			r.noted = false
+			put = append(put, *r)
 		} else {
 			gone = append(gone, k)
 		}

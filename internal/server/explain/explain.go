@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/server/detect"
+	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
 // Bounds of the detector's memory, less than a server's: what is given up is counted in the summary.
@@ -25,12 +27,14 @@ const (
 
 // Options say how to explain logs.
 type Options struct {
-	Rules   detect.Rules     // none: the rules as shipped
-	Service event.Service    // of lines without a header; empty: they say nothing
-	JSON    bool             // one JSON object a line instead of a report
-	Summary bool             // only the summary
-	Now     func() time.Time // clock; time.Now by default
-	Workers int              // lines are parsed by so many at once; as many as there are processors by default
+	Rules   detect.Rules // none: the rules as shipped
+	HTTP    parse.HTTPOptions
+	OnList  func(list string, source netip.Addr) bool // whether a source is on a list of the rules'; nil: none is on any
+	Service event.Service                             // of lines without a header; empty: they say nothing
+	JSON    bool                                      // one JSON object a line instead of a report
+	Summary bool                                      // only the summary
+	Now     func() time.Time                          // clock; time.Now by default
+	Workers int                                       // lines are parsed by so many at once; as many as there are processors by default
 
 	// Progress, where given, is told now and then how far it is.
 	Progress func(Progress)

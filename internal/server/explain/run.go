@@ -46,7 +46,7 @@ func newRun(inputs []Input, out *bufio.Writer, opts Options, begin time.Time) *r
 	if opts.JSON || opts.Summary {
 		text = -1
 	}
-	r.shards = newShards(opts.Rules, text)
+	r.shards = newShards(opts, text)
 	if opts.JSON {
 		j := &jsonLines{w: out, quiet: opts.Summary, files: r.files}
 		r.to = j
@@ -83,7 +83,7 @@ func (r *run) all(ctx context.Context) (Summary, error) {
 		})
 	})
 	for range r.opts.Workers {
-		w := worker{reader: *parse.NewReader(parse.Options{Patterns: r.opts.Rules.Patterns}), service: r.opts.Service, json: r.json, wanted: r.wanted}
+		w := worker{reader: *parse.NewReader(parse.Options{HTTP: r.opts.HTTP, Patterns: r.opts.Rules.Patterns}), service: r.opts.Service, json: r.json, wanted: r.wanted}
 		parts.Go(func() {
 			for b := range work {
 				w.block(b)

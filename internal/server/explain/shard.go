@@ -28,7 +28,8 @@ type found struct {
 
 // newShards divides the rules: those that group alike stay together, since one search finds all their groups. text is how much is
 // shown of a line that proves something, in bytes; negative for none.
-func newShards(rules detect.Rules, text int) []*shard {
+func newShards(opts Options, text int) []*shard {
+	rules := opts.Rules
 	var sets [shards]detect.Rules
 	for _, alike := range alikeRules(rules.Rules) {
 		least := 0
@@ -46,7 +47,7 @@ func newShards(rules detect.Rules, text int) []*shard {
 		}
 		set.Lists = rules.Lists
 		out = append(out, &shard{want: set.Want(), detector: detect.New(detect.Options{
-			Rules: set, MaxGroups: maxGroups / shards, MaxBytes: maxGroupBytes / shards, MaxOpen: maxOpen / shards, MaxLogins: maxLogins, MaxText: text,
+			Rules: set, MaxGroups: maxGroups / shards, MaxBytes: maxGroupBytes / shards, MaxOpen: maxOpen / shards, MaxLogins: maxLogins, MaxText: text, OnList: opts.OnList,
 		})})
 	}
 	return out

@@ -14,7 +14,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
-// scene is a section of a file that testdata/captureweb made: what a client did, and what the server wrote of it.
+// scene is a section of a file that testdata/capture made: what a client did, and what the server wrote of it.
 type scene struct {
 	server, title           string
 	source                  netip.Addr

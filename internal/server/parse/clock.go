@@ -8,6 +8,7 @@ type clock struct {
 	isoText, bsdText text // the second that was read last, as it stood in the line, an ISO one with its zone
 	isoTime, bsdTime time.Time
 	ref              time.Time // that gave bsdTime its year and zone
+	said             fields    // of the line's structured data, kept here so that it costs no allocation
 }
 
 // text is a short text kept without allocating.

@@ -85,30 +85,3 @@ func FuzzRedisACL(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkDatabases(b *testing.B) {
-	ref := time.Date(2026, 11, 22, 18, 0, 10, 0, time.UTC)
-	const sd = "[kokkuri@32473 format=\"postgres-csv\" source=\"203.0.113.66\" source_port=\"4022\" account=\"alice\" database=\"shop\" code=\"28P01\"]"
-	for name, line := range map[string]string{
-		"mariadb/journal":  "2026-11-22T18:00:00.123456+00:00 web mariadbd[12345]: 2026-11-22 18:00:00 31 [Warning] Access denied for user 'root'@'203.0.113.66' (using password: YES)",
-		"mysql8/syslog":    "2026-11-22T18:00:00.123456+00:00 web mysqld[12345]: 2026-11-22T18:00:00.123456Z 31 [Note] [MY-010926] [Server] Access denied for user 'root'@'203.0.113.66' (using password: YES)",
-		"mariadb/native":   "1 2026-11-22T18:00:00Z web mysqld - - [kokkuri@32473 format=\"mysql-error\"] 2026-11-22 18:00:00 31 [Warning] Access denied for user 'root'@'203.0.113.66' (using password: YES)",
-		"mariadb/noise":    "2026-11-22T18:00:00.123456+00:00 web mariadbd[12345]: 2026-11-22 18:00:00 0 [Note] InnoDB: Buffer pool(s) load completed at 261122 18:00:00",
-		"postgres/syslog":  "2026-11-22T18:00:00.123456+00:00 web postgres[12345]: [3-1] 2026-11-22 18:00:00.123 UTC [12345] alice@shop FATAL:  password authentication failed for user \"alice\"",
-		"postgres/native":  "1 2026-11-22T18:00:00.123Z web postgres 12345 - " + sd + " FATAL:  password authentication failed for user \"alice\"",
-		"postgres/opened":  "2026-11-22T18:00:00.123456+00:00 web postgres[12345]: [2-1] LOG:  connection received: host=203.0.113.66 port=4022",
-		"postgres/noise":   "2026-11-22T18:00:00.123456+00:00 web postgres[12345]: [9-1] LOG:  checkpoint starting: time",
-		"redis/acl-native": "1 2026-11-22T18:00:00.123Z web redis-server - - [kokkuri@32473 source=\"203.0.113.66\" source_port=\"4022\" format=\"redis-acl-log\" reason=\"auth\" count=\"1\" account=\"default\" object=\"AUTH\"] ACL LOG: auth denied from 203.0.113.66:4022, count 1, user \"default\", object \"AUTH\", context toplevel",
-		"redis/noise":      "2026-11-22T18:00:00.123456+00:00 web redis[12345]: Background saving terminated with success",
-	} {
-		b.Run(name, func(b *testing.B) {
-			var p parse.Parser
-			data := []byte(line)
-			b.ReportAllocs()
-			for b.Loop() {
-				p.Line(data, ref)
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
-		})
-	}
-}

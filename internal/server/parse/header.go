@@ -40,11 +40,11 @@ type head struct {
 	host, tag, pid []byte
 	time           time.Time
 	msg            []byte
-	sd             []byte // RFC 5424's structured data as it stands in the line; empty where there is none
-	local          bool   // the time stands without year and zone
+	said           *fields // what the line's structured data states; nil where it has no element of ours
+	local          bool    // the time stands without year and zone
 }
 
-func (h *head) message() message { return message{tag: h.tag, pid: h.pid, sd: h.sd, text: h.msg} }
+func (h *head) message() message { return message{tag: h.tag, pid: h.pid, said: h.said, text: h.msg} }
 
 // header reads a line's header into h.
 func (c *clock) header(line []byte, ref time.Time, h *head) bool {
@@ -151,12 +151,13 @@ func (c *clock) header5424(b []byte, h *head) bool {
 			h.pid = f
 		}
 	}
-	sd := b
-	b, ok := skipStructuredData(b)
+	b, ours, ok := structuredData(b, &c.said)
 	if !ok || len(b) > 0 && b[0] != ' ' {
 		return false
 	}
-	h.sd = sd[:len(sd)-len(b)]
+	if ours {
+		h.said = &c.said
+	}
 	b = trimLeft(b)
 	h.msg = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	return true
@@ -169,24 +170,6 @@ func field(b []byte) (f, rest []byte, ok bool) {
 		return nil, nil, false
 	}
 	return b[:i], b[i+1:], true
-}
-
-// skipStructuredData skips "-" or elements [id name="value" …] with \", \\ and \] in values.
-func skipStructuredData(b []byte) ([]byte, bool) {
-	if len(b) > 0 && b[0] == '-' {
-		return b[1:], true
-	}
-	if len(b) == 0 || b[0] != '[' {
-		return nil, false
-	}
-	for len(b) > 0 && b[0] == '[' {
-		end := elementEnd(b)
-		if end < 0 {
-			return nil, false
-		}
-		b = b[end+1:]
-	}
-	return b, true
 }
 
 func trimLeft(b []byte) []byte {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/native"
 	"github.com/kokkuri/kokkuri/internal/native/weblog"
 )
 
@@ -35,19 +34,6 @@ func httpMessage(m message) fact {
 	return httpLine(m.http, text, form)
 }
 
-// format is the native format that the message was converted from. Converters state it first.
-func (m message) format() ([]byte, bool) {
-	const first = "[" + native.ElementID + " " + native.ParamFormat + `="`
-	if rest, ok := cut(m.sd, first); ok {
-		format, _, ok := bytes.Cut(rest, []byte{'"'})
-		return format, ok
-	}
-	if len(m.sd) < len(first) {
-		return nil, false
-	}
-	return m.param(native.ParamFormat)
-}
-
 // logForm is what a line is known to come from. What stands in nginx's error log is read as nothing else: it may be a
 // client's text.
 type logForm uint8
@@ -68,9 +54,10 @@ func errorsOf(s weblog.Server) logForm {
 }
 
 func (m message) logForm() logForm {
-	format, ok := m.format()
-	if !ok {
-		format = m.tag // rsyslog's imfile, for instance, can be told a log's
+	format := m.tag // rsyslog's imfile, for instance, can be told a log's
+	ok := m.said != nil && m.said.format != nil
+	if ok {
+		format = m.said.format
 	}
 	switch string(format) {
 	case "nginx-access", "apache-access":

@@ -36,7 +36,7 @@ const (
 // its number comes again; so what is opened twice with different peers belongs to nobody.
 type links struct {
 	open    recent[streamKey, opened]
-	counted recent[streamKey, stated] // the message of a process that was counted last, where several lines are one
+	counted recent[streamKey, *stated] // the message of a process that was counted last, where several lines are one
 }
 
 type stated struct {
@@ -57,12 +57,16 @@ func (j *links) once(e *event.Event, l joined) {
 			return
 		}
 	}
-	if last, ok := j.counted.get(k); ok && last.serial == l.serial && e.Time.Sub(last.at) <= sameMessage {
+	last, ok := j.counted.get(k)
+	switch {
+	case !ok:
+		j.counted.half = maxJoins
+		j.counted.put(k, &stated{l.serial, e.Time})
+	case last.serial == l.serial && e.Time.Sub(last.at) <= sameMessage:
 		e.Kind, e.Attempts = event.Context, 0
-		return
+	default:
+		*last = stated{l.serial, e.Time}
 	}
-	j.counted.half = maxJoins
-	j.counted.put(k, stated{l.serial, e.Time})
 }
 
 type opened struct {

@@ -23,10 +23,8 @@ func mysqlMessage(msg message) fact {
 	}
 	f := mysqlByFirstByte(m)
 	f.style = style
-	if f.style == unknownStyle && len(msg.sd) > 1 {
-		if format, _ := msg.param(native.ParamFormat); string(format) == native.MySQLJSON {
-			f.style = oneLine
-		}
+	if f.style == unknownStyle && msg.said != nil && string(msg.said.format) == native.MySQLJSON {
+		f.style = oneLine
 	}
 	return f
 }
@@ -38,6 +36,7 @@ const (
 	unknownStyle lineStyle = iota
 	oneLine                // a message is one line, whatever names are in it: MySQL 8 and 9 write line feeds as spaces
 	rawNames               // line feeds stand in names as clients sent them: MariaDB, MySQL 5
+	framed                 // messages of a stream of their own, each in one line: server_audit
 )
 
 // mysqlText cuts the prefix off.
@@ -146,7 +145,7 @@ func mysqlUsing(b []byte) (rest, method []byte, ok bool) {
 // mysqlAccount reads "U'@'H'".
 func mysqlAccount(b []byte) (user, host []byte, ok bool) {
 	b, ok = cutEnd(b, "'")
-	i := bytes.LastIndex(b, []byte("'@'"))
+	i := lastIndex(b, "'@'")
 	if !ok || i < 0 || bytes.IndexByte(b[i+3:], '\'') >= 0 {
 		return nil, nil, false
 	}
@@ -155,7 +154,6 @@ func mysqlAccount(b []byte) (user, host []byte, ok bool) {
 
 // mysqlNoDatabase reads "U'@'P' to database 'D'". A P that is an address is the client's.
 func mysqlNoDatabase(b []byte) (fact, bool) {
-	b, _ = cutEnd(b, "'")
 	i := bytes.Index(b, []byte("'@'"))
 	if i < 0 {
 		return fact{}, false
@@ -164,6 +162,7 @@ func mysqlNoDatabase(b []byte) (fact, bool) {
 	if !ok {
 		return fact{}, false
 	}
+	database, _ = cutEnd(database, "'") // it is missing where D begins with a line feed
 	f := fact{kind: event.Context, account: b[:i], resource: database, inDatabase: true}
 	if !bytes.Contains(database, []byte("'@'")) {
 		f.source, _ = address(pattern)
@@ -173,7 +172,7 @@ func mysqlNoDatabase(b []byte) (fact, bool) {
 
 // mysqlLocked reads "U'@'H'. Account is locked." and "U'@'H'. Account is blocked for N day(s) …".
 func mysqlLocked(b []byte) (fact, bool) {
-	i := bytes.LastIndex(b, []byte("'. Account is "))
+	i := lastIndex(b, "'. Account is ")
 	if i < 0 || b[len(b)-1] != '.' {
 		return fact{}, false
 	}

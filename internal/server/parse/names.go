@@ -44,7 +44,7 @@ type nameStream struct {
 	left     int  // characters in which a name that began in an earlier line may end
 	ended    bool // one may have ended already
 	unproven []unproven
-	credit   recent[netip.Addr, int] // lines that were sure, and not yet used
+	credit   recent[netip.Addr, *int] // lines that were sure, and not yet used
 }
 
 // unproven is a line that is not yet sure.
@@ -83,7 +83,7 @@ func (n *names) settle(e *event.Event, pid string, l nameLine) {
 			return
 		}
 		n.streams.half = maxStreams
-		s = &nameStream{credit: recent[netip.Addr, int]{half: maxCredited}}
+		s = &nameStream{credit: recent[netip.Addr, *int]{half: maxCredited}}
 		n.streams.put(k, s)
 	}
 	s.raw = s.raw || l.style != oneLine && e.Kind != event.None
@@ -146,21 +146,24 @@ func (s *nameStream) prove(e *event.Event, l nameLine) {
 			kept = append(kept, u)
 			continue
 		}
-		if c, _ := s.credit.get(u.source); c < maxCredit {
-			s.credit.put(u.source, c+1)
+		c, ok := s.credit.get(u.source)
+		if !ok {
+			c = new(int)
+			s.credit.put(u.source, c)
 		}
+		*c = min(*c+1, maxCredit)
 	}
 	s.unproven = kept
 }
 
 // believe leaves e its source where an earlier line vouches for it.
 func (s *nameStream) believe(e *event.Event) {
-	c, _ := s.credit.get(e.Source)
-	if c == 0 {
+	c, ok := s.credit.get(e.Source)
+	if !ok || *c == 0 {
 		e.Source = netip.Addr{}
 		return
 	}
-	s.credit.put(e.Source, c-1)
+	*c--
 }
 
 func (s *nameStream) remember(source netip.Addr, l nameLine) {
@@ -177,13 +180,13 @@ func nameEnd(msg []byte) int {
 	rest := msg
 	if msg[len(msg)-1] == '.' {
 		rest, _ = cutEnd(msg, ". Disconnecting.")
-		if i := bytes.LastIndex(msg, []byte("'. Account is ")); i >= 0 {
+		if i := lastIndex(msg, "'. Account is "); i >= 0 {
 			rest = msg[:i+1]
 		}
 	}
 	rest, _, _ = mysqlUsing(rest)
 	rest, ok := cutEnd(rest, "'")
-	i := bytes.LastIndex(rest, []byte("'@'"))
+	i := lastIndex(rest, "'@'")
 	if !ok || i < 0 {
 		return -1
 	}

@@ -19,6 +19,9 @@ type Note struct {
 	Vouched bool
 	// Forged says that the line states something, and that who wrote it can't be the program that it names.
 	Forged bool
+	// Beside says that the line is of a log which tells what the service's main log doesn't (MariaDB's server_audit): it may come
+	// by another road.
+	Beside bool
 	// Local says that the line's time has neither year nor zone.
 	Local bool
 }

@@ -1,10 +1,6 @@
 package parse
 
-import (
-	"bytes"
-
-	"github.com/kokkuri/kokkuri/internal/native"
-)
+import "bytes"
 
 // writer is who wrote a message, as the host's journal or rsyslog saw it: what the writer can't choose.
 type writer struct {
@@ -13,18 +9,12 @@ type writer struct {
 }
 
 // writerOf reads the properties that Kokkuri's agent, or a template of ours for rsyslog, wrote.
-func writerOf(sd []byte) writer {
-	if len(sd) == 0 || sd[0] != '[' {
+func writerOf(said *fields) writer {
+	if said == nil {
 		return writer{}
 	}
-	list := params(sd, native.ElementID)
-	if len(list) == 0 {
-		return writer{}
-	}
-	exe, _ := paramOf(list, native.ParamExe)
-	uid, _ := paramOf(list, native.ParamUID)
-	exe, _ = cutEnd(exe, " (deleted)") // it was upgraded while it ran
-	return writer{known: len(exe) > 0 || len(uid) > 0, exe: exe, uid: uid}
+	exe, _ := cutEnd(said.exe, " (deleted)") // it was upgraded while it ran
+	return writer{known: len(exe) > 0 || len(said.uid) > 0, exe: exe, uid: said.uid}
 }
 
 // fits says whether the writer can be the program that the message's tag names: anybody may call himself sshd.

@@ -66,6 +66,7 @@ func Line(line []byte, ref time.Time) event.Event {
 	}
 	var r Reading
 	parseWhole(&h, lineOptions{}, plain, &r)
+	r.Event.Host = string(h.host)
 	return r.Event
 }
 
@@ -83,7 +84,7 @@ type lineOptions struct {
 	patterns *Patterns
 }
 
-// parseWhole reads a line's message into r, and returns what it states. What was not written by the program that its
+// parseWhole reads a line's message into r, but for its host, and returns what it states. What was not written by the program that its
 // tag names states nothing.
 func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fact {
 	p := programOf(h.tag)
@@ -101,14 +102,14 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fac
 		f = p.read(m)
 		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
-		w := writerOf(h.sd)
+		r.note.Beside = f.style == framed
+		w := writerOf(h.said)
 		r.note.Vouched = w.known
 		if !w.fits(p, &f) {
 			r.note.Forged, f = f.states(), fact{kind: event.None}
 		}
 	}
 	f.event(p.service, str, &r.Event)
-	r.Event.Host = str(h.host)
 	r.Event.Time = h.time
 	return f
 }

@@ -67,8 +67,10 @@ type pattern struct {
 	kind           event.Kind
 	method         string
 	prefix, suffix []byte // what it begins and ends with, to refuse most messages at once
-	re             *regexp.Regexp
-	fields         []string // of re's groups; the first is the whole
+	inside         []byte // the longest of what must stand in between
+	steps          []step
+	re             *regexp.Regexp // decides what the steps give up
+	fields         []string       // of the groups of both; the first is the whole
 	elements       []element
 }
 
@@ -129,11 +131,15 @@ func (p *Patterns) message(s event.Service, m []byte) (fact, bool) {
 
 // readBy reads a message by the first pattern that fits. Where another fits too and finds another source, there is none.
 func readBy(patterns []pattern, m []byte) fact {
-	var found fact
+	var found, f fact
+	var a attempt
 	for i := range patterns {
-		f, ok := patterns[i].read(m)
+		if !patterns[i].mayBe(m) {
+			continue
+		}
+		f = fact{}
 		switch {
-		case !ok:
+		case !patterns[i].read(m, &a, &f):
 		case found.kind == "":
 			found = f
 		case f.source != found.source:
@@ -144,27 +150,27 @@ func readBy(patterns []pattern, m []byte) fact {
 	return found
 }
 
-func (p *pattern) read(m []byte) (fact, bool) {
-	if len(m) < len(p.prefix)+len(p.suffix) || !bytes.HasPrefix(m, p.prefix) || !bytes.HasSuffix(m, p.suffix) {
-		return fact{}, false
+// mayBe refuses most messages that are none of the pattern's.
+func (p *pattern) mayBe(m []byte) bool {
+	return len(m) >= len(p.prefix)+len(p.suffix) && bytes.HasPrefix(m, p.prefix) && bytes.HasSuffix(m, p.suffix) &&
+		(len(p.inside) == 0 || bytes.Contains(m, p.inside))
+}
+
+// read reads a message into f, which is empty.
+func (p *pattern) read(m []byte, a *attempt, f *fact) bool {
+	if !p.matches(m, a) {
+		return false
 	}
-	at := p.re.FindSubmatchIndex(m)
-	if at == nil {
-		return fact{}, false
-	}
-	f := fact{kind: p.kind, means: p.method}
+	f.kind, f.means = p.kind, p.method
 	if f.kind == event.AuthFailed {
 		f.attempts = 1
 	}
 	for i, name := range p.fields {
-		if name == "" || at[2*i] < 0 {
-			continue
-		}
-		if !f.set(name, m[at[2*i]:at[2*i+1]]) {
-			return fact{}, false
+		if begin := a.groups[2*i]; name != "" && begin >= 0 && !f.set(name, m[begin:a.groups[2*i+1]]) {
+			return false
 		}
 	}
-	return f, true
+	return true
 }
 
 // set takes a field's value; it is false where the value is none of the field's.
@@ -306,19 +312,33 @@ func (c *compiler) compile(i, j int, d PatternDefinition) (pattern, bool) {
 	if len(c.faults) > before {
 		return pattern{}, false
 	}
-	p := pattern{kind: d.Kind, method: d.Method, elements: elements}
-	expression, fields := expressionOf(elements)
-	re, compileErr := regexp.Compile(expression)
+	p, compileErr := compiledPattern(elements)
 	if compileErr != nil {
 		c.fail(i, j, "pattern", strconv.Quote(d.Text), "a shorter pattern: "+compileErr.Error())
 		return pattern{}, false
 	}
-	p.re, p.fields = re, fields
+	p.kind, p.method = d.Kind, d.Method
+	return p, true
+}
+
+// compiledPattern is what of a pattern reads messages.
+func compiledPattern(elements []element) (pattern, error) {
+	expression, fields := expressionOf(elements)
+	re, err := regexp.Compile(expression)
+	if err != nil {
+		return pattern{}, err //nolint:wrapcheck // says itself what is wrong with what
+	}
+	p := pattern{elements: elements, steps: stepsOf(elements), re: re, fields: fields}
 	if first := elements[0]; first.is(literal) {
 		p.prefix = []byte(first.text)
 	}
 	if last := elements[len(elements)-1]; last.is(literal) && len(elements) > 1 {
 		p.suffix = []byte(last.text)
 	}
-	return p, true
+	for _, e := range elements[1:max(1, len(elements)-1)] {
+		if e.is(literal) && len(e.text) > len(p.inside) {
+			p.inside = []byte(e.text)
+		}
+	}
+	return p, nil
 }

@@ -214,17 +214,3 @@ func FuzzPatternText(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkPatterns(b *testing.B) {
-	p := parse.New(parse.Options{Patterns: compiled(b, vault())})
-	for name, msg := range map[string]string{"fits": "login of root from 203.0.113.66 port 4022 failed", "none": "nothing of the kind, whatever it may be"} {
-		b.Run(name, func(b *testing.B) {
-			line := []byte("2026-11-22T18:00:00Z web vaultd[7]: " + msg)
-			ref := at("2026-11-22T18:00:10Z")
-			b.ReportAllocs()
-			for b.Loop() {
-				p.Line(line, ref)
-			}
-		})
-	}
-}

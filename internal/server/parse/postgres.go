@@ -16,10 +16,8 @@ import (
 // or as a record of one of our formats, whose text begins with the severity, and whose parameters state the rest. The
 // forms are those of its auth.c, postmaster.c, postinit.c and crypt.c. Each connection may try once, so one line is one guess.
 func postgresMessage(msg message) fact {
-	if len(msg.sd) > 1 {
-		if p := fieldsOf(msg.sd); bytes.HasPrefix(p.format, []byte("postgres-")) {
-			return postgresRecord(p, msg.text)
-		}
+	if msg.said != nil && bytes.HasPrefix(msg.said.format, []byte("postgres-")) {
+		return postgresRecord(msg.said, msg.text)
 	}
 	text, part, serial := postgresChunk(trimLeft(msg.text))
 	if part == laterChunk {
@@ -102,7 +100,7 @@ func postgresChunk(b []byte) (text []byte, part chunk, serial []byte) {
 }
 
 // postgresRecord reads a record with its parameters, which are to be believed unless it says otherwise.
-func postgresRecord(p fields, text []byte) fact {
+func postgresRecord(p *fields, text []byte) fact {
 	if string(p.reason) == native.ReasonFragment {
 		return fact{kind: event.Context}
 	}

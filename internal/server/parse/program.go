@@ -6,7 +6,7 @@ import "github.com/kokkuri/kokkuri/internal/event"
 // line's memory.
 type message struct {
 	tag, pid []byte
-	sd       []byte // RFC 5424's structured data; see param
+	said     *fields // in structured data of ours; nil where there is none
 	text     []byte
 	http     *httpRules // how HTTP is to be read
 }
@@ -32,6 +32,8 @@ func programOf(tag []byte) program {
 		return program{service: event.SSH, read: dropbearMessage, exe: "dropbear dropbearmulti", uid: "0"}
 	case "mysqld", "mariadbd", "mysql", "mariadb":
 		return program{service: event.MySQL, read: mysqlMessage}
+	case "mysql-server_auditing":
+		return program{service: event.MySQL, read: auditMessage, exe: "mariadbd mysqld"}
 	case "redis", "redis-server", "valkey-server":
 		return program{service: event.Redis, read: redisMessage}
 	case "postgres", "postgresql":

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 
@@ -162,42 +161,4 @@ func FuzzLine(f *testing.F) {
 		}
 		_ = parse.Escape(string(line))
 	})
-}
-
-func BenchmarkLine(b *testing.B) {
-	ref := time.Date(2026, 11, 22, 18, 0, 10, 0, time.UTC)
-	for name, line := range map[string]string{
-		"failed/rfc3164":       "Nov 22 18:00:00 web sshd[12345]: Failed password for root from 203.0.113.66 port 40222 ssh2",
-		"failed/iso":           "2026-11-22T18:00:00.123456+00:00 web sshd[12345]: Failed password for invalid user admin from 203.0.113.66 port 40222 ssh2",
-		"accepted/iso":         "2026-11-22T18:00:00.123456+00:00 web sshd[12345]: Accepted publickey for alice from 203.0.113.20 port 40222 ssh2: ED25519 SHA256:R4Qj2wWjRPpwpnY0tYl2sKkvMZbBkjKsq/UK2Rul5X8",
-		"failed6/rfc5424":      "1 2026-11-22T18:00:00.123456Z web sshd 12345 - - Failed password for root from 2001:db8:1:66::66 port 40222 ssh2",
-		"dropbear/iso":         "2026-11-22T18:00:00.123456+00:00 web dropbear[12345]: Bad password attempt for 'root' from 203.0.113.66:40222",
-		"dropbear unknown/iso": "2026-11-22T18:00:00.123456+00:00 web dropbear[12345]: Login attempt for nonexistent user from 203.0.113.66:40222",
-		"login/iso":            "2026-11-22T18:00:00.123456+00:00 web login[12345]: FAILED LOGIN (1) on '/dev/pts/0' from '203.0.113.66' FOR 'root', Authentication failure",
-		"postfix/iso":          "2026-11-22T18:00:00.123456+00:00 web postfix/smtpd[12345]: warning: unknown[203.0.113.66]: SASL LOGIN authentication failed: UGFzc3dvcmQ6",
-		"dovecot/iso":          "2026-11-22T18:00:00.123456+00:00 web dovecot: imap-login: Disconnected: Connection closed (auth failed, 2 attempts in 12 secs): user=<alice>, method=PLAIN, rip=203.0.113.66, lip=203.0.113.10, session=<CBFNEyFhuc9/AAE6>",
-		"pam/iso":              "2026-11-22T18:00:00.123456+00:00 web cockpit-session[12345]: pam_unix(cockpit:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=203.0.113.66  user=root",
-		"noise/iso":            "2026-11-22T18:00:00.123456+00:00 web CRON[12345]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)",
-	} {
-		b.Run(name, func(b *testing.B) {
-			var p parse.Parser
-			data := []byte(line)
-			p.Line(data, ref)
-			if n := testing.AllocsPerRun(100, func() { p.Line(data, ref) }); n > 0 {
-				b.Errorf("%v allocations a line", n)
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			before := processorTime()
-			for b.Loop() {
-				p.Line(data, ref)
-			}
-			spent := float64(processorTime()-before) / float64(b.N)
-			b.ReportMetric(spent, "cpu-ns/op")
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
-			if spent > 500 && b.N > 10_000 {
-				b.Errorf("%.0f ns of processor time a line; the bound is 500", spent)
-			}
-		})
-	}
 }

@@ -13,6 +13,7 @@ const maxInterned = 8192
 // they read is settled by one [Joiner], in the stream's order. A Reader is for one goroutine; the zero value is ready.
 type Reader struct {
 	strings map[string]string
+	host    string // of the line before, which the next one's mostly is too
 	clock   clock
 	options lineOptions
 }
@@ -60,6 +61,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		return
 	}
 	f := parseWhole(&h, p.options, p.intern, r)
+	r.Event.Host = p.internHost(h.host)
 	r.twin, r.inner = twin{}, inner{}
 	switch r.joins = true; {
 	case f.first != notFirst || r.Event.Method == promptMethod:
@@ -72,7 +74,9 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	}
 	switch r.Event.Service { //nolint:exhaustive // the others' lines say all themselves
 	case event.MySQL:
-		r.joins = true
+		if r.joins = f.style != framed; !r.joins {
+			break
+		}
 		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
 	case event.Postgres:
 		if r.joins = f.join != noJoin; r.joins {
@@ -83,6 +87,14 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 	if f.web != notWeb || f.peer == peerName || f.peer == peerAddress && f.kind != event.None {
 		r.joins = true
 	}
+}
+
+// internHost is intern for a line's host.
+func (p *Reader) internHost(b []byte) string {
+	if string(b) != p.host {
+		p.host = p.intern(b)
+	}
+	return p.host
 }
 
 // Message reads a message that came without a header as one of the service's.

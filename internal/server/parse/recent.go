@@ -16,8 +16,10 @@ func (r *recent[K, V]) get(k K) (V, bool) {
 }
 
 func (r *recent[K, V]) put(k K, v V) {
-	if _, ok := r.young[k]; !ok && len(r.young) >= r.half {
-		r.old, r.young = r.young, nil
+	if len(r.young) >= r.half {
+		if _, ok := r.young[k]; !ok {
+			r.old, r.young = r.young, nil
+		}
 	}
 	if r.young == nil {
 		r.young = make(map[K]V)

@@ -13,10 +13,8 @@ import (
 // Who may run scripts writes into the log what they like, whole lines in Redis's own form (redis.log), and on a server
 // without passwords that is everybody. So these lines are no guesses and name no source.
 func redisMessage(msg message) fact {
-	if len(msg.sd) > 1 {
-		if p := fieldsOf(msg.sd); string(p.format) == native.RedisACLFormat {
-			return redisACL(p)
-		}
+	if msg.said != nil && string(msg.said.format) == native.RedisACLFormat {
+		return redisACL(msg.said)
 	}
 	m := redisText(trimLeft(msg.text))
 	switch {
@@ -46,7 +44,7 @@ func redisText(b []byte) []byte {
 }
 
 // redisACL reads the parameters of such a record.
-func redisACL(p fields) fact {
+func redisACL(p *fields) fact {
 	f := fact{kind: event.Context, account: p.account}
 	f.source, _ = address(p.source)
 	if f.source.IsValid() {

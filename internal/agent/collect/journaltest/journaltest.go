@@ -4,6 +4,7 @@ package journaltest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +24,7 @@ type Journald struct {
 	Dir  string // of its files
 	Stop func() // kills it, with all that is in its world
 
-	pid int // of its init, as we see it
+	pid int // of its init, as we see it; journald's
 }
 
 // world makes the world. /dev/log is journald's there.
@@ -46,22 +47,29 @@ if [ -n "$2" ]; then
 	echo "$2" >/run/boot_id
 	mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
 fi
+[ -z "$3" ] || export LD_PRELOAD="$3"
 exec /lib/systemd/systemd-journald
 `
 
 // Start starts one that ends with the test.
 func Start(t *testing.T) *Journald {
 	t.Helper()
-	return StartAt(t, t.TempDir(), "")
+	return Boot(t, t.TempDir(), World{})
 }
 
-// StartAt starts one that writes into a folder, in a boot of its own where bootID is not empty.
-func StartAt(t *testing.T, dir, bootID string) *Journald {
+// World is what differs from the world outside.
+type World struct {
+	BootID string        // with hyphens; empty: the one outside
+	Clock  time.Duration // by which its clock is wrong
+}
+
+// Boot starts one that writes into a folder.
+func Boot(t *testing.T, dir string, w World) *Journald {
 	t.Helper()
 	j := &Journald{Dir: dir}
 	var said bytes.Buffer
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"sh", "-c", world, "sh", j.Dir, bootID)
+		"sh", "-c", world, "sh", j.Dir, w.BootID, wrongClock(t, w.Clock))
 	cmd.Stdout, cmd.Stderr = &said, &said
 	require.NoError(t, cmd.Start())
 	j.Stop = sync.OnceFunc(func() {
@@ -82,7 +90,7 @@ func StartAt(t *testing.T, dir, bootID string) *Journald {
 		}
 		comm, _ := os.ReadFile("/proc/" + strconv.Itoa(j.pid) + "/comm")
 		found, _ := filepath.Glob(filepath.Join(j.Dir, "*", "system.journal"))
-		return strings.HasPrefix(string(comm), "systemd-journal") && len(found) == 1 && j.try(t, "logger", "-t", "test", "it is there") == nil
+		return strings.HasPrefix(string(comm), "systemd-journal") && len(found) == 1 && j.try(t, "logger", "--socket-errors=on", "-t", "test", "it is there") == nil
 	}, 20*time.Second, 10*time.Millisecond, "systemd-journald starts (apt-get install systemd)")
 	return j
 }
@@ -90,6 +98,62 @@ func StartAt(t *testing.T, dir, bootID string) *Journald {
 // Command is a program in journald's world.
 func (j *Journald) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(j.pid), "--mount", "--pid"}, args...)...)
+}
+
+// wrongClock makes a library that makes a program's clock wrong. (libfaketime breaks timers of clocks that it does not touch.)
+func wrongClock(t *testing.T, by time.Duration) (library string) {
+	t.Helper()
+	if by == 0 {
+		return ""
+	}
+	const source = `
+#include <time.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int clock_gettime(clockid_t id, struct timespec *ts) {
+	int r = syscall(SYS_clock_gettime, id, ts);
+	if (r == 0 && id == CLOCK_REALTIME) ts->tv_sec += %d;
+	return r;
+}
+`
+	library = filepath.Join(t.TempDir(), "clock.so")
+	cmd := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-o", library, "-x", "c", "-")
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(source, int(by.Seconds())))
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return library
+}
+
+// Programs writes into a folder what a collector outside needs to be in journald's world: journalctl, which needs no directory
+// there, and boot_id. between is a shell's commands that are run after each reading that ends, and before each that follows; "inside"
+// runs what is in the world. The file following has the process id of the one that follows.
+func (j *Journald) Programs(t *testing.T, dir, between string) (journalctl, bootID string) {
+	t.Helper()
+	journalctl, bootID = filepath.Join(dir, "journalctl"), filepath.Join(dir, "boot_id")
+	out, err := j.Command(t.Context(), "cat", "/proc/sys/kernel/random/boot_id").Output()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(bootID, out, 0o600))
+	const script = `#!/bin/sh
+dir=%s
+inside() { nsenter --target %d --mount --pid "$@"; }
+between() {
+:
+%s
+}
+case " $* " in
+*" --follow "*)
+	between >/dev/null
+	echo $$ >$dir/following
+	exec nsenter --target %[2]d --mount --pid journalctl "$@";;
+esac
+inside journalctl "$@"
+code=$?
+between >/dev/null
+exit $code
+`
+	require.NoError(t, os.WriteFile(journalctl+".new", fmt.Appendf(nil, script, dir, j.pid, between), 0o700)) //nolint:gosec // a program
+	require.NoError(t, os.Rename(journalctl+".new", journalctl))
+	return journalctl, bootID
 }
 
 func (j *Journald) try(t *testing.T, args ...string) error {

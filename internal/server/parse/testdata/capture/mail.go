@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -18,6 +16,20 @@ const (
 	pop3Port       = 24110
 )
 
+// dovecotAlone plays at Dovecot.
+func (c *capture) dovecotAlone() error {
+	f, err := c.syslogFile()
+	if err != nil {
+		return err
+	}
+	if err := c.dovecot(); err != nil {
+		return err
+	}
+	c.play(imapScenarios(), f)
+	return f.save()
+}
+
+// dovecot starts Dovecot.
 func (c *capture) dovecot() error {
 	config := `protocols = imap pop3
 listen = 127.0.0.1, ::1
@@ -71,40 +83,37 @@ service auth {
   }
 }
 `, imapPort, pop3Port)
-	if err := c.shell("mkdir -p /var/spool/postfix/private; chown postfix /var/spool/postfix/private"); err != nil {
+	if err := c.shell("mkdir -p /var/spool/postfix/private; ! id postfix >/dev/null 2>&1 || chown postfix /var/spool/postfix/private"); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.root, "etc/dovecot/dovecot.conf"), []byte(config), 0o644); err != nil {
+	if err := c.write("etc/dovecot/dovecot.conf", config); err != nil {
 		return err
 	}
-	if err := c.start("/usr/sbin/dovecot", "-F"); err != nil {
-		return err
-	}
-	if err := reachable(fmt.Sprintf("127.0.0.1:%d", imapPort)); err != nil {
-		return err
-	}
+	return c.start(imapPort, "/usr/sbin/dovecot", "-F")
+}
+
+func imapScenarios() []scenario {
 	imap := func(user string, n int, right bool) func(*session) {
 		return func(s *session) { s.imap(user, n, right) }
 	}
 	list := []scenario{
 		{name: "imap, known account", do: imap("alice", 2, false)},
 		{name: "imap, unknown account", do: imap("admin", 3, false)},
-		{name: "imap over IPv6", v6: true, do: imap("alice", 1, false)},
+		{name: "imap over IPv6", source: six, do: imap("alice", 1, false)},
 		{name: "imap, hangs up", do: imap("alice", -1, false)},
 		{name: "imap, success", do: imap("alice", 0, true)},
-		{name: "imap, closed at once", do: func(s *session) { s.raw(imapPort, "") }},
-		{name: "imap, logs out", do: func(s *session) { s.raw(imapPort, "a LOGOUT\r\n") }},
-		{name: "imap, other protocol", do: func(s *session) { s.raw(imapPort, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }},
+		{name: "imap, closed at once", do: func(s *session) { s.raw(imapPort, "", false) }},
+		{name: "imap, logs out", do: func(s *session) { s.raw(imapPort, "a LOGOUT\r\n", false) }},
+		{name: "imap, other protocol", do: func(s *session) { s.raw(imapPort, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", false) }},
 		{name: "imap, an address with a name", source: "127.9.9.9", do: imap("alice", 1, false)},
 		{name: "pop3, known account", do: func(s *session) { s.pop3("alice", 2, false) }},
 		{name: "pop3, unknown account", do: func(s *session) { s.pop3("admin", 1, false) }},
 		{name: "pop3, success", do: func(s *session) { s.pop3("alice", 0, true) }},
 	}
-	for _, name := range hostile() {
+	for _, name := range hostileLogins() {
 		list = append(list, scenario{name: fmt.Sprintf("imap, hostile user name %.40q", name), do: imap(name, 1, false)})
 	}
-	c.play(list)
-	return nil // postfix asks this dovecot
+	return list
 }
 
 // conversation speaks in lines.
@@ -206,8 +215,16 @@ func (s *session) pop3(user string, n int, right bool) {
 	_, _ = c.reply("+OK", "-ERR")
 }
 
+// postfix plays at Postfix, which asks Dovecot about passwords, or saslauthd.
 func (c *capture) postfix() error {
-	err := c.shell(fmt.Sprintf(`mkdir -p /run/saslauthd /etc/postfix/sasl
+	f, err := c.syslogFile()
+	if err != nil {
+		return err
+	}
+	if err := c.dovecot(); err != nil {
+		return err
+	}
+	err = c.shell(fmt.Sprintf(`mkdir -p /run/saslauthd /etc/postfix/sasl
 printf 'pwcheck_method: saslauthd\nmech_list: PLAIN LOGIN\nsaslauthd_path: /run/saslauthd/mux\n' > /etc/postfix/sasl/smtpd.conf
 printf 'auth required pam_unix.so\naccount required pam_unix.so\n' > /etc/pam.d/smtp
 cat > /etc/postfix/main.cf <<'END'
@@ -238,15 +255,17 @@ usermod -a -G sasl postfix; newaliases || true`, smtpPort, submissionPort))
 	if err != nil {
 		return err
 	}
-	if err := c.start("/usr/sbin/saslauthd", "-d", "-a", "pam", "-m", "/run/saslauthd"); err != nil {
+	if err := c.start(0, "/usr/sbin/saslauthd", "-d", "-a", "pam", "-m", "/run/saslauthd"); err != nil {
 		return err
 	}
-	if err := c.start("/usr/sbin/postfix", "start-fg"); err != nil {
+	if err := c.start(smtpPort, "/usr/sbin/postfix", "start-fg"); err != nil {
 		return err
 	}
-	if err := reachable(fmt.Sprintf("127.0.0.1:%d", smtpPort)); err != nil {
-		return err
-	}
+	c.play(smtpScenarios(), f)
+	return f.save()
+}
+
+func smtpScenarios() []scenario {
 	smtp := func(port int, method, user string, n int, right bool) func(*session) {
 		return func(s *session) { s.smtp(port, method, user, n, right) }
 	}
@@ -261,18 +280,17 @@ usermod -a -G sasl postfix; newaliases || true`, smtpPort, submissionPort))
 			scenario{name: one.name + ", success after a failure", do: smtp(one.port, "PLAIN", "alice", 1, true)},
 			scenario{name: one.name + ", unknown method", do: smtp(one.port, "NONESUCH", "alice", 0, false)},
 			scenario{name: one.name + ", cancelled", do: func(s *session) { s.cancelled(one.port) }},
-			scenario{name: one.name + ", hangs up within", do: func(s *session) { s.raw(one.port, "EHLO x\r\nAUTH LOGIN\r\n") }},
-			scenario{name: one.name + ", closed at once", do: func(s *session) { s.raw(one.port, "") }},
-			scenario{name: one.name + ", other protocol", do: func(s *session) { s.raw(one.port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }},
+			scenario{name: one.name + ", hangs up within", do: func(s *session) { s.raw(one.port, "EHLO x\r\nAUTH LOGIN\r\n", false) }},
+			scenario{name: one.name + ", closed at once", do: func(s *session) { s.raw(one.port, "", false) }},
+			scenario{name: one.name + ", other protocol", do: func(s *session) { s.raw(one.port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", false) }},
 			scenario{name: one.name + ", an address with a name", source: "127.9.9.9", do: smtp(one.port, "LOGIN", "alice", 1, false)},
 		)
-		for _, name := range hostile() {
+		for _, name := range hostileLogins() {
 			list = append(list, scenario{name: fmt.Sprintf("%s, hostile user name %.40q", one.name, name), do: smtp(one.port, "LOGIN", name, 1, false)})
 		}
 	}
-	list = append(list, scenario{name: "over IPv6", v6: true, do: smtp(smtpPort, "LOGIN", "alice", 1, false)})
-	c.play(list)
-	return nil
+	list = append(list, scenario{name: "over IPv6", source: six, do: smtp(smtpPort, "LOGIN", "alice", 1, false)})
+	return list
 }
 
 func (s *session) smtp(port int, method, user string, n int, right bool) {

@@ -12,21 +12,25 @@ import (
 const telnetPort = 24023
 
 // telnet plays inetd: each connection gets a telnetd of its own, which calls login -h.
-func (c *capture) telnet() error {
+func (c *capture) login() error {
+	f, err := c.syslogFile()
+	if err != nil {
+		return err
+	}
 	if err := c.shell(`sed -i '/^auth.*pam_securetty/d' /etc/pam.d/login
 [ -e /etc/pam.d/remote ] || cp /etc/pam.d/login /etc/pam.d/remote`); err != nil {
 		return err
 	}
-	for _, address := range []string{fmt.Sprintf("127.0.0.1:%d", telnetPort), fmt.Sprintf("[::1]:%d", telnetPort)} {
-		l, err := net.Listen("tcp", address)
+	for _, host := range []string{local, six} {
+		l, err := net.Listen("tcp", address(host, telnetPort))
 		if err != nil {
 			return err
 		}
 		defer l.Close()
 		go c.inetd(l)
 	}
-	c.telnetScenarios()
-	return nil
+	c.play(telnetScenarios(), f)
+	return f.save()
 }
 
 func (c *capture) inetd(l net.Listener) {
@@ -51,28 +55,27 @@ func (c *capture) inetd(l net.Listener) {
 	}
 }
 
-func (c *capture) telnetScenarios() {
+func telnetScenarios() []scenario {
 	list := []scenario{
 		{name: "known account", do: func(s *session) { s.telnet("root", 2, false) }},
 		{name: "unknown account", do: func(s *session) { s.telnet("admin", 2, false) }},
-		{name: "over IPv6", v6: true, do: func(s *session) { s.telnet("root", 1, false) }},
+		{name: "over IPv6", source: six, do: func(s *session) { s.telnet("root", 1, false) }},
 		{name: "limit reached", do: func(s *session) { s.telnet("root", 9, false) }},
 		{name: "success after a failure", do: func(s *session) { s.telnet("alice", 1, true) }},
 		{name: "root gets in", do: func(s *session) { s.telnet("root", 0, true) }},
-		{name: "closed at once", do: func(s *session) { s.raw(telnetPort, "") }},
-		{name: "no telnet", do: func(s *session) { s.raw(telnetPort, "GET / HTTP/1.1\r\n\r\n") }},
+		{name: "closed at once", do: func(s *session) { s.raw(telnetPort, "", false) }},
+		{name: "no telnet", do: func(s *session) { s.raw(telnetPort, "GET / HTTP/1.1\r\n\r\n", false) }},
 	}
-	for _, name := range hostile() {
+	for _, name := range hostileLogins() {
 		if bytes.ContainsAny([]byte(name), "\n\xff") || len(name) > 200 { // ends the line, or is telnet's own
 			continue
 		}
 		list = append(list, scenario{name: fmt.Sprintf("hostile user name %.40q", name), do: func(s *session) { s.telnet(name, 1, false) }})
 	}
-	c.play(list)
-	c.play([]scenario{
-		{name: "no address: it has a name", source: "127.9.9.8", do: func(s *session) { s.telnet("root", 2, false) }},
-		{name: "no address: a name that begins like one", source: "127.9.9.9", do: func(s *session) { s.telnet("root", 1, false) }},
-	})
+	return append(list,
+		scenario{name: "no address: it has a name", source: "127.9.9.8", do: func(s *session) { s.telnet("root", 2, false) }},
+		scenario{name: "no address: a name that begins like one", source: "127.9.9.9", do: func(s *session) { s.telnet("root", 1, false) }},
+	)
 }
 
 // telnet tries n wrong passwords, then the right one or none.

@@ -4,10 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
-	"time"
 )
 
 const (
@@ -33,7 +30,7 @@ ServerType standalone
 Port %d
 DefaultAddress 127.0.0.1 ::1
 UseIPv6 on
-PidFile /kk/proftpd%d.pid
+PidFile /kk/proftpd.pid
 SyslogLevel info
 User proxy
 Group nogroup
@@ -51,44 +48,83 @@ ScoreboardFile /kk/scoreboard
 `
 )
 
-func ftpServers() []server {
-	logs := func(mark, path string) []*logFile { return []*logFile{{mark: mark, path: path}} }
-	return []server{
+// ftpServer is a configuration of a server.
+type ftpServer struct {
+	set, config string
+	argv        []string
+	logs        []namedLog
+	scenarios   []scenario
+	port        int
+}
+
+func (c *capture) vsftpd() error {
+	argv := []string{"/usr/sbin/vsftpd", "/kk/conf"}
+	return c.ftp("-vsftpd-", []ftpServer{
 		{
-			name: "vsftpd", pkg: "vsftpd", folder: "ftp", set: "vsftpd_log_file", port: 2421,
-			files: map[string]string{"kk/vsftpd.conf": fmt.Sprintf(vsftpdConf, 2421, "")},
-			argv:  []string{"/usr/sbin/vsftpd", "/kk/vsftpd.conf"}, logs: logs("native", "kk/vsftpd.log"), scenarios: ftpScenarios("vsftpd"),
+			set: "vsftpd_log_file", port: 2421, config: fmt.Sprintf(vsftpdConf, 2421, ""), argv: argv, logs: []namedLog{{"native", c.log("kk/vsftpd.log")}},
+			scenarios: ftpScenarios(2421, "vsftpd"),
+		},
+		{set: "syslog_enable", port: 2422, config: fmt.Sprintf(vsftpdConf, 2422, "syslog_enable=YES"), argv: argv, scenarios: ftpScenarios(2422, "vsftpd")},
+	})
+}
+
+func (c *capture) proftpd() error {
+	argv := daemon("/usr/sbin/proftpd -c /kk/conf", "/kk/proftpd.pid")
+	return c.ftp("-proftpd-", []ftpServer{
+		{
+			set: "SystemLog", port: 2423, config: fmt.Sprintf(proftpdConf, 2423, "off", "SystemLog /kk/proftpd.log"), argv: argv,
+			logs: []namedLog{{"native", c.log("kk/proftpd.log")}}, scenarios: ftpScenarios(2423, "proftpd"),
 		},
 		{
-			name: "vsftpd", pkg: "vsftpd", folder: "ftp", set: "syslog_enable", port: 2422,
-			files: map[string]string{"kk/vsftpd2.conf": fmt.Sprintf(vsftpdConf, 2422, "syslog_enable=YES")},
-			argv:  []string{"/usr/sbin/vsftpd", "/kk/vsftpd2.conf"}, scenarios: ftpScenarios("vsftpd"),
+			set: "syslog, host names", port: 2424, config: fmt.Sprintf(proftpdConf, 2424, "on", ""), argv: argv,
+			scenarios: append(ftpScenarios(2424, "proftpd"), ftpNames(2424)...),
 		},
+	})
+}
+
+func (c *capture) pureftpd() error {
+	return c.ftp("-pureftpd-", []ftpServer{
 		{
-			name: "proftpd", pkg: "proftpd-core", folder: "ftp", set: "SystemLog", port: 2423,
-			files: map[string]string{"kk/proftpd.conf": fmt.Sprintf(proftpdConf, 2423, 2423, "off", "SystemLog /kk/proftpd.log")},
-			argv:  daemon("/usr/sbin/proftpd -c /kk/proftpd.conf", "/kk/proftpd2423.pid"), logs: logs("native", "kk/proftpd.log"), scenarios: ftpScenarios("proftpd"),
-		},
-		{
-			name: "proftpd", pkg: "proftpd-core", folder: "ftp", set: "syslog, host names", port: 2424,
-			files: map[string]string{"kk/proftpd2.conf": fmt.Sprintf(proftpdConf, 2424, 2424, "on", "")},
-			argv:  daemon("/usr/sbin/proftpd -c /kk/proftpd2.conf", "/kk/proftpd2424.pid"), scenarios: append(ftpScenarios("proftpd"), ftpNames()...),
-		},
-		{
-			name: "pureftpd", pkg: "pure-ftpd", folder: "ftp", set: "no host names, transfer log", port: 2425,
+			set: "no host names, transfer log", port: 2425,
 			argv: []string{"/usr/sbin/pure-ftpd", "-l", "pam", "-H", "-S", "127.0.0.1,2425", "-O", "clf:/kk/pureftpd-transfer.log"},
-			logs: logs("native", "kk/pureftpd-transfer.log"), scenarios: ftpScenarios("pureftpd"),
+			logs: []namedLog{{"native", c.log("kk/pureftpd-transfer.log")}}, scenarios: ftpScenarios(2425, "pureftpd"),
 		},
-		{
-			name: "pureftpd", pkg: "pure-ftpd", folder: "ftp", set: "host names", port: 2426,
-			argv: []string{"/usr/sbin/pure-ftpd", "-l", "pam", "-S", "127.0.0.1,2426"}, scenarios: ftpNames(),
-		},
+		{set: "host names", port: 2426, argv: []string{"/usr/sbin/pure-ftpd", "-l", "pam", "-S", "127.0.0.1,2426"}, scenarios: ftpNames(2426)},
+	})
+}
+
+// ftp plays at an FTP server in each of its configurations.
+func (c *capture) ftp(name string, list []ftpServer) error {
+	if err := c.shell(`id ftp >/dev/null 2>&1 || useradd -r -d /srv/ftp -s /usr/sbin/nologin ftp
+grep -q /usr/sbin/nologin /etc/shells || echo /usr/sbin/nologin >> /etc/shells
+sed -i 's/pam_unix.so nullok$/pam_unix.so nullok nodelay/; s/pam_unix.so nullok_secure$/pam_unix.so nullok nodelay/' /etc/pam.d/common-auth
+mkdir -p /kk/ftp /srv/ftp /run/vsftpd/empty /run/proftpd /etc/pure-ftpd/auth; chown root:root /srv/ftp; echo x > /srv/ftp/file.txt`); err != nil {
+		return err
 	}
+	version, err := c.version(c.pkg)
+	if err != nil {
+		return err
+	}
+	f := c.file(name+upstream(version), c.pkg+" "+version+" (Debian)")
+	f.probes = true
+	for _, s := range list {
+		if err := c.write("kk/conf", s.config); err != nil {
+			return err
+		}
+		if err := c.start(s.port, s.argv...); err != nil {
+			return err
+		}
+		f.logs = append(s.logs, namedLog{"syslog", c.sys})
+		f.title(s.set)
+		c.play(s.scenarios, f)
+		c.stop()
+	}
+	return f.save()
 }
 
 // daemon runs a program that goes to the background by itself (in the foreground proftpd logs to its standard error only).
 func daemon(command, pidFile string) []string {
-	return []string{"/bin/sh", "-c", command + `; trap 'kill $(cat ` + pidFile + `); exit' INT; while :; do sleep 0.2; done`}
+	return []string{"/bin/sh", "-c", command + `; trap 'kill $(cat ` + pidFile + `); exit' TERM; while :; do sleep 0.2; done`}
 }
 
 // ftpSession is a control connection.
@@ -97,13 +133,11 @@ type ftpSession struct {
 	r    *bufio.Reader
 }
 
-func (s *session) ftp() *ftpSession {
-	conn, err := s.dial()
+func (s *session) ftp(port int) *ftpSession {
+	conn, err := s.dial(port)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, s.source, err)
 		return nil
 	}
-	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
 	f := &ftpSession{conn: conn, r: bufio.NewReader(conn)}
 	f.answer()
 	return f
@@ -130,7 +164,7 @@ func (f *ftpSession) cmd(text string) string {
 }
 
 // guess logs in; a refusal after a password was asked for is a guess.
-func (s *session) guess(f *ftpSession, user, pass string) bool {
+func (s *session) ftpGuess(f *ftpSession, user, pass string) bool {
 	if f == nil {
 		return false
 	}
@@ -158,64 +192,59 @@ func (s *session) quit(f *ftpSession) {
 	}
 }
 
-func ftpScenarios(server string) []scenario {
+func ftpScenarios(port int, server string) []scenario {
 	list := []scenario{
 		{name: "wrong password", do: func(s *session) {
-			f := s.ftp()
-			s.guess(f, "alice", "x")
-			s.guess(f, "alice", "y")
+			f := s.ftp(port)
+			s.ftpGuess(f, "alice", "x")
+			s.ftpGuess(f, "alice", "y")
 			s.quit(f)
 		}},
 		{name: "unknown user", do: func(s *session) {
-			f := s.ftp()
-			s.guess(f, "admin", "x")
-			s.guess(f, "admin", "y")
+			f := s.ftp(port)
+			s.ftpGuess(f, "admin", "x")
+			s.ftpGuess(f, "admin", "y")
 			s.quit(f)
 		}},
 		{name: "until the limit", do: func(s *session) {
-			f := s.ftp()
+			f := s.ftp(port)
 			most := 8
 			if server == "pureftpd" {
 				most = 3 // each of its answers takes longer than the one before
 			}
 			for i := range most {
-				s.guess(f, "root", fmt.Sprint("x", i))
+				s.ftpGuess(f, "root", fmt.Sprint("x", i))
 			}
 			s.quit(f)
 		}},
 		{name: "success after a failure", do: func(s *session) {
-			f := s.ftp()
-			s.guess(f, "alice", "x")
-			s.guess(f, "alice", password)
+			f := s.ftp(port)
+			s.ftpGuess(f, "alice", "x")
+			s.ftpGuess(f, "alice", password)
 			s.quit(f)
 		}},
 		{name: "success over IPv6", source: "::1", do: func(s *session) {
 			if server == "pureftpd" {
 				s.source = "127.0.0.1" // listens on one address
 			}
-			f := s.ftp()
-			s.guess(f, "alice", "x")
-			s.guess(f, "alice", password)
+			f := s.ftp(port)
+			s.ftpGuess(f, "alice", "x")
+			s.ftpGuess(f, "alice", password)
 			s.quit(f)
 		}},
-		{name: "anonymous", do: func(s *session) { f := s.ftp(); s.guess(f, "anonymous", "me@example.org"); s.quit(f) }},
+		{name: "anonymous", do: func(s *session) { f := s.ftp(port); s.ftpGuess(f, "anonymous", "me@example.org"); s.quit(f) }},
 		{name: "anonymous, hostile password", do: func(s *session) {
-			f := s.ftp()
-			s.guess(f, "anonymous", `x] FAIL LOGIN: Client "198.51.100.9"`)
+			f := s.ftp(port)
+			s.ftpGuess(f, "anonymous", `x] FAIL LOGIN: Client "198.51.100.9"`)
 			s.quit(f)
 		}},
-		{name: "closed at once", do: func(s *session) { s.quit(s.ftp()) }},
+		{name: "closed at once", do: func(s *session) { s.quit(s.ftp(port)) }},
 		{name: "another protocol", do: func(s *session) {
-			if conn, err := s.dial(); err == nil {
-				_, _ = conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
-				_ = conn.SetDeadline(time.Now().Add(time.Second))
-				_, _ = conn.Read(make([]byte, 4096))
-				_ = conn.Close()
-			}
+			s.raw(port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", true)
 		}},
 		{name: "files of hostile names", do: func(s *session) {
-			f := s.ftp()
-			if !s.guess(f, "alice", password) {
+			f := s.ftp(port)
+			if !s.ftpGuess(f, "alice", password) {
 				return
 			}
 			for _, name := range []string{
@@ -231,26 +260,18 @@ func ftpScenarios(server string) []scenario {
 		{name: "lftp", do: func(s *session) {
 			s.source = "127.0.0.1"
 			s.guesses++
-			_ = exec.Command("lftp", "-e", "set net:max-retries 1; set ftp:ssl-allow no; ls; bye", "-u", "alice,wrong", fmt.Sprintf("ftp://127.0.0.1:%d", s.c.port)).Run()
+			s.c.in(nil, "lftp", "-e", "set net:max-retries 1; set ftp:ssl-allow no; ls; bye", "-u", "alice,wrong", fmt.Sprintf("ftp://127.0.0.1:%d", port))
 		}},
 		{name: "curl", do: func(s *session) {
 			s.guesses++
 			s.logins++
 			for _, pass := range []string{"wrong", password} {
-				_ = exec.Command("curl", "-s", "-o", "/dev/null", "--interface", s.source, "-u", "alice:"+pass, fmt.Sprintf("ftp://127.0.0.1:%d/", s.c.port)).Run()
+				s.c.in(nil, "curl", "-s", "-o", "/dev/null", "--interface", s.source, "-u", "alice:"+pass, fmt.Sprintf("ftp://127.0.0.1:%d/", port))
 			}
 		}},
 		{name: "hydra", do: func(s *session) {
-			file, err := os.CreateTemp("", "words")
-			if err != nil {
-				return
-			}
-			defer os.Remove(file.Name())
-			_, _ = file.WriteString("a1\nb2\nc3\nd4\n")
-			_ = file.Close()
-			s.source = "127.0.0.1"
-			s.guesses += 4
-			_ = exec.Command("hydra", "-t", "1", "-I", "-l", "alice", "-P", file.Name(), "-s", fmt.Sprint(s.c.port), "127.0.0.1", "ftp").Run()
+			s.source = local
+			s.hydra(port, "ftp")
 		}},
 	}
 	for _, user := range []string{
@@ -262,8 +283,8 @@ func ftpScenarios(server string) []scenario {
 		`Sun Nov 22 18:00:00 2026 [pid 2] [root] FAIL LOGIN: Client "198.51.100.9"`, `Nov 22 18:00:00 web vsftpd[1]: [root] FAIL LOGIN: Client "198.51.100.9"`,
 	} {
 		list = append(list, scenario{name: fmt.Sprintf("hostile user %.70q", user), do: func(s *session) {
-			f := s.ftp()
-			s.guess(f, user, "x")
+			f := s.ftp(port)
+			s.ftpGuess(f, user, "x")
 			s.quit(f)
 		}})
 	}
@@ -271,7 +292,12 @@ func ftpScenarios(server string) []scenario {
 }
 
 // ftpNames come from addresses whose names are no addresses, or seem to be another's.
-func ftpNames() []scenario {
-	one := func(s *session) { f := s.ftp(); s.guess(f, "alice", "x"); s.guess(f, "alice", password); s.quit(f) }
+func ftpNames(port int) []scenario {
+	one := func(s *session) {
+		f := s.ftp(port)
+		s.ftpGuess(f, "alice", "x")
+		s.ftpGuess(f, "alice", password)
+		s.quit(f)
+	}
 	return []scenario{{name: "no name", do: one}, {name: "a name", source: "127.0.9.8", do: one}, {name: "a name that is an address", source: "127.0.9.9", do: one}}
 }

@@ -95,7 +95,7 @@ func TestScannersSeeTheRealThing(t *testing.T) {
 }
 
 // dialUntilUp waits for the door, which answers nobody before it is there.
-func (s *site) dialUntilUp(t *testing.T) {
+func (s *site) dialUntilUp(t testing.TB) {
 	t.Helper()
 	c, err := net.Dial("tcp", s.Addr.String())
 	require.NoError(t, err)

@@ -33,8 +33,10 @@ func (k *Keys) Prepare(ctx context.Context) error {
 		return nil
 	}
 	for i := range rsaKeys {
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 		if _, err := k.rsaAt(i); err != nil {
 			return err
@@ -98,7 +100,7 @@ func (k *Keys) deriveRSA(i int) (*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive a host key: %w", err)
 	}
-	stream := cipher.NewCTR(block, make([]byte, aes.BlockSize))
+	stream := cipher.NewCTR(block, make([]byte, aes.BlockSize)) //nolint:gosec // the key is this stream's alone
 	e, one := big.NewInt(rsaExponent), big.NewInt(1)
 	for range 8 {
 		p, q := prime(stream), prime(stream)

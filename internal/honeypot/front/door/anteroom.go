@@ -114,7 +114,7 @@ func (a *anteroom) pair(from, to netip.AddrPort) (client *net.TCPConn, server *o
 	return conn, os.NewFile(uintptr(accepted), "connection"), nil
 }
 
-func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
+func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) { //nolint:ireturn // the kernel's are of many kinds
 	if a.Addr().Is4() {
 		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}

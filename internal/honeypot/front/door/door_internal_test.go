@@ -49,9 +49,18 @@ func TestMessagesAreWhatTheySay(t *testing.T) {
 
 func TestWhatIsNoMessage(t *testing.T) {
 	for _, fields := range [][]string{
-		{""}, {"?"}, {msgAuth, "10000", "password", "root"}, {msgAuth, "0", "password", "root", "x"}, {msgOpen, "9999"}, {msgOpen, "-1"},
-		{msgExit, "10000", "-1"}, {msgWindow, "1", "2", "3"}, {msgWindow, "1", "2", "3", "4294967296"}, {msgSignal, "TOOLONGSIGNAL"},
-		{msgSession}, append(sessionFields("x")[:1], "subsystem"), sessionFields("x")[:14], append(sessionFields("x"), make([]string, 300)...),
+		{""},
+		{"?"},
+		{msgAuth, "10000", "password", "root"},
+		{msgAuth, "0", "password", "root", "x"},
+		{msgOpen, "9999"},
+		{msgOpen, "-1"},
+		{msgExit, "10000", "-1"},
+		{msgWindow, "1", "2", "3"},
+		{msgWindow, "1", "2", "3", "4294967296"},
+		{msgSignal, "TOOLONGSIGNAL"},
+		{msgSession},
+		append(sessionFields("x")[:1], "subsystem"), sessionFields("x")[:14], append(sessionFields("x"), make([]string, 300)...),
 	} {
 		_, err := parse(fields)
 		require.ErrorIs(t, err, errMessage, "%q", fields)

@@ -48,8 +48,20 @@ func (m modes) encode() string {
 		opcode byte
 		index  int
 	}{
-		{1, unix.VINTR}, {2, unix.VQUIT}, {3, unix.VERASE}, {4, unix.VKILL}, {5, unix.VEOF}, {6, unix.VEOL}, {7, unix.VEOL2},
-		{8, unix.VSTART}, {9, unix.VSTOP}, {10, unix.VSUSP}, {12, unix.VREPRINT}, {13, unix.VWERASE}, {14, unix.VLNEXT}, {18, unix.VDISCARD},
+		{1, unix.VINTR},
+		{2, unix.VQUIT},
+		{3, unix.VERASE},
+		{4, unix.VKILL},
+		{5, unix.VEOF},
+		{6, unix.VEOL},
+		{7, unix.VEOL2},
+		{8, unix.VSTART},
+		{9, unix.VSTOP},
+		{10, unix.VSUSP},
+		{12, unix.VREPRINT},
+		{13, unix.VWERASE},
+		{14, unix.VLNEXT},
+		{18, unix.VDISCARD},
 	} {
 		if c.index < len(m.chars) {
 			value := uint32(m.chars[c.index])
@@ -64,12 +76,34 @@ func (m modes) encode() string {
 		modes []mode
 	}{
 		{m.in, []mode{
-			{30, unix.IGNPAR}, {31, unix.PARMRK}, {32, unix.INPCK}, {33, unix.ISTRIP}, {34, unix.INLCR}, {35, unix.IGNCR}, {36, unix.ICRNL},
-			{37, unix.IUCLC}, {38, unix.IXON}, {39, unix.IXANY}, {40, unix.IXOFF}, {41, unix.IMAXBEL}, {42, unix.IUTF8},
+			{30, unix.IGNPAR},
+			{31, unix.PARMRK},
+			{32, unix.INPCK},
+			{33, unix.ISTRIP},
+			{34, unix.INLCR},
+			{35, unix.IGNCR},
+			{36, unix.ICRNL},
+			{37, unix.IUCLC},
+			{38, unix.IXON},
+			{39, unix.IXANY},
+			{40, unix.IXOFF},
+			{41, unix.IMAXBEL},
+			{42, unix.IUTF8},
 		}},
 		{m.local, []mode{
-			{50, unix.ISIG}, {51, unix.ICANON}, {52, unix.XCASE}, {53, unix.ECHO}, {54, unix.ECHOE}, {55, unix.ECHOK}, {56, unix.ECHONL},
-			{57, unix.NOFLSH}, {58, unix.TOSTOP}, {59, unix.IEXTEN}, {60, unix.ECHOCTL}, {61, unix.ECHOKE}, {62, unix.PENDIN},
+			{50, unix.ISIG},
+			{51, unix.ICANON},
+			{52, unix.XCASE},
+			{53, unix.ECHO},
+			{54, unix.ECHOE},
+			{55, unix.ECHOK},
+			{56, unix.ECHONL},
+			{57, unix.NOFLSH},
+			{58, unix.TOSTOP},
+			{59, unix.IEXTEN},
+			{60, unix.ECHOCTL},
+			{61, unix.ECHOKE},
+			{62, unix.PENDIN},
 		}},
 		{m.out, []mode{{70, unix.OPOST}, {71, unix.OLCUC}, {72, unix.ONLCR}, {73, unix.OCRNL}, {74, unix.ONOCR}, {75, unix.ONLRET}}},
 		{m.control, []mode{{92, unix.PARENB}, {93, unix.PARODD}}},

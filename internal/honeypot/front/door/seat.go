@@ -50,7 +50,7 @@ func (s *seat) Read(p []byte) (int, error) {
 	if errors.Is(err, syscall.EIO) {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, err //nolint:wrapcheck // io.EOF is no wrapped error
+	return n, err
 }
 
 // Write writes to the attacker.

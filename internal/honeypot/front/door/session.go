@@ -47,7 +47,7 @@ func (c *connection) session(ctx context.Context, l *line, m start, files []*os.
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(c.ended, cancel)
+	stop := context.AfterFunc(c.ended, cancel) //nolint:contextcheck // the connection may end before the door does
 	defer stop()
 	seat, err := newSeat(l, files, m.terminal)
 	if err != nil {

@@ -65,7 +65,7 @@ func likeReal(t *testing.T) *site {
 
 // A scanner can't tell the door from the sshd that it shows.
 func TestScannersSeeTheRealThing(t *testing.T) {
-	real, s := realSSHD(t), likeReal(t)
+	genuine, s := realSSHD(t), likeReal(t)
 	s.dialUntilUp(t)
 	// The width of a column is that of the port's number.
 	hex, spaces := regexp.MustCompile(`[0-9a-f]{32}`), regexp.MustCompile(` +`)
@@ -86,7 +86,7 @@ func TestScannersSeeTheRealThing(t *testing.T) {
 		slices.Sort(blocks)
 		return strings.Join(blocks, "\n")
 	}
-	want := scan(real)
+	want := scan(genuine)
 	require.Contains(t, want, "OpenSSH 9.2p1 Debian")
 	require.Contains(t, want, "sntrup761x25519-sha512@openssh.com")
 	require.Contains(t, want, "rsa-sha2-512")
@@ -147,7 +147,7 @@ func probe(t *testing.T, to netip.AddrPort, send []byte) outcome {
 }
 
 func TestProbesAreAnsweredAsByTheRealThing(t *testing.T) {
-	real, s := realSSHD(t), likeReal(t)
+	genuine, s := realSSHD(t), likeReal(t)
 	s.dialUntilUp(t)
 	packet := func(length uint32, rest string) string {
 		return "SSH-2.0-probe\r\n" + string([]byte{byte(length >> 24), byte(length >> 16), byte(length >> 8), byte(length)}) + rest
@@ -184,7 +184,7 @@ func TestProbesAreAnsweredAsByTheRealThing(t *testing.T) {
 			var seen [2][]outcome
 			// A server that closes with something unread may take back what it said last: then answers differ by the moment.
 			for range 6 {
-				seen[0] = append(seen[0], probe(t, real, []byte(send)))
+				seen[0] = append(seen[0], probe(t, genuine, []byte(send)))
 				seen[1] = append(seen[1], probe(t, s.Addr, []byte(send)))
 				if common(seen) {
 					break

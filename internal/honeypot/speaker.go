@@ -91,7 +91,8 @@ func networkOf(stay front.Stay) (*os.File, error) {
 func (p *parts) doorFindings() []event.Finding {
 	var out []event.Finding
 	if p.door != nil {
-		if err := p.door.Fault(); err != nil {
+		// That the engine does not answer is told already.
+		if err := p.door.Fault(); err != nil && !errors.Is(err, engine.ErrUnreachable) {
 			out = append(out, event.Finding{
 				Level: "error", Subject: "door of SSH", Text: err.Error(),
 				Mend: "until it is up attackers wait, and then find the connection closed; honeypot.ssh.front: builtin does without it",

@@ -77,9 +77,12 @@ func (h *house) run(ctx context.Context) {
 			break
 		}
 		h.mu.Lock()
+		known := h.failure != nil && h.failure.Error() == err.Error()
 		h.failure = err
 		h.mu.Unlock()
-		h.log.ErrorContext(ctx, "the door of SSH is not up", "error", err)
+		if !known {
+			h.log.ErrorContext(ctx, "the door of SSH is not up", "error", err)
+		}
 		if time.Since(began) > lastRetry {
 			retry = firstRetry
 		}

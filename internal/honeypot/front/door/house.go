@@ -21,7 +21,7 @@ import (
 const (
 	helloWithin  = 30 * time.Second // of a door that was started
 	firstMessage = 5 * time.Second
-	maxStrangers = 256 // connections at once that have not said yet what they want
+	maxStrangers = 4096 // connections at once that have not said yet what they want; more wait
 
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 10 * time.Second
@@ -210,12 +210,7 @@ func (h *house) serve(ctx context.Context, l *net.UnixListener) error {
 			}
 			return fmt.Errorf("the door has closed: %w", err)
 		}
-		select {
-		case strangers <- struct{}{}:
-		default:
-			_ = conn.Close()
-			continue
-		}
+		strangers <- struct{}{} // each goes within firstMessage
 		wg.Go(func() {
 			once := sync.OnceFunc(func() { <-strangers })
 			defer once()
@@ -239,8 +234,7 @@ func (h *house) answer(ctx context.Context, conn *net.UnixConn, known, up func()
 		return
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(firstMessage))
-	buf := make([]byte, maxMessage)
-	fields, files, err := l.receive(buf)
+	fields, files, err := l.receive()
 	if err != nil {
 		return
 	}
@@ -250,12 +244,12 @@ func (h *house) answer(ctx context.Context, conn *net.UnixConn, known, up func()
 	if err == nil && got == any(msgDoor) && l.uid == 0 && l.pid == pid {
 		closeAll(files)
 		up()
-		h.follow(ctx, l, buf)
+		h.follow(ctx, l)
 		down(errors.New("its first process has ended"))
 		return
 	}
 	if err == nil {
-		err = h.dispatch(ctx, l, got, files, buf)
+		err = h.dispatch(ctx, l, got, files)
 	}
 	if err != nil {
 		closeAll(files)
@@ -265,7 +259,7 @@ func (h *house) answer(ctx context.Context, conn *net.UnixConn, known, up func()
 
 // dispatch gives a message to the connection that it is about. What says which connection is, for root, the message, and
 // for all others the user id, which the kernel vouches for. The files are the connection's where there is no error.
-func (h *house) dispatch(ctx context.Context, l *line, got any, files []*os.File, buf []byte) error {
+func (h *house) dispatch(ctx context.Context, l *line, got any, files []*os.File) error {
 	uid := l.uid
 	switch m := got.(type) {
 	case guess:
@@ -295,7 +289,7 @@ func (h *house) dispatch(ctx context.Context, l *line, got any, files []*os.File
 		}
 	case start:
 		if len(files) == maxFiles {
-			c.session(ctx, l, m, files, buf)
+			c.session(ctx, l, m, files)
 			return nil
 		}
 	}
@@ -303,14 +297,14 @@ func (h *house) dispatch(ctx context.Context, l *line, got any, files []*os.File
 }
 
 // follow hears from the first process which of its sshd have ended.
-func (h *house) follow(ctx context.Context, l *line, buf []byte) {
+func (h *house) follow(ctx context.Context, l *line) {
 	h.mu.Lock()
 	h.control, h.failure = l, nil
 	close(h.up)
 	h.mu.Unlock()
 	h.log.InfoContext(ctx, "the door of SSH is up")
 	for {
-		fields, files, err := l.receive(buf)
+		fields, files, err := l.receive()
 		closeAll(files)
 		if err != nil {
 			break

@@ -61,8 +61,13 @@ func (l *line) send(files []*os.File, fields ...string) error {
 	return nil
 }
 
-// receive reads a message, for which buf has to have room, and its descriptors, which are the caller's from then on.
-func (l *line) receive(buf []byte) (fields []string, files []*os.File, err error) {
+// receive reads a message and its descriptors, which are the caller's from then on.
+func (l *line) receive() (fields []string, files []*os.File, err error) {
+	size, err := l.size()
+	if err != nil {
+		return nil, nil, err
+	}
+	buf := make([]byte, size+1)
 	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
 	n, oobn, flags, _, err := l.conn.ReadMsgUnix(buf, oob)
 	files = filesOf(oob[:oobn])
@@ -80,6 +85,30 @@ func (l *line) receive(buf []byte) (fields []string, files []*os.File, err error
 		return nil, nil, err
 	}
 	return fields, files, nil
+}
+
+// size waits for a message and returns its size: most are small.
+func (l *line) size() (int, error) {
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("hear a door: %w", err)
+	}
+	n, recvErr := 0, error(nil)
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, _, _, recvErr = unix.Recvmsg(int(fd), make([]byte, 1), nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		return !errors.Is(recvErr, unix.EAGAIN) && !errors.Is(recvErr, unix.EINTR)
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("hear a door: %w", err)
+	case recvErr != nil:
+		return 0, fmt.Errorf("hear a door: %w", recvErr)
+	case n <= 0:
+		return 0, net.ErrClosed
+	case n > maxMessage:
+		return 0, fmt.Errorf("%w: it is too long", errMessage)
+	}
+	return n, nil
 }
 
 func filesOf(oob []byte) []*os.File {

@@ -39,7 +39,7 @@ type session struct {
 }
 
 // session joins what sshd started with a program in the pot, until one of both has ended.
-func (c *connection) session(ctx context.Context, l *line, m start, files []*os.File, buf []byte) {
+func (c *connection) session(ctx context.Context, l *line, m start, files []*os.File) {
 	guest := c.guestIn()
 	if guest == nil {
 		closeAll(files)
@@ -69,7 +69,7 @@ func (c *connection) session(ctx context.Context, l *line, m start, files []*os.
 	c.tune(m.terminal)
 	leave := context.AfterFunc(ctx, s.leave)
 	defer leave()
-	s.work.Go(func() { s.follow(buf) })
+	s.work.Go(func() { s.follow() })
 	tap, finished := catch.Session{
 		Rec: c.v.Rec, Channel: s.number, Start: s.start, Account: guest.Account, PID: guest.Stay.PID(),
 	}.Observe(ctx)
@@ -126,7 +126,7 @@ func (s *session) begin(m start) bool {
 }
 
 // follow hears what else the client wants of the session, until it has closed it.
-func (s *session) follow(buf []byte) {
+func (s *session) follow() {
 	defer s.leave()
 	defer func() {
 		select {
@@ -136,7 +136,7 @@ func (s *session) follow(buf []byte) {
 		}
 	}()
 	for {
-		fields, files, err := s.line.receive(buf)
+		fields, files, err := s.line.receive()
 		if err != nil {
 			return
 		}

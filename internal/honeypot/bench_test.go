@@ -3,6 +3,7 @@ package honeypot_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -84,6 +85,7 @@ func BenchmarkThousandSourcesAtTheDoor(b *testing.B) {
 	const many, guessesEach = 1000, 3
 	f := withDoor(b)
 	f.opts.Least, f.opts.Most, f.opts.SSH.FailDelay, f.opts.SSH.DoorMemory = 6, 6, 2*time.Second, boundDoor
+	f.opts.Log = slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	f.run(b)
 	leases := make([]event.Lease, many)
 	for i := range leases {

@@ -11,10 +11,15 @@ import (
 	explaining "github.com/kokkuri/kokkuri/internal/server/explain"
 )
 
-// explainMemory is how much memory the runtime may use before it collects garbage more often.
-const explainMemory = 72 << 20
+// Garbage is collected when there is three times as much as what is in use, and more often where the runtime would use more
+// memory than that; the program itself takes some 12 MiB besides.
+const (
+	explainGarbage = 300
+	explainMemory  = 78 << 20
+)
 
 func explain(ctx context.Context, o cli.Explain, logs []cli.Log, out io.Writer) error {
+	debug.SetGCPercent(explainGarbage)
 	debug.SetMemoryLimit(explainMemory)
 	same, err := server.LoadOffline(o.Config)
 	if err != nil {

@@ -35,7 +35,7 @@ func roles(version string) cli.Roles {
 		WriteLog:    writeLog,
 		TestRules:   testRules,
 		Lab:         labCommands(),
-		Checks:      cli.Checks{Rules: checkRules},
+		Checks:      cli.Checks{Rules: checkRules, Watch: honeypot.ProbeWatch},
 	}
 }
 

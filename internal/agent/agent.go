@@ -40,6 +40,7 @@ type Agent struct {
 	sync   *syncer
 	logs   collect.Options
 	advice atomic.Pointer[[]event.Finding] // what keeps attacks out of servers' logs
+	learnt atomic.Pointer[[]event.Finding] // what keeps pots from looking like this host
 }
 
 // Dir is the agent's part of the state folder.
@@ -170,6 +171,11 @@ func (a *Agent) run(ctx context.Context) error {
 		return fmt.Errorf("listen for redirects: %w", err)
 	}
 	defer stop()
+	stopKeys, err := a.serveKeys()
+	if err != nil {
+		return err
+	}
+	defer stopKeys()
 	local, err := a.listen(ctx)
 	if err != nil {
 		return err
@@ -187,6 +193,7 @@ func (a *Agent) run(ctx context.Context) error {
 	part("kernel", a.kernel.Run)
 	part("logs", a.lines.Run)
 	part("advice", func(ctx context.Context) error { a.keepAdvised(ctx, a.logs); return nil })
+	part("persona", func(ctx context.Context) error { a.keepLearnt(ctx); return nil })
 	part("commands", local)
 	part("certificate", func(ctx context.Context) error { a.id.KeepRenewed(ctx, a.conn, a.log); return nil })
 	part("redirects", func(ctx context.Context) error { a.sync.run(ctx); return nil })
@@ -257,8 +264,11 @@ func (a *Agent) describe() event.HostStatus {
 	if advice := a.advice.Load(); advice != nil {
 		findings = append(findings, *advice...)
 	}
+	if learnt := a.learnt.Load(); learnt != nil {
+		findings = append(findings, *learnt...)
+	}
 	return event.HostStatus{
 		Host: a.name, Version: a.opts.Version, Addresses: addresses, Services: services(a.opts.Config),
-		Findings: findings, At: time.Now(),
+		Findings: findings, Counts: a.lines.Counts(), At: time.Now(),
 	}
 }

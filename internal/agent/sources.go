@@ -43,6 +43,7 @@ func sources(c config.Agent) collect.Options {
 	for _, r := range c.Redis {
 		o.Redis = append(o.Redis, collect.Redis{
 			Address: r.Address, Username: r.Username, PasswordFile: r.PasswordFile, TLS: r.TLS, CAFile: r.CAFile,
+			ServerName: r.ServerName, CertFile: r.CertFile, KeyFile: r.KeyFile,
 		})
 	}
 	return o

@@ -45,6 +45,7 @@ type Host struct {
 	Roads      []string         `json:"roads,omitempty"` // by which its lines are evaluated
 	Redirects  int              `json:"redirects"`       // live ones
 	Findings   []event.Finding  `json:"findings"`
+	LeftOut    map[string]int64 `json:"left_out,omitempty"` // of its logs, by its agent since that started
 }
 
 // Node is a honeypot node.
@@ -239,8 +240,9 @@ type Backend interface {
 	Policy
 }
 
-// Policy is what decides who is redirected.
+// Policy is what operators decide: who is redirected, and what meets them.
 type Policy interface {
 	AllowList
 	Rules
+	Personas
 }

@@ -45,6 +45,7 @@ func newHandler(b Backend, log *slog.Logger) *handler {
 	h.operator()
 	h.allow()
 	h.rules()
+	h.personas()
 	h.mux.HandleFunc("GET "+PathEvents, h.tail)
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, &Error{Status: http.StatusNotFound, Message: "no such thing as " + r.Method + " " + r.URL.Path})

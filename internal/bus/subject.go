@@ -68,6 +68,18 @@ func SessionsSubject(node string) string { return "sessions." + node }
 // EvidenceSubject is where a node gives out pieces of its evidence.
 func EvidenceSubject(node string) string { return "evidence." + node }
 
+// PersonaSubject is where a host tells what it is like.
+func PersonaSubject(host string) string { return "persona." + host }
+
+// PersonasSubject is where a node asks what a pot is to be.
+func PersonasSubject(node string) string { return "personas." + node }
+
+// KeysSubject is where a host is asked for its SSH host keys, NodeKeysSubject where a node asks for them.
+func KeysSubject(host string) string { return "keys." + host }
+
+// NodeKeysSubject is the node's side of KeysSubject.
+func NodeKeysSubject(node string) string { return "nodekeys." + node }
+
 // RenewSubject is where a certificate is renewed; role is "host" or "node".
 func RenewSubject(role, name string) string { return "renew." + role + "." + name }
 
@@ -94,9 +106,9 @@ func replyAllowed(subject, reply string) bool {
 	switch family, rest, _ := strings.Cut(subject, "."); family {
 	case EnrollSubject:
 		inbox = EnrollInbox
-	case "desired", "status":
+	case "desired", "status", "persona":
 		inbox = Inbox("host", name)
-	case "nodes":
+	case "nodes", "personas", "nodekeys":
 		inbox = Inbox("node", name)
 	case "renew":
 		role, _, _ := strings.Cut(rest, ".")

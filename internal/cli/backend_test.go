@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend is a server in memory.
 type backend struct {
+	personas  []api.Persona
 	rules     []api.Rule
 	preview   api.RulePreview
 	reload    error
@@ -193,4 +194,19 @@ func (b *backend) PreviewRule(_ context.Context, name string) (api.RulePreview, 
 
 func (b *backend) ReloadRules(context.Context) (api.Reloaded, error) {
 	return api.Reloaded{Rules: len(b.rules)}, b.reload
+}
+
+func (b *backend) Personas(context.Context) ([]api.Persona, error) { return b.personas, nil }
+
+func (b *backend) Persona(_ context.Context, name string, learnt bool) (api.Persona, error) {
+	for _, p := range b.personas {
+		if p.Name == name && learnt == (p.Origin == event.PersonaLearnt) {
+			return p, nil
+		}
+	}
+	return api.Persona{}, fs.ErrNotExist
+}
+
+func (b *backend) AssignPersona(_ context.Context, host, persona string) (api.Persona, error) {
+	return api.Persona{Name: persona, Hosts: []string{host}, PersonaOf: event.PersonaOf{Origin: event.PersonaWritten, File: "/p/" + persona + ".yaml"}}, nil
 }

@@ -57,7 +57,7 @@ func (a *app) doctor(ctx context.Context, o output, roles []config.Role) error {
 		list = append(list, fileFinding(l.Path))
 	}
 	list = append(list, a.agentFindings(ctx, roles, l.AgentConfig())...)
-	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Rules: a.roles.Checks.Rules})...)
+	list = append(list, doctor.Look(ctx, doctor.Options{Config: l.Up, Roles: roles, Rules: a.roles.Checks.Rules, Watch: a.roles.Checks.Watch})...)
 	if slices.Contains(roles, config.RoleServer) {
 		list = append(list, a.serverFindings(ctx, l.Socket)...)
 	}

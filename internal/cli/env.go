@@ -111,5 +111,6 @@ type LabOptions struct {
 
 // Checks are what doctor can't look at by itself.
 type Checks struct {
-	Rules func(file string) error // validates a rules file
+	Rules func(file string) error        // validates a rules file
+	Watch func(how string) event.Finding // says how programs in pots would be seen
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +39,7 @@ func hostView() view[api.Host] {
 				{"services", ports(h.Services)},
 				{"roads", joined(h.Roads)},
 				{"redirects", strconv.Itoa(h.Redirects)},
+				{"left out of logs", leftOut(h.LeftOut)},
 			}
 		},
 		more: func(a *app, h api.Host) error { return a.findings(h.Findings) },
@@ -69,6 +72,15 @@ func nodeView() view[api.Node] {
 		},
 		more: func(a *app, n api.Node) error { return a.findings(n.Findings) },
 	}
+}
+
+// leftOut says how much of a host's logs its agent left out.
+func leftOut(counts map[string]int64) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, strings.ReplaceAll(safe.Text(name), "_", " ")+": "+strconv.FormatInt(counts[name], 10))
+	}
+	return strings.Join(out, ", ")
 }
 
 func connection(connected, never bool) cell {

@@ -104,6 +104,7 @@ func sessionView() view[event.Session] {
 				{"guesses", number(s.Guesses)},
 				{"commands", number(s.Commands)},
 				{"files", number(s.Files)},
+				{"programs", number(s.Executed)},
 				{"started", a.stamp(s.StartedAt)},
 				{"first byte", a.stamp(s.FirstByte)},
 				{"ended", a.stamp(s.EndedAt)},
@@ -150,6 +151,9 @@ func describe(e event.Evidence) string {
 		return describeFile(*e.File)
 	case e.Forward != nil:
 		return describeForward(*e.Forward)
+	}
+	if out := describeSeen(e); out != "" {
+		return out
 	}
 	return e.Signal + string(e.Input) + string(e.Data) + e.Reason
 }

@@ -90,6 +90,7 @@ type ServerSection struct {
 	ExemptDays int            `yaml:"exempt_days" default:"30" min:"0" max:"3650" help:"A source that logged in to a host before its first failure within so many days is not redirected by a rule; 0: no such exemption." placeholder:"DAYS"`
 	KeepDays   int            `yaml:"keep_days" default:"90" min:"1" max:"3650" help:"How long offences, redirects and sessions that have ended are kept." placeholder:"DAYS"`
 	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected." placeholder:"CIDR"`
+	Personas   string         `yaml:"personas" default:"/etc/kokkuri/personas" check:"abspath" help:"Folder of personas written by hand: NAME.yaml. One that is named like a host is that host's." placeholder:"DIR"`
 	Hosts      []HostInfo     `yaml:"hosts" kong:"-"`
 }
 
@@ -135,6 +136,7 @@ type HostInfo struct {
 	Name      string       `yaml:"name" check:"name" required:"" help:"The host's name."`
 	Aliases   []string     `yaml:"aliases" check:"dnsname" help:"Names by which the host calls itself in its log lines."`
 	Addresses []netip.Addr `yaml:"addresses" help:"Addresses that the host's log lines come from."`
+	Persona   string       `yaml:"persona" check:"path" help:"What the host's pots are to be: the name of a persona in server.personas, or a file."`
 	Road      string       `yaml:"road" enum:"agent,syslog,file" help:"The road whose lines are evaluated; empty: the first that brings lines."`
 }
 
@@ -149,6 +151,7 @@ type HoneypotSection struct {
 	Image     string       `yaml:"image" default:"kokkuri/pot" help:"Image of the pots." placeholder:"IMAGE"`
 	Engine    string       `yaml:"engine" default:"unix:///var/run/docker.sock" check:"engine" help:"Docker Engine that runs the pots." placeholder:"URL"`
 	PotTTL    Duration     `yaml:"pot_ttl" default:"24h" min:"1m" help:"How long a pot is kept after its attacker's last lease ended." placeholder:"DURATION"`
+	Watch     string       `yaml:"watch" default:"auto" enum:"auto,ebpf,polling,off" help:"How programs in pots are seen: ${enum}; auto: by eBPF where the kernel has it, else by polling." placeholder:"HOW"`
 	Guesses   Range        `yaml:"guesses" default:"2-6" help:"How many distinct guesses are refused before one is accepted: for each attacker a random number of this range." placeholder:"LEAST-MOST"`
 	SSH       SSH          `yaml:"ssh" embed:"" prefix:"ssh-"`
 	Pool      Pool         `yaml:"pool" embed:"" prefix:"pool-"`
@@ -203,7 +206,15 @@ type AgentSection struct {
 	Services   []ServicePort  `yaml:"services" default:"ssh:22" help:"Services that may be redirected: SERVICE:PORT." placeholder:"SERVICE[:PORT]"`
 	Allow      []netip.Prefix `yaml:"allow" help:"Networks that are never redirected, whatever the server says." placeholder:"CIDR"`
 	Endpoints  []netip.Prefix `yaml:"endpoints" help:"Networks where endpoints may be; empty: anywhere." placeholder:"CIDR"`
+	Persona    AgentPersona   `yaml:"persona" embed:"" prefix:"persona-"`
 	DockerUser bool           `yaml:"docker_user" negatable:"" help:"Where Docker's FORWARD policy would eat redirected traffic, add one marked rule to its chain DOCKER-USER."`
+}
+
+// AgentPersona is what pots may learn of the host, so as to look like it.
+type AgentPersona struct {
+	Disable   []string `yaml:"disable" enum:"all,hostname,os,kernel,time_zone,locale,motd,accounts,ssh,listening,machine,network,software" help:"What pots do not learn of this host: ${enum}." placeholder:"ITEM"`
+	Addresses bool     `yaml:"addresses" negatable:"" help:"Let pots learn the addresses of this host."`
+	HostKeys  bool     `yaml:"host_keys" negatable:"" help:"Give this host's SSH host keys to the nodes that hold its attackers, so that what stands in front of pots answers with them."`
 }
 
 // JournalSource is what of the systemd journal is followed.

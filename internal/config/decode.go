@@ -132,6 +132,8 @@ func (d *decoder) value(n ast.Node, key string, v reflect.Value, tag reflect.Str
 		d.section(n, key, v)
 	case v.Kind() == reflect.Slice:
 		d.list(n, key, v, tag)
+	case v.Kind() == reflect.Map:
+		d.stringMap(n, key, v)
 	case v.Kind() == reflect.Struct && isMapping(n) && v.Type().NumField() > 0 && v.Type().Field(0).Tag.Get("yaml") != "":
 		d.section(n, key, v)
 		if s, ok := reflect.TypeAssert[*ServicePort](v.Addr()); ok && ValidName(string(s.Service)) {

@@ -23,6 +23,7 @@ var (
 	errNotAddr         = errors.New("an IP address, such as 192.0.2.1 or 2001:db8::1")
 	errNotPrefix       = errors.New("a network in CIDR notation or an address, such as 192.0.2.0/24 or 2001:db8::1")
 	errNotBool         = errors.New("true or false")
+	errNotTime         = errors.New("a time, such as 2026-03-01T04:05:06Z")
 	errNotInt          = errors.New("a whole number")
 )
 

@@ -35,6 +35,18 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 			"agent:\n  redis: [localhost]\n",
 			`FILE:2: agent.redis[0]: found "localhost"; allowed: a host with a port, or the path of a socket, such as 127.0.0.1:6379 or /run/redis/redis.sock`,
 		},
+		"a Redis certificate without key": {
+			"agent:\n  redis: [{address: \"127.0.0.1:6379\", tls: true, cert_file: /c.pem}]\n",
+			"FILE:2: agent.redis[0]: has one of cert_file and key_file; allowed: both or neither",
+		},
+		"a Redis without TLS, with files for it": {
+			"agent:\n  redis: [{address: \"127.0.0.1:6379\", ca_file: /ca.pem}]\n",
+			"FILE:2: agent.redis[0]: has files or a name for TLS, but does not speak it; allowed: tls: true beside them",
+		},
+		"TLS on a socket": {
+			"agent:\n  redis: [{address: /run/redis.sock, tls: true}]\n",
+			"FILE:2: agent.redis[0].tls: is on for a socket; allowed: HOST:PORT; Redis speaks no TLS on sockets",
+		},
 		"a Redis user without password": {
 			"agent:\n  redis: [{address: \"127.0.0.1:6379\", username: u}]\n",
 			"FILE:2: agent.redis[0]: has a username without a password_file; allowed: both or neither",
@@ -170,7 +182,7 @@ func TestErrorsSayWhereWhatAndWhatIsAllowed(t *testing.T) {
 		"several": {
 			"log: {level: loud}\nserver:\n  x: 1\n  dry_run: 3\n",
 			"FILE:1: log.level: found \"loud\"; allowed: debug, info, warn, error\n" +
-				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, http, rules, dry_run, breaker, exempt_days, keep_days, allow, hosts\n" +
+				"FILE:3: server.x: unknown key; allowed: bus, syslog, files, http, rules, dry_run, breaker, exempt_days, keep_days, allow, personas, hosts\n" +
 				`FILE:4: server.dry_run: found "3"; allowed: true or false`,
 		},
 	} {

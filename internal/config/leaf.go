@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Leaf is one value of a configuration struct.
@@ -101,6 +102,13 @@ func parseScalar(v reflect.Value, text string) error {
 		return nil
 	case *netip.Prefix:
 		return parsePrefix(target, text)
+	case *time.Time:
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return errNotTime
+		}
+		*target = at.UTC()
+		return nil
 	case encoding.TextUnmarshaler:
 		return target.UnmarshalText([]byte(text)) //nolint:wrapcheck // the type's own error says what is allowed
 	}
@@ -124,6 +132,8 @@ func parseScalar(v reflect.Value, text string) error {
 			return errNotInt
 		}
 		v.SetUint(n)
+	case reflect.Int64, reflect.Uint32:
+		return parseNumber(v, text)
 	default:
 		return fmt.Errorf("no way to parse a %s", v.Type())
 	}

@@ -64,7 +64,10 @@ type RedisSource struct {
 	Username     string `yaml:"username" help:"ACL user that may: +acl|log +time +info +config|get; empty: default."`
 	PasswordFile string `yaml:"password_file" check:"abspath" help:"File with the password; empty: none."`
 	TLS          bool   `yaml:"tls" help:"Speak TLS."`
-	CAFile       string `yaml:"ca_file" check:"abspath" help:"Certificates that sign the server's; empty: the system's."`
+	CAFile       string `yaml:"ca_file" check:"abspath" help:"With TLS: certificates that sign the server's; empty: the system's."`
+	ServerName   string `yaml:"server_name" check:"dnsname" help:"With TLS: the name in the server's certificate; empty: the HOST of the address."`
+	CertFile     string `yaml:"cert_file" check:"abspath" help:"With TLS: the client's certificate, which Redis asks for unless tls-auth-clients is no."`
+	KeyFile      string `yaml:"key_file" check:"abspath" help:"With TLS: the client's key."`
 }
 
 // UnmarshalText parses ADDRESS.

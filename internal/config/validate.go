@@ -175,6 +175,15 @@ func (c *validator) logs(u *Up) {
 		if r.Username != "" && r.PasswordFile == "" {
 			c.fail(fmt.Sprintf("agent.redis[%d]", i), "has a username without a password_file", "both or neither")
 		}
+		if (r.CertFile == "") != (r.KeyFile == "") {
+			c.fail(fmt.Sprintf("agent.redis[%d]", i), "has one of cert_file and key_file", "both or neither")
+		}
+		if !r.TLS && (r.CAFile != "" || r.CertFile != "" || r.KeyFile != "" || r.ServerName != "") {
+			c.fail(fmt.Sprintf("agent.redis[%d]", i), "has files or a name for TLS, but does not speak it", "tls: true beside them")
+		}
+		if r.TLS && strings.HasPrefix(r.Address, "/") {
+			c.fail(fmt.Sprintf("agent.redis[%d].tls", i), "is on for a socket", "HOST:PORT; Redis speaks no TLS on sockets")
+		}
 	}
 }
 

@@ -87,6 +87,9 @@ type Pot struct {
 	LastSeen  time.Time  `json:"last_seen_at,omitzero"`
 }
 
+// ServicePot is the service of a session that is no connection of the attacker's: what a pot did by itself.
+const ServicePot Service = "pot"
+
 // Session is one connection through a front. It is published when it opens (EndedAt zero) and when
 // it closes, on sessions.<node>.
 type Session struct {

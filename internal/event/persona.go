@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -122,7 +123,20 @@ type FileSystem struct {
 type PersonaNetwork struct {
 	Interface string `json:"interface,omitempty" yaml:"interface"` // that the default route goes by
 	// Addresses of the interface are there only where the host's operator opted in.
-	Addresses []netip.Prefix `json:"addresses,omitempty" yaml:"addresses"`
+	Addresses []InterfaceAddress `json:"addresses,omitempty" yaml:"addresses"`
+}
+
+// InterfaceAddress is an address with the length of its network.
+type InterfaceAddress struct{ netip.Prefix }
+
+// UnmarshalText parses ADDRESS/BITS.
+func (a *InterfaceAddress) UnmarshalText(text []byte) error {
+	p, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		return errors.New("an address with its network's length, such as 192.0.2.10/24")
+	}
+	a.Prefix = p
+	return nil
 }
 
 // ServiceVersion is a service's software as its package names it.
@@ -148,4 +162,23 @@ type PersonaOf struct {
 	File      string        `json:"file,omitempty"` // of a written one
 	ChangedAt time.Time     `json:"changed_at,omitzero"`
 	Persona   Persona       `json:"persona"`
+}
+
+// PersonaRequest asks for the persona of a host's pots (request on personas.<node>), or for the host's own
+// SSH host keys (on nodekeys.<node>, which the server passes on to keys.<host> and keeps nothing of).
+type PersonaRequest struct {
+	Host string `json:"host"`
+}
+
+// HostKeys are a host's own SSH host keys. Only an agent whose operator opted in gives them out, and only
+// what stands in front of pots has them.
+type HostKeys struct {
+	Keys  []HostKey `json:"keys,omitempty"`
+	Error string    `json:"error,omitempty"`
+}
+
+// HostKey is the content of a private key file, as OpenSSH has it.
+type HostKey struct {
+	Type    string `json:"type"` // rsa, ecdsa or ed25519
+	Private []byte `json:"private"`
 }

@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -28,26 +28,26 @@ const (
 	maxPersonaBytes    = 1 << 60
 )
 
-// PersonaProblem is a part of a persona that no persona can have.
-type PersonaProblem struct {
+// PersonaError is a part of a persona that no persona can have.
+type PersonaError struct {
 	Key     string `json:"key"`   // such as accounts[2].home
 	Found   Bytes  `json:"found"` // shortened
 	Allowed string `json:"allowed"`
 }
 
-func (p PersonaProblem) Error() string {
+func (p PersonaError) Error() string {
 	return fmt.Sprintf("%s: found \"%s\"; allowed: %s", p.Key, p.Found.Escaped(), p.Allowed)
 }
 
 // Check returns what of a persona can't be.
-func (p Persona) Check() []PersonaProblem {
+func (p Persona) Check() []PersonaError {
 	_, problems := p.Clean()
 	return problems
 }
 
 // Clean returns a persona without what can't be, and what that was. Only a bad name is left in place:
 // the caller knows better.
-func (p Persona) Clean() (Persona, []PersonaProblem) {
+func (p Persona) Clean() (Persona, []PersonaError) {
 	c := &personaCheck{compiled: make(map[string]*regexp.Regexp)}
 	name := p.Name
 	c.match("name", &name, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, "a lower-case name of letters, digits and hyphens, at most 63 long")
@@ -68,7 +68,7 @@ func (p Persona) Clean() (Persona, []PersonaProblem) {
 
 // personaCheck empties what is wrong and notes it.
 type personaCheck struct {
-	problems []PersonaProblem
+	problems []PersonaError
 	compiled map[string]*regexp.Regexp
 }
 
@@ -86,7 +86,7 @@ func (c *personaCheck) fail(key, found, allowed string) {
 	if len(found) > 80 {
 		found = found[:80] + "…"
 	}
-	c.problems = append(c.problems, PersonaProblem{Key: key, Found: Bytes(found), Allowed: allowed})
+	c.problems = append(c.problems, PersonaError{Key: key, Found: Bytes(found), Allowed: allowed})
 }
 
 // match checks a text against an expression of all of it; nothing is always allowed.
@@ -130,7 +130,7 @@ func (c *personaCheck) file(key string, s *string) {
 
 func (c *personaCheck) size(key string, n *int64) {
 	if *n < 0 || *n > maxPersonaBytes {
-		c.fail(key, fmt.Sprint(*n), "a number of bytes that is not negative")
+		c.fail(key, strconv.FormatInt(*n, 10), "a number of bytes that is not negative")
 		*n = 0
 	}
 }
@@ -296,7 +296,7 @@ func (c *personaCheck) hardware(h *Hardware) {
 	c.match("machine.virtualisation", &h.Virtualisation, `[a-z0-9-]{1,32}`, "what systemd-detect-virt says, such as kvm or none")
 	c.line("machine.cpu_model", &h.CPUModel, 128, ":")
 	if h.CPUs < 0 || h.CPUs > 4096 {
-		c.fail("machine.cpus", fmt.Sprint(h.CPUs), "0 to 4096")
+		c.fail("machine.cpus", strconv.Itoa(h.CPUs), "0 to 4096")
 		h.CPUs = 0
 	}
 	c.size("machine.memory", &h.Memory)
@@ -322,7 +322,7 @@ func (c *personaCheck) hardware(h *Hardware) {
 		c.size(key+".size", &f.Size)
 		c.size(key+".used", &f.Used)
 		if f.Used > f.Size {
-			c.fail(key+".used", fmt.Sprint(f.Used), "at most its size")
+			c.fail(key+".used", strconv.FormatInt(f.Used, 10), "at most its size")
 		}
 	})
 }
@@ -332,13 +332,13 @@ func (c *personaCheck) network(p *Persona) {
 	each(c, "listening", &p.Listening, maxPersonaPorts, func(c *personaCheck, key string, l *Listening) {
 		portCheck(c, key+".port", &l.Port)
 		if ports[l.Port] {
-			c.fail(key+".port", fmt.Sprint(l.Port), "each port once")
+			c.fail(key+".port", strconv.Itoa(int(l.Port)), "each port once")
 		}
 		ports[l.Port] = true
 		c.service(key+".service", &l.Service)
 	})
 	c.match("network.interface", &p.Network.Interface, `[A-Za-z0-9][A-Za-z0-9_.-]{0,14}`, "an interface's name, such as ens18")
-	each(c, "network.addresses", &p.Network.Addresses, 16, func(c *personaCheck, key string, a *netip.Prefix) {
+	each(c, "network.addresses", &p.Network.Addresses, 16, func(c *personaCheck, key string, a *InterfaceAddress) {
 		if !a.IsValid() || a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Addr().IsLoopback() {
 			c.fail(key, a.String(), "an address with its network's length, such as 192.0.2.10/24")
 		}

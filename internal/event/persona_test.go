@@ -37,7 +37,7 @@ func goodPersona() event.Persona {
 			Disks:       []event.Disk{{Name: "sda", Size: 40 << 30}},
 			FileSystems: []event.FileSystem{{Device: "/dev/sda1", Mount: "/", Type: "ext4", Size: 39 << 30, Used: 7 << 30}},
 		},
-		Network:  event.PersonaNetwork{Interface: "ens18", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}},
+		Network:  event.PersonaNetwork{Interface: "ens18", Addresses: []event.InterfaceAddress{{Prefix: netip.MustParsePrefix("192.0.2.10/24")}}},
 		Software: []event.ServiceVersion{{Service: event.MySQL, Product: "MariaDB", Version: "10.11.11-MariaDB-0+deb12u1"}},
 	}
 }

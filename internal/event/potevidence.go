@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// InPot is the service of sessions that are nobody's connection: what happens in a pot while no session is open
-// that reached it, and what its attacker had changed when its time was over.
-const InPot Service = "pot"
-
 // Execution is a program that was started in a pot, also by a script or by another program, as the node's kernel
 // tells it. What a session was asked to run is a Start.
 type Execution struct {
@@ -41,8 +37,8 @@ type Content struct {
 type Ending struct {
 	PID    uint32        `json:"pid"`
 	Path   Bytes         `json:"path"`
-	Exit   *Exit         `json:"exit"`
-	Lasted time.Duration `json:"lasted"` // nanoseconds
+	Exit   *Exit         `json:"exit,omitempty"` // nil where it is not known
+	Lasted time.Duration `json:"lasted"`         // nanoseconds
 }
 
 // Connection is a TCP connection that a program in a pot began, or a port that it listens on.
@@ -71,6 +67,22 @@ type Missed struct {
 
 // Sum is how many there are.
 func (m Missed) Sum() uint64 { return m.Executions + m.Connections + m.Writes }
+
+// Add counts a piece of evidence.
+func (m *Missed) Add(e Evidence) {
+	switch {
+	case e.Execution != nil:
+		m.Executions++
+	case e.Connection != nil:
+		m.Connections++
+	case e.Write != nil:
+		m.Writes++
+	case e.Missed != nil:
+		m.Executions += e.Missed.Executions
+		m.Connections += e.Missed.Connections
+		m.Writes += e.Missed.Writes
+	}
+}
 
 // Difference is one difference between a pot's files and its image.
 type Difference struct {

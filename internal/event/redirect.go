@@ -86,7 +86,12 @@ type HostStatus struct {
 	Applied   []Applied    `json:"applied,omitempty"`
 	Findings  []Finding    `json:"findings,omitempty"`
 	At        time.Time    `json:"at"`
+
+	Counts map[string]int64 `json:"counts,omitempty"` // of what the agent left out of the logs since it started
 }
+
+// Forgeable is the text of an agent's finding about a log whose lines don't say who wrote them.
+const Forgeable = "its lines don't say who wrote them: a local user can forge one with logger"
 
 // HostPort is a service and the TCP port where it is attacked.
 type HostPort struct {

@@ -34,11 +34,13 @@ type fakeBus struct {
 	status        event.NodeStatus
 	sessions      map[string]event.Session
 	evidence      map[string][]event.Evidence
+	personas      map[string]event.PersonaOf
+	keys          map[string]event.HostKeys
 	serveEvidence func(context.Context, event.EvidenceRequest) event.EvidenceReply
 }
 
 func newBus() *fakeBus {
-	return &fakeBus{leases: make(map[string]event.Lease), sessions: make(map[string]event.Session), evidence: make(map[string][]event.Evidence)}
+	return &fakeBus{leases: make(map[string]event.Lease), sessions: make(map[string]event.Session), evidence: make(map[string][]event.Evidence), personas: map[string]event.PersonaOf{}, keys: map[string]event.HostKeys{}}
 }
 
 func (b *fakeBus) ServeLeases(_ string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (func(), error) {
@@ -63,6 +65,21 @@ func (b *fakeBus) ServeEvidence(_ string, fn func(context.Context, event.Evidenc
 	defer b.mu.Unlock()
 	b.serveEvidence = fn
 	return func() {}, nil
+}
+
+func (b *fakeBus) Persona(_ context.Context, _, host string) (event.PersonaOf, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away {
+		return event.PersonaOf{}, errors.New("no server")
+	}
+	return b.personas[host], nil
+}
+
+func (b *fakeBus) HostKeys(_ context.Context, _, host string) (event.HostKeys, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keys[host], nil
 }
 
 // left is what a session left, as far as the server knows.

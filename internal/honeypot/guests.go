@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -34,21 +33,21 @@ func (n *Node) openSecrets(p *parts) (err error) {
 	if p.keys, err = hostkeys.Open(filepath.Join(n.o.StateDir, "hostkeys.secret")); err != nil {
 		return err
 	}
-	p.ca, err = inside.OpenAuthority(filepath.Join(n.o.StateDir, "authority"))
+	if p.ca, err = inside.OpenAuthority(filepath.Join(n.o.StateDir, "authority")); err != nil {
+		return err
+	}
+	p.own, err = openOwnKeys(filepath.Join(n.o.StateDir, "ownkeys"), func(ctx context.Context, host string) (event.HostKeys, error) {
+		return n.o.Bus.HostKeys(ctx, n.o.Name, host)
+	}, n.log)
 	return err
 }
 
 // handlers are what speaks the services' protocols.
 func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
-	version := func() string {
-		if n.o.SSH.Version != "" {
-			return n.o.SSH.Version
-		}
-		return p.pots.Banner()
-	}
 	e := entry.New(entry.Options{Enter: p.enter, Admit: p.admit, Policy: p.policy, Authority: p.ca, Hash: furnish.Hash, Log: n.log})
 	builtin := ssh.New(ssh.Options{
-		Entry: e, HostKeys: p.keys.Signers, Version: version, Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
+		Entry: e, HostKeys: p.signers, Version: func(k event.PotKey) string { return n.version(p, k) },
+		Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
 	})
 	speaker, err := n.speaker(p, e, builtin)
 	if err != nil {
@@ -64,20 +63,6 @@ func (p *parts) enter(ctx context.Context, k event.PotKey) (front.Stay, error) {
 		return nil, err
 	}
 	return stay, nil
-}
-
-// dress makes a pot its attacker's machine.
-func (p *parts) dress(_ context.Context, k event.PotKey, pid int, address netip.Addr) error {
-	files, err := p.keys.Files(k, k.Host)
-	if err != nil {
-		return err
-	}
-	pot, err := furnish.Open(pid)
-	if err != nil {
-		return err
-	}
-	defer pot.Close()
-	return pot.Make(furnish.Machine{Hostname: k.Host, Address: address, HostKeys: files, Authority: p.ca.PublicKey()})
 }
 
 // run runs a command in a pot, by the pot's own SSH server: the engine would have to start a program of its own
@@ -118,8 +103,13 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 
 // removed forgets an attacker whose pot is gone, so that it has to guess again, unless it may come back.
 func (n *Node) removed(p *parts, k event.PotKey) {
+	p.watch.Drop(k)
+	p.homes.Gone(k)
 	if p.book.Wanted(k) {
 		return
+	}
+	if err := p.personas.Unpin(k); err != nil {
+		n.log.Warn("persona of a pot that is gone", "attacker", k.Attacker, "host", k.Host, "error", err)
 	}
 	if err := p.policy.Forget(k); err != nil {
 		n.log.Warn("credentials of a pot that is gone", "attacker", k.Attacker, "host", k.Host, "error", err)

@@ -23,6 +23,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
 const (
@@ -52,6 +53,10 @@ type Bus interface {
 	Status(ctx context.Context, s event.NodeStatus) (event.NodeDesired, error)
 	// PublishSession returns when the server's stream has the report.
 	PublishSession(ctx context.Context, r event.SessionReport) error
+	// Persona asks what a host's pots are to be; one without an origin is not known.
+	Persona(ctx context.Context, node, host string) (event.PersonaOf, error)
+	// HostKeys asks for a host's own SSH host keys; none where its operator does not give them out.
+	HostKeys(ctx context.Context, node, host string) (event.HostKeys, error)
 	// ServeEvidence answers requests for the node's evidence until stop.
 	ServeEvidence(node string, fn func(context.Context, event.EvidenceRequest) event.EvidenceReply) (stop func(), err error)
 }
@@ -74,6 +79,7 @@ type Options struct {
 	Least, Most int // distinct guesses that are refused; credential's defaults where Most is 0
 	SSH         SSH
 	Pool        Pool
+	Watch       watch.Mode // how programs in pots are seen
 
 	Quarantine  time.Duration // how long a released port rests; pool.DefaultQuarantine where 0
 	KeepPots    time.Duration // how long a pot outlives its last lease
@@ -123,6 +129,7 @@ type Node struct {
 	mu       sync.Mutex
 	parts    *parts // nil unless it runs
 	image    imageState
+	suites   suites
 	findings map[string]event.Finding // by subject, of what is no part's own
 }
 
@@ -150,7 +157,7 @@ func New(o Options) (*Node, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Node{
-		o: o, log: o.Log, changed: make(chan struct{}, 1), findings: make(map[string]event.Finding),
+		o: o, log: o.Log, changed: make(chan struct{}, 1), findings: make(map[string]event.Finding), suites: newSuites(),
 	}, nil
 }
 
@@ -208,14 +215,15 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 		}
 	})
 	stack.start(background, p.outbox.Run)
+	stack.start(background, func(ctx context.Context) { p.homes.Run(ctx, front.NodeStopping) })
+	stack.start(background, p.watch.Run)
 	stack.start(background, func(ctx context.Context) { n.saveUsage(ctx, p) })
 	stack.start(background, p.net.Run)
 	stack.start(background, n.keepImage)
-	stack.start(background, func(ctx context.Context) {
-		if err := p.keys.Prepare(ctx); err != nil {
-			n.log.ErrorContext(ctx, "host keys are not made ahead", "error", err)
-		}
-	})
+	stack.start(background, func(ctx context.Context) { n.keepSuites(ctx, p) })
+	stack.start(background, func(ctx context.Context) { n.keepKeys(ctx, p) })
+	stack.start(background, p.personas.Run)
+	stack.start(background, func(ctx context.Context) { p.own.keep(ctx, p.come, p.hosts) })
 	stack.start(background, p.pots.Run)
 	if p.door != nil {
 		stack.start(background, p.door.Run)
@@ -287,6 +295,7 @@ type Stats struct {
 	Open     int // sessions
 	Pots     pool.Counts
 	Vault    record.VaultCounts
+	Watch    watch.Counts
 	Waiting  int // session records for the server
 	Told     uint64
 	Dropped  uint64 // session records
@@ -304,7 +313,7 @@ func (n *Node) Stats() Stats {
 		return Stats{}
 	}
 	s := Stats{
-		Pots: p.pots.Counts(), Vault: p.vault.Counts(), Mended: p.gate.Mended(),
+		Pots: p.pots.Counts(), Vault: p.vault.Counts(), Watch: p.watch.Counts(), Mended: p.gate.Mended(),
 		Leases: len(p.book.Leases()), PotsHeld: len(p.pots.List()),
 	}
 	s.Front, s.Open = p.front.Counts()

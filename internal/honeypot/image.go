@@ -13,7 +13,12 @@ import (
 // BuildImage builds BuiltinImage, and what it is built on, from what is in this binary, where they are missing or
 // old.
 func BuildImage(ctx context.Context, d *engine.Docker, progress io.Writer) error {
-	base, err := d.EnsureBase(ctx, progress)
+	return BuildSuite(ctx, d, engine.DefaultSuite, progress)
+}
+
+// BuildSuite builds the image of pots of one of Debian's suites.
+func BuildSuite(ctx context.Context, d *engine.Docker, suite string, progress io.Writer) error {
+	base, err := d.EnsureSuite(ctx, suite, progress)
 	if err != nil {
 		return err
 	}
@@ -22,17 +27,18 @@ func BuildImage(ctx context.Context, d *engine.Docker, progress io.Writer) error
 		if err != nil {
 			return fmt.Errorf("image %s: %w", layer.tag, err)
 		}
-		if err := d.BuildImage(ctx, layer.tag, files, map[string]string{"BASE": base}, progress); err != nil {
+		tag := tagOf(layer.tag, suite)
+		if err := d.BuildImage(ctx, tag, files, map[string]string{"BASE": base}, progress); err != nil {
 			return err
 		}
-		base = layer.tag
+		base = tag
 	}
 	return nil
 }
 
-// BuildDoor builds DoorImage from what is in this binary, where it is missing or old.
-func BuildDoor(ctx context.Context, d *engine.Docker, progress io.Writer) error {
-	base, err := d.EnsureBase(ctx, progress)
+// BuildDoor builds the image of the doors of one of Debian's suites from what is in this binary, where it is missing or old.
+func BuildDoor(ctx context.Context, d *engine.Docker, suite string, progress io.Writer) error {
+	base, err := d.EnsureSuite(ctx, suite, progress)
 	if err != nil {
 		return err
 	}
@@ -40,5 +46,16 @@ func BuildDoor(ctx context.Context, d *engine.Docker, progress io.Writer) error 
 	if err != nil {
 		return fmt.Errorf("image %s: %w", DoorImage, err)
 	}
-	return d.BuildImage(ctx, DoorImage, files, map[string]string{"BASE": base}, progress)
+	return d.BuildImage(ctx, tagOf(DoorImage, suite), files, map[string]string{"BASE": base}, progress)
 }
+
+// tagOf names the image of a suite; that of the default one has no tag of its own.
+func tagOf(image, suite string) string {
+	if suite == engine.DefaultSuite {
+		return image
+	}
+	return image + ":" + suite
+}
+
+// ImageOf names the image of pots of one of Debian's suites.
+func ImageOf(suite string) string { return tagOf(BuiltinImage, suite) }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,33 +22,43 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/door"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
+	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
 // parts are what a running node is made of.
 type parts struct {
 	engine *engine.Docker
+	guises *guise.Guises
 	net    *egress.Net
 	book   *pool.Book
 	pots   *pool.Pots
 	vault  *record.Vault
 	outbox *record.Outbox
+	homes  *record.Homes
+	watch  *watch.Watcher
 	policy *credential.Policy
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
 	door   *door.Handler // nil where only the builtin front speaks SSH
 	choice *choice       // nil unless both do
+	own    *ownKeys
 	front  *front.Front
 	gate   *gate.Gate
+
+	personas *persona.Book
+	come     chan struct{} // an attacker of a host was given a lease
 
 	granting sync.Mutex // a change of the leases and of the gate are one
 }
 
 // open makes the parts. Where one fails, those before it are closed.
 func (n *Node) open() (_ *parts, err error) {
-	p := &parts{}
+	p := &parts{come: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			p.close(n.log)
@@ -85,10 +96,23 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openSecrets(p); err != nil {
 		return nil, err
 	}
+	if err = n.openPersonas(p); err != nil {
+		return nil, err
+	}
+	p.homes = record.NewHomes(record.HomesOptions{Node: o.Name, Vault: p.vault, Session: p.outbox.Put, Log: n.log})
+	if err = n.openWatch(p); err != nil {
+		return nil, err
+	}
+	p.guises = guise.New(guise.Options{Log: n.log})
 	p.pots = pool.NewPots(pool.PotsOptions{
 		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
-		MaxDisk: o.PotDisk, Limits: o.Limits, Image: n.ensureImage, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Dress: p.dress, Run: p.run, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
+		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		Guise:    p.guise,
+		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
+		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
+		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
+		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
@@ -98,7 +122,7 @@ func (n *Node) open() (_ *parts, err error) {
 	}
 	if p.front, err = front.New(front.Options{
 		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
-		Session: p.outbox.Put, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
+		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
 	}
@@ -133,8 +157,14 @@ func (p *parts) close(log *slog.Logger) {
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
 	}
+	if p.guises != nil {
+		p.guises.Close()
+	}
 	if p.net != nil {
 		errs = append(errs, p.net.Close())
+	}
+	if p.watch != nil {
+		errs = append(errs, p.watch.Close())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close())
@@ -234,7 +264,22 @@ func (p *parts) grant(req event.LeaseRequest) (event.Lease, error) {
 			return event.Lease{}, err
 		}
 	}
+	p.personas.Want(req.Host)
+	select {
+	case p.come <- struct{}{}:
+	default:
+	}
 	return l, nil
+}
+
+// hosts are those whose attackers are held.
+func (p *parts) hosts() []string {
+	var out []string
+	for _, l := range p.book.Leases() {
+		out = append(out, l.Host)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func elements(sources []pool.Source) []gate.Element {

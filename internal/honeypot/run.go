@@ -16,6 +16,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
+	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 	"github.com/kokkuri/kokkuri/internal/pki"
 )
 
@@ -52,6 +53,7 @@ func Run(ctx context.Context, o RunOptions) error {
 			Version: c.SSH.Version, Methods: c.SSH.Methods, FailDelay: time.Duration(c.SSH.FailDelay), Front: c.SSH.Front, AtDoor: c.SSH.AtDoor,
 			DoorMemory: int64(c.SSH.DoorMemory),
 		},
+		Watch: watch.Mode(c.Watch),
 		Pool: Pool{
 			Warm: c.Pool.Warm, KeepFree: int64(c.Pool.KeepFree), PauseAfter: time.Duration(c.Pool.PauseAfter), StopAfter: time.Duration(c.Pool.StopAfter),
 		},
@@ -196,4 +198,22 @@ func (l line) ServeEvidence(node string, fn func(context.Context, event.Evidence
 		return nil, fmt.Errorf("answer the server: %w", err)
 	}
 	return stop, nil
+}
+
+// Persona implements Bus.
+func (l line) Persona(ctx context.Context, node, host string) (event.PersonaOf, error) {
+	p, err := bus.Request[event.PersonaRequest, event.PersonaOf](ctx, l.conn, bus.PersonasSubject(node), event.PersonaRequest{Host: host})
+	if err != nil {
+		return p, fmt.Errorf("ask the server: %w", err)
+	}
+	return p, nil
+}
+
+// HostKeys implements Bus.
+func (l line) HostKeys(ctx context.Context, node, host string) (event.HostKeys, error) {
+	k, err := bus.Request[event.PersonaRequest, event.HostKeys](ctx, l.conn, bus.NodeKeysSubject(node), event.PersonaRequest{Host: host})
+	if err != nil {
+		return k, fmt.Errorf("ask the server: %w", err)
+	}
+	return k, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
+	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 )
 
 // What speaks SSH with attackers.
@@ -41,9 +42,11 @@ func (n *Node) speaker(p *parts, e *entry.Entry, builtin front.Handler) (front.H
 	var err error
 	p.door, err = door.New(door.Options{
 		Entry: e, Engine: p.engine, Dir: doorDir(n.o.Name), Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
-		HostKeys: func(k event.PotKey) ([]hostkeys.File, error) { return p.keys.Files(k, k.Host) },
+		HostKeys: p.doorKeys,
+		Persona:  func(k event.PotKey) event.PersonaSSH { return p.persona(k).SSH },
+		Suite:    func(k event.PotKey) string { return n.doorSuite(p, k) },
 		Network:  networkOf,
-		Spec:     func(ctx context.Context) (engine.DoorSpec, error) { return n.doorSpec(ctx, p) },
+		Spec:     func(ctx context.Context, suite string) (engine.DoorSpec, error) { return n.doorSpec(ctx, p, suite) },
 	})
 	if err != nil {
 		return nil, err
@@ -58,16 +61,34 @@ func (n *Node) speaker(p *parts, e *entry.Entry, builtin front.Handler) (front.H
 	return p.choice, nil
 }
 
-func (n *Node) doorSpec(ctx context.Context, p *parts) (engine.DoorSpec, error) {
+func (n *Node) doorSpec(ctx context.Context, p *parts, suite string) (engine.DoorSpec, error) {
 	s := engine.DoorSpec{Image: n.o.SSH.Door, Resolver: p.net.Gateway(), Memory: n.o.SSH.DoorMemory}
 	if s.Image == "" {
-		s.Image = DoorImage
+		s.Image = tagOf(DoorImage, suite)
 		progress := &lineLogger{log: func(line string) { n.log.DebugContext(ctx, "image of the door", "output", line) }}
-		if err := BuildDoor(ctx, p.engine, progress); err != nil {
+		if err := BuildDoor(ctx, p.engine, suite, progress); err != nil {
 			return s, fmt.Errorf("image of the door: %w", err)
 		}
 	}
 	return s, nil
+}
+
+// doorSuite is which of Debian's suites an attacker's host has. An image that was given serves all.
+func (n *Node) doorSuite(p *parts, k event.PotKey) string {
+	if n.o.SSH.Door != "" {
+		return engine.DefaultSuite
+	}
+	suite, _ := persona.SuiteOf(p.persona(k).OS)
+	return suite
+}
+
+// doorKeys are the SSH host keys that an attacker sees: the host's own where its operator gives them out. The door has no
+// pot in it.
+func (p *parts) doorKeys(k event.PotKey) ([]hostkeys.File, error) {
+	if own := p.own.files(k.Host); len(own) > 0 {
+		return own, nil
+	}
+	return p.keys.FilesOf(k, k.Host, p.persona(k).SSH.HostKeys)
 }
 
 // networkOf opens a pot's network namespace. A pot that ends may give its first process's number to another program.

@@ -103,7 +103,9 @@ func (n *Node) Findings() []event.Finding {
 }
 
 func (n *Node) findingsOf(p *parts) []event.Finding {
-	out := append(p.pots.Findings(), p.doorFindings()...)
+	out := append(p.pots.Findings(), n.personaFindings(p)...)
+	out = append(out, p.watch.Findings()...)
+	out = append(out, p.doorFindings()...)
 	n.mu.Lock()
 	for _, f := range n.findings {
 		out = append(out, f)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/images"
 	"github.com/kokkuri/kokkuri/internal/honeypot"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
 // reach says clearly when no engine answers.
@@ -48,7 +49,7 @@ func (l *Lab) buildImages(ctx context.Context) error {
 		}
 	}
 	// The node would build it, but who waits here sees what goes on.
-	if err := honeypot.BuildDoor(ctx, l.build, progress); err != nil {
+	if err := honeypot.BuildDoor(ctx, l.build, engine.DefaultSuite, progress); err != nil {
 		return err
 	}
 	if err := honeypot.BuildImage(ctx, l.build, progress); err != nil {
@@ -164,7 +165,7 @@ func (l *Lab) createMachine(ctx context.Context, m *Machine) error {
 		Name: m.spec.name,
 		Config: &container.Config{
 			Hostname: m.spec.hostname, Image: m.spec.image,
-			Labels: map[string]string{labelLab: ""},
+			Labels: map[string]string{labelLab: ""}, Volumes: m.spec.disks,
 		},
 		HostConfig: host,
 		NetworkingConfig: &network.NetworkingConfig{

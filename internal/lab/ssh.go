@@ -143,8 +143,9 @@ func (s *Shell) Close() error {
 	return nil
 }
 
-// HostKey tells the fingerprint of the host key that the machine sees, without logging in.
-func (m *Machine) HostKey(ctx context.Context, from netip.Addr, to netip.AddrPort) (string, error) {
+// HostKey tells the fingerprint of the host key that the machine sees, without logging in; of one of these algorithms
+// where some are given.
+func (m *Machine) HostKey(ctx context.Context, from netip.Addr, to netip.AddrPort, algorithms ...string) (string, error) {
 	conn, err := m.Dial(ctx, from, to)
 	if err != nil {
 		return "", err
@@ -157,6 +158,7 @@ func (m *Machine) HostKey(ctx context.Context, from netip.Addr, to netip.AddrPor
 	}
 	seen := ""
 	_, _, _, err = ssh.NewClientConn(conn, to.String(), &ssh.ClientConfig{
+		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			seen = ssh.FingerprintSHA256(key)
 			return errEnough

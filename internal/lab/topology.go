@@ -49,7 +49,8 @@ type spec struct {
 	hostname string
 	image    string
 	caps     []string
-	rawProc  bool // /proc/sys is writable: the agent sets forwarding
+	rawProc  bool                // /proc/sys is writable: the agent sets forwarding
+	disks    map[string]struct{} // folders on a file system proper, as hosts have it, not on a container's layers
 	at       []attachment
 	extra    []netip.Addr // further addresses in the first network
 }
@@ -58,6 +59,7 @@ func specWeb() spec {
 	return spec{
 		name: "kokkuri-lab-web", hostname: HostName, image: imageHost,
 		caps: []string{"NET_ADMIN", "NET_RAW"}, rawProc: true,
+		disks: map[string]struct{}{"/var/spool/rsyslog": {}}, // its queue writes several files for each line
 		at: []attachment{
 			{net: wan(), v4: netip.MustParseAddr("203.0.113.10"), v6: netip.MustParseAddr("2001:db8:1:10::10")},
 			{net: core(), v4: netip.MustParseAddr("198.51.100.10"), v6: netip.MustParseAddr("2001:db8:2::10")},

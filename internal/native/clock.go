@@ -23,17 +23,25 @@ func isDateTime(b []byte) bool {
 	if len(b) < len(dateTime) || b[4] != '-' || b[7] != '-' || b[10] != ' ' || b[13] != ':' || b[16] != ':' {
 		return false
 	}
-	hour := b[11:13]
-	if hour[0] == ' ' {
-		hour = hour[1:]
+	first := b[11]
+	if first == ' ' {
+		first = '0'
 	}
-	for _, part := range [...][]byte{b[:4], b[5:7], b[8:10], hour, b[14:16], b[17:19]} {
-		if !allDigits(part) {
-			return false
-		}
+	hour, month, day := twoDigits(first, b[12]), twoDigits(b[5], b[6]), twoDigits(b[8], b[9])
+	minute, second := twoDigits(b[14], b[15]), twoDigits(b[17], b[18])
+	return twoDigits(b[0], b[1]) >= 0 && twoDigits(b[2], b[3]) >= 0 && month >= 1 && month <= 12 && day >= 1 && day <= 31 &&
+		hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59 && second >= 0 && second <= 60
+}
+
+// twoDigits is the number that they are; -1 where they are no digits.
+func twoDigits(a, b byte) int {
+	if a -= '0'; a > 9 {
+		return -1
 	}
-	month, day := digits(b[5:7]), digits(b[8:10])
-	return month >= 1 && month <= 12 && day >= 1 && day <= 31 && digits(hour) <= 23 && digits(b[14:16]) <= 59 && digits(b[17:19]) <= 60
+	if b -= '0'; b > 9 {
+		return -1
+	}
+	return 10*int(a) + int(b)
 }
 
 func digits(b []byte) int {

@@ -52,7 +52,7 @@ func (b backend) Hosts(ctx context.Context) ([]api.Host, error) {
 		out = append(out, api.Host{
 			Name: h.Name, Enrolled: h.Enrolled, Connected: time.Since(h.LastSeen) < hostTimeout, EnrolledAt: enrolledAt[h.Name], LastSeen: h.LastSeen,
 			Version: h.Status.Version, Aliases: h.Aliases, Addresses: orEmpty(h.addresses()), Services: orEmpty(h.Status.Services),
-			Roads: roads[h.Name], Redirects: live[h.Name], Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.senderFindings(h.Name))),
+			Roads: roads[h.Name], Redirects: live[h.Name], LeftOut: h.Status.Counts, Findings: orEmpty(slices.Concat(h.Status.Findings, b.s.senderFindings(h.Name))),
 		})
 	}
 	return out, nil
@@ -203,7 +203,7 @@ func (b backend) Status(ctx context.Context) (api.Status, error) {
 	out := api.Status{
 		Version: s.opts.Version, StartedAt: s.started, Paused: s.decider.Paused(), DryRun: s.opts.Config.DryRun, Breaker: []string{},
 		Stream:        api.Stream{Last: bus.Logs.Last, Evaluated: evaluated, Lag: bus.Logs.Last - min(evaluated, bus.Logs.Last), Bytes: bus.Logs.Bytes},
-		LiveRedirects: len(s.decider.Board().Live(nil)), Counters: s.allCounters(bus), Findings: s.findings(), Quarantine: s.quarantine(),
+		LiveRedirects: len(s.decider.Board().Live(nil)), Counters: s.allCounters(bus), Findings: s.findings(ctx), Quarantine: s.quarantine(),
 	}
 	for _, h := range s.hosts.all() {
 		if s.decider.Tripped(h.Name) {

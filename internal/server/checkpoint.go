@@ -77,6 +77,7 @@ func (p *pipeline) load(ctx context.Context) error {
 	defer p.mu.Unlock()
 	d.SetRules(p.rules) // they may have changed meanwhile
 	p.joiner, p.detector, p.seq, p.saved = &parse.Joiner{}, d, seq, seq
+	p.reopened = false
 	if p.before = max(p.before, p.begun); p.begun == 0 { // the process has just begun: an earlier one may have evaluated all there is
 		p.before = last
 	}
@@ -131,7 +132,7 @@ func (p *pipeline) save(ctx context.Context) error {
 
 // saveLocked stores a checkpoint. It waits until all offences before it are stored.
 func (p *pipeline) saveLocked(ctx context.Context) error {
-	if p.seq == p.saved {
+	if p.seq == p.saved && !p.reopened {
 		return nil
 	}
 	begin := p.now()
@@ -151,6 +152,6 @@ func (p *pipeline) saveLocked(ctx context.Context) error {
 	if err := p.store.SaveCheckpoint(ctx, Checkpoint{Sequence: p.seq, State: state, Put: put, Gone: gone}); err != nil {
 		return fmt.Errorf("store checkpoint: %w", err)
 	}
-	p.saved = p.seq
+	p.saved, p.reopened = p.seq, false
 	return nil
 }

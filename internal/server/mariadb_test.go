@@ -145,10 +145,13 @@ func (m *mariadb) start() {
 		kill := time.AfterFunc(mariadbPatience, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		_ = cmd.Wait()
+		if m.t.Failed() {
+			m.t.Log("mariadbd said:", said.String()) // not before its end: it is written to until then
+		}
 	})
 	require.EventuallyWithT(m.t, func(c *assert.CollectT) {
 		conn, err := new(net.Dialer).DialContext(m.t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(m.port))
-		if assert.NoError(c, err, said.String()) {
+		if assert.NoError(c, err) {
 			_ = conn.Close()
 		}
 	}, mariadbPatience, 50*time.Millisecond)

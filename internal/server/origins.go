@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -97,11 +98,25 @@ func (o *origins) findings(now time.Time) []event.Finding {
 		road := originKey{host: k.host, road: k.road}
 		if recent(at.lastUnvouched, now) && !unvouched[road] {
 			unvouched[road] = true
-			warn(k.host, fmt.Sprintf("the road %s does not say who wrote a line: any user of the host can write one in another program's name", k.road),
+			warn(k.host, unvouchedText(k.road),
 				"take the journal instead of files, or rsyslog over TLS with the lines of: kokkuri rsyslog-config "+k.host)
 		}
 	}
 	return out
+}
+
+func unvouchedText(road event.Road) string {
+	return fmt.Sprintf("the road %s does not say who wrote a line: any user of the host can write one in another program's name", road)
+}
+
+// toldOnce leaves out that the agent's road does not say who wrote a line where the host's agent itself tells that, and of which file.
+func toldOnce(lines []event.Finding, agents func(host string) []event.Finding) []event.Finding {
+	return slices.DeleteFunc(lines, func(f event.Finding) bool {
+		if f.Text != unvouchedText(event.RoadAgent) {
+			return false
+		}
+		return slices.ContainsFunc(agents(strings.TrimPrefix(f.Subject, "host ")), func(f event.Finding) bool { return f.Text == event.Forgeable })
+	})
 }
 
 func recent(at, now time.Time) bool { return !at.IsZero() && now.Sub(at) < originMemory }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,4 +90,38 @@ func TestOriginsAreBounded(t *testing.T) {
 	require.Len(t, o.by, maxOrigins)
 	require.Len(t, o.findings(now), maxOrigins)
 	require.Empty(t, o.findings(now.Add(originMemory)), "what is old is told no more")
+}
+
+// TestThatARoadProvesNothingIsToldOnce: by the agent, which knows the file, or else by the server.
+func TestThatARoadProvesNothingIsToldOnce(t *testing.T) {
+	t.Parallel()
+	var o origins
+	now := time.Now()
+	for _, host := range []string{"web", "db"} {
+		o.note(host, event.RoadAgent, event.AuthFailed, parse.Note{Service: event.SSH}, now)
+		o.note(host, event.RoadSyslogTCP, event.AuthFailed, parse.Note{Service: event.SSH}, now)
+	}
+	var told []string
+	for _, f := range toldOnce(o.findings(now), func(host string) []event.Finding {
+		if host == "web" {
+			return []event.Finding{{Subject: "/var/log/auth.log", Text: event.Forgeable}}
+		}
+		return nil
+	}) {
+		told = append(told, f.Subject+": "+f.Text)
+	}
+	require.Equal(t, []string{
+		"host db: " + unvouchedText(event.RoadAgent), "host db: " + unvouchedText(event.RoadSyslogTCP), "host web: " + unvouchedText(event.RoadSyslogTCP),
+	}, told)
+}
+
+// TestWhatAgentsCountIsBounded: an agent may be an attacker's.
+func TestWhatAgentsCountIsBounded(t *testing.T) {
+	t.Parallel()
+	many := map[string]int64{"lines_cut": 3, "negative": -1, strings.Repeat("x", 33): 1}
+	require.Equal(t, map[string]int64{"lines_cut": 3}, boundedCounts(many))
+	for i := range 100 {
+		many[strconv.Itoa(i)] = 1
+	}
+	require.Len(t, boundedCounts(many), 32)
 }

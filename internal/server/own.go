@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -45,7 +46,7 @@ func (o *ownAddresses) look() []netip.Addr {
 			out = append(out, p.Addr())
 		}
 	}
-	out = usable(out)
-	o.last.Store(&seenAddresses{out[:len(out):len(out)], at})
+	out = slices.Clip(usable(out))
+	o.last.Store(&seenAddresses{out, at})
 	return out
 }

@@ -56,6 +56,7 @@ type pipeline struct {
 	begun     uint64                          // of the last batch that was begun to be evaluated
 	before    uint64                          // of the last batch that may have been evaluated before the last checkpoint was loaded
 	saved     uint64                          // of the last checkpoint
+	reopened  bool                            // since the last checkpoint rules were let fire again
 	restUntil time.Time                       // no other is made by the clock before
 }
 

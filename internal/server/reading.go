@@ -79,7 +79,7 @@ func (a *ahead) take(ctx context.Context, seq uint64, b event.Batch) error {
 	select {
 	case r = <-a.free:
 	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // the caller's own
+		return ctx.Err()
 	}
 	r.seq, r.batch = seq, b
 	a.reader.read(r, a.patterns())
@@ -87,7 +87,7 @@ func (a *ahead) take(ctx context.Context, seq uint64, b event.Batch) error {
 	case a.ready <- r:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // the caller's own
+		return ctx.Err()
 	}
 }
 

@@ -55,14 +55,9 @@ type lines struct {
 }
 
 func (l lines) ConsumeBatches(ctx context.Context, _ string, after uint64, fn func(context.Context, uint64, event.Batch) error) error {
-	for seq := after + 1; seq <= uint64(l.n); seq++ {
-		if l.at(seq); ctx.Err() != nil {
-			return nil
-		}
-		if err := fn(ctx, seq, guess(seq)); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+	for seq := after + 1; seq <= uint64(l.n) && ctx.Err() == nil; seq++ {
+		l.at(seq)
+		if err := fn(ctx, seq, guess(seq)); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -199,6 +194,33 @@ func TestExchangedPatternsReadWhatWaits(t *testing.T) {
 	p.useRules(detect.Rules{Patterns: patterns}, nil)
 	require.NoError(t, p.evaluate(t.Context(), &r))
 	require.Equal(t, map[string]int64{"ssh": 1, "door": 1}, p.counters.snapshot()["guesses"])
+}
+
+// TestReopenedOutlivesARestart: that a rule may fire again is kept though no line came since.
+func TestReopenedOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	writeRules(t, path, "service", 3)
+	rules, err := detect.LoadRules(path)
+	require.NoError(t, err)
+	var kept memory
+	p := newPipeline(lines{}, &kept)
+	p.rules = rules
+	require.NoError(t, p.load(t.Context()))
+	for i := range 3 {
+		e := event.Event{Kind: event.AuthFailed, Service: event.SSH, Host: "web", Source: netip.MustParseAddr("192.0.2.66"), Attempts: 1, Time: time.Now()}
+		p.seq = uint64(i + 1)
+		p.detector.Observe(event.Position{Sequence: p.seq}, e, nil)
+	}
+	require.Len(t, p.detector.Open(), 1)
+	require.NoError(t, p.save(t.Context()))
+	p.useRules(rules, []string{"mine"})
+	require.NoError(t, p.save(t.Context()))
+	again := newPipeline(lines{}, &kept)
+	again.rules = rules
+	require.NoError(t, again.load(t.Context()))
+	require.Empty(t, again.detector.Open())
+	require.Equal(t, uint64(3), again.seq)
 }
 
 // TestReadersMemoryIsReused: a short batch after a long one has none of its lines.

@@ -25,7 +25,7 @@ func (p *pipeline) useRules(rules detect.Rules, reopened []string) {
 	p.detector.SetRules(rules)
 	for _, o := range p.detector.Open() {
 		if slices.Contains(reopened, o.Rule) && !p.decider.Board().OfOffence(o.ID) {
-			p.detector.Close(o.ID)
+			p.close(o.ID)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func (p *pipeline) reopen(ctx context.Context, minAge time.Duration) error {
 		return nil
 	}
 	for _, open := range p.detector.Open() {
-		if p.decider.Board().OfOffence(open.ID) || !open.Group.Source.IsValid() {
+		if p.decider.Board().OfOffence(open.ID) || !open.Group.Source.IsValid() && !open.Contributor {
 			continue
 		}
 		o, err := p.offence(ctx, open.ID)
@@ -52,7 +52,7 @@ func (p *pipeline) reopen(ctx context.Context, minAge time.Duration) error {
 			return fmt.Errorf("look at open offences: %w", err)
 		}
 		if o.Action == event.ActionRedirect && p.now().Sub(o.FiredAt) >= minAge {
-			p.detector.Close(open.ID)
+			p.close(open.ID)
 		}
 	}
 	return nil
@@ -63,6 +63,13 @@ func (p *pipeline) ended(r event.Redirect) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.detector != nil && r.OffenceID != "" && !p.decider.Board().OfOffence(r.OffenceID) {
-		p.detector.Close(r.OffenceID)
+		p.close(r.OffenceID)
+	}
+}
+
+// close ends an open offence, which the next checkpoint must know of though no line came.
+func (p *pipeline) close(offence string) {
+	if p.detector.Close(offence) {
+		p.reopened = true
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,11 +39,16 @@ func (s *Server) allCounters(bus broker.Stats) map[string]map[string]int64 {
 	for name, n := range s.intake.Stats().Counters() {
 		set("intake", name, n)
 	}
+	for _, h := range s.hosts.all() {
+		for name, n := range h.Status.Counts {
+			set("agent_"+name, h.Name, n)
+		}
+	}
 	return out
 }
 
 // findings are what the server has to say of itself and what it heard of hosts and nodes.
-func (s *Server) findings() []event.Finding {
+func (s *Server) findings(ctx context.Context) []event.Finding {
 	out := []event.Finding{}
 	warn := func(subject, text, mend string) {
 		out = append(out, event.Finding{Level: "warning", Subject: subject, Text: text, Mend: mend})
@@ -81,11 +87,19 @@ func (s *Server) findings() []event.Finding {
 		}
 	}
 	out = append(out, s.intake.Findings()...)
+	if n := s.conn.Counters().Malformed; n > 0 {
+		warn("bus", fmt.Sprintf("since the server started %d messages were of a form that this server (%s) does not know; log lines in them are not evaluated", n, s.opts.Version),
+			"update the server to the version of its newest agent or node (kokkuri hosts show, kokkuri nodes show); the server goes first")
+	}
 	for name, until := range s.ca.Expiring(pki.RoleSyslog, renewSyslogBefore) {
 		warn("syslog of "+name, "its certificate expires on "+until.UTC().Format(time.DateOnly), "kokkuri rsyslog-config "+name+" --certificate DIR, copy the files, restart its rsyslog")
 	}
-	out = append(out, s.pipeline.lineFindings()...)
+	out = append(out, toldOnce(s.pipeline.lineFindings(), func(name string) []event.Finding {
+		h, _ := s.hosts.get(name)
+		return h.Status.Findings
+	})...)
 	out = append(out, s.rules.findings()...)
+	out = append(out, s.personas.findings(ctx)...)
 	out = append(out, detectFindings(s.pipeline.drops())...)
 	for _, label := range s.pipeline.secondRoads() {
 		host, road, _ := strings.Cut(label, " ")

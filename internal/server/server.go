@@ -62,6 +62,7 @@ type Server struct {
 	intake   *intake.Intake
 	rules    *rulebook
 	lists    *lists.Set
+	personas *personas
 	counters *counters
 	tail     *tail
 	own      ownAddresses
@@ -124,6 +125,10 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.assemble(ctx); err != nil {
+		return err
+	}
+	s.personas = newPersonas(s.store, c, s.part("personas"))
+	if err := s.personas.check(); err != nil {
 		return err
 	}
 	return s.openIntake()

@@ -42,6 +42,9 @@ func (s *Server) serveBus() (stop func(), err error) {
 		serve(bus.Serve(s.conn, bus.DesiredSubject("*"), s.answerDesired)),
 		serve(bus.Serve(s.conn, bus.StatusSubject("*"), s.takeHostStatus)),
 		serve(bus.Serve(s.conn, bus.NodesSubject("*"), s.takeNodeStatus)),
+		serve(bus.Serve(s.conn, bus.PersonaSubject("*"), s.takePersona)),
+		serve(bus.Serve(s.conn, bus.PersonasSubject("*"), s.answerPersona)),
+		serve(bus.Serve(s.conn, bus.NodeKeysSubject("*"), s.answerNodeKeys)),
 	} {
 		if err != nil {
 			stop()
@@ -58,8 +61,21 @@ func (s *Server) answerDesired(_ context.Context, name string, _ struct{}) (even
 	return d, nil
 }
 
+// boundedCounts keeps of what an agent counted as much as an agent of ours would tell: a host may be an attacker's.
+func boundedCounts(counts map[string]int64) map[string]int64 {
+	const names, longest = 32, 32
+	out := map[string]int64{}
+	for name, n := range counts {
+		if len(out) < names && len(name) <= longest && n > 0 {
+			out[name] = n
+		}
+	}
+	return out
+}
+
 // takeHostStatus notes what an agent tells of its host.
 func (s *Server) takeHostStatus(ctx context.Context, name string, st event.HostStatus) (struct{}, error) {
+	st.Counts = boundedCounts(st.Counts)
 	st.Host = name // as its certificate says
 	st.Addresses = usable(st.Addresses)
 	st.Services = st.Services[:min(len(st.Services), maxServices)]

@@ -128,6 +128,11 @@ func (s *SQLite) remove(ctx context.Context, table, name string) error {
 				return err
 			}
 		}
+		if table == "hosts" {
+			if err := forgetPersona(ctx, tx, name); err != nil {
+				return err
+			}
+		}
 		return deleteOne(ctx, tx, "DELETE FROM "+table+" WHERE name = ?", name)
 	})
 	if err != nil {

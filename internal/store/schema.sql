@@ -97,6 +97,18 @@ CREATE INDEX offences_by_source ON offences (source, fired_at);
 
 CREATE INDEX offences_by_time ON offences (fired_at, id);
 
+CREATE TABLE persona_assignments (
+  host       TEXT   NOT NULL PRIMARY KEY,
+  persona    TEXT   NOT NULL,
+  changed_at BIGINT NOT NULL
+);
+
+CREATE TABLE personas (
+  host       TEXT   NOT NULL PRIMARY KEY,
+  changed_at BIGINT NOT NULL,
+  document   TEXT   NOT NULL
+);
+
 CREATE TABLE pots (
   node       TEXT   NOT NULL,
   id         TEXT   NOT NULL,

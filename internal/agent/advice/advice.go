@@ -67,7 +67,7 @@ func (o Options) forgeable() []event.Finding {
 		}
 		out = append(out, event.Finding{
 			Level: "warning", Subject: path,
-			Text: "its lines don't say who wrote them: a local user can forge one with logger",
+			Text: event.Forgeable,
 			Mend: "set agent.journal.follow: on where there is a journal, or let rsyslog write trusted properties (docs/roads.md)",
 		})
 	}

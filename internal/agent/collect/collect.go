@@ -31,6 +31,8 @@ type Options struct {
 	// Publish returns when the bus has acknowledged the batch.
 	Publish func(ctx context.Context, b event.Batch) error
 	Log     *slog.Logger
+
+	lost *losses
 }
 
 // road is a way by which lines come, beside files of syslog.
@@ -44,6 +46,7 @@ type Collector struct {
 	o         Options
 	followers []*tail.Log
 	roads     []road
+	lost      losses
 }
 
 var errTwice = errors.New("it is named twice, and its lines would count twice")
@@ -55,6 +58,7 @@ func New(o Options) (*Collector, error) {
 		return nil, fmt.Errorf("folder for cursors: %w", err)
 	}
 	c := &Collector{o: o}
+	c.o.lost = &c.lost
 	for i, path := range o.Files {
 		if slices.Contains(o.Files[:i], path) {
 			return nil, fmt.Errorf("follow %s: %w", path, errTwice)
@@ -143,7 +147,7 @@ func (c *Collector) Findings() []event.Finding {
 	for _, r := range c.roads {
 		out = append(out, r.findings()...)
 	}
-	return out
+	return append(out, c.cutFinding()...)
 }
 
 // Stats sums up what was counted.

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -47,8 +48,9 @@ type converter struct {
 	idle   *time.Timer
 	last   time.Time // when something was taken last
 
-	busy                          atomic.Int64 // callers of take
-	records, cut, forced, retries atomic.Int64
+	busy             atomic.Int64 // callers of take
+	records, retries atomic.Int64
+	lost             *losses
 }
 
 // convertState is what survives a crash.
@@ -62,7 +64,7 @@ type convertState struct {
 func newConverter(f native.Format, file, state string, c *Options, p *trouble.Kept) *converter {
 	return &converter{
 		format: f, file: file, host: c.Host, publish: c.Publish, problems: p, log: c.Log, now: time.Now,
-		reader: f.New(), kept: stateFile{path: state}, last: time.Now(),
+		reader: f.New(), kept: stateFile{path: state}, last: time.Now(), lost: cmp.Or(c.lost, &losses{}),
 	}
 }
 
@@ -148,7 +150,7 @@ func (v *converter) take(ctx context.Context, b tail.Batch) error {
 	v.save()
 	v.last = v.now()
 	if full && v.state.Open {
-		v.forced.Add(1)
+		v.lost.split.Add(1)
 		return v.flush(ctx)
 	}
 	v.idle.Reset(settled)
@@ -251,7 +253,7 @@ func (v *converter) encode(lines [][]byte, records []native.Record) [][]byte {
 		r.Params = append([]native.Param(nil), r.Params...)
 		r.Params = v.complete(r.Params)
 		if len(r.Text) > maxText {
-			v.cut.Add(int64(len(r.Text) - maxText))
+			v.lost.cut(len(r.Text) - maxText)
 			r.Text = r.Text[:maxText]
 		}
 		lines = append(lines, native.Encode(r, v.host, v.format.App))
@@ -265,7 +267,7 @@ func (v *converter) complete(params []native.Param) []native.Param {
 	for i, p := range params {
 		stated[p.Name] = true
 		if len(p.Value) > maxParam {
-			v.cut.Add(int64(len(p.Value) - maxParam))
+			v.lost.cut(len(p.Value) - maxParam)
 			params[i].Value = p.Value[:maxParam]
 		}
 	}

@@ -214,8 +214,8 @@ func TestOpenRecordIsBounded(t *testing.T) {
 		require.NoError(t, v.take(t.Context(), b))
 		require.LessOrEqual(t, len(v.state.Lines), maxOpenLines)
 	}
-	require.Equal(t, int64(1), v.forced.Load())
-	require.Positive(t, v.cut.Load())
+	require.Equal(t, int64(1), v.lost.split.Load())
+	require.Positive(t, v.lost.cutBytes.Load())
 	require.LessOrEqual(t, len(s.got()[0]), maxLine)
 }
 

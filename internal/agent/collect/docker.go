@@ -367,3 +367,13 @@ func (c *containers) findings() []event.Finding {
 	}
 	return out
 }
+
+// stats sums up those of the containers that are there.
+func (c *containers) stats() (out tail.Stats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.following {
+		out.Add(f.log.stats())
+	}
+	return out
+}

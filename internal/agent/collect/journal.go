@@ -44,7 +44,8 @@ type journal struct {
 	problems *trouble.Kept
 	log      *slog.Logger
 
-	overlong, cut, malformed, gaps atomic.Int64
+	overlong, malformed atomic.Int64
+	lost                *losses
 }
 
 // journalPosition is the entry that was handed on last.
@@ -60,7 +61,7 @@ func newJournal(o Journal, c *Options, dir string) *journal {
 	if o.BootID == "" {
 		o.BootID = "/proc/sys/kernel/random/boot_id"
 	}
-	j := &journal{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs")}
+	j := &journal{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs"), lost: c.lost}
 	j.out = outbox[journalPosition]{
 		host: c.Host, origin: "journal", name: "journal", road: event.RoadJournal, publish: c.Publish,
 		file: stateFile{path: filepath.Join(dir, "journal.json")}, problems: j.problems, log: c.Log,
@@ -275,9 +276,7 @@ func (j *journal) hand(ctx context.Context, entries <-chan entry, filter string,
 				continue
 			}
 			line, cut := e.line(j.host)
-			if cut > 0 {
-				j.cut.Add(int64(cut))
-			}
+			j.lost.cut(cut)
 			lines = append(lines, line)
 			size += len(line)
 		}
@@ -324,7 +323,7 @@ func (j *journal) already(cursor, filter string) bool {
 		return true
 	}
 	if at.Cursor != "" && at.Filter == filter {
-		j.gaps.Add(1)
+		j.lost.gaps.Add(1)
 		j.problems.Set("gap", event.Finding{
 			Level: trouble.Warning, Subject: "journal",
 			Text: fmt.Sprintf("entries were vacuumed or rotated away before they were read, since %s; how many nobody knows", time.Now().UTC().Format(time.RFC3339)),
@@ -347,9 +346,11 @@ func (j *journal) read(ctx context.Context, r io.ReadCloser, entries chan<- entr
 		switch {
 		case !whole:
 			j.overlong.Add(1)
+			j.lost.leftOut.Add(1)
 			continue
 		case json.Unmarshal(line, &e) != nil || e.Cursor == "":
 			j.malformed.Add(1)
+			j.lost.leftOut.Add(1)
 			continue
 		}
 		select {

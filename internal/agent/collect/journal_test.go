@@ -96,7 +96,8 @@ func TestJournal(t *testing.T) {
 	require.Contains(t, got[1], `uid="65534"`)
 	require.Contains(t, got[1], " sshd ")
 	require.Contains(t, got[0], `[kokkuri@32473 uid="0"`)
-	require.Len(t, c.Findings(), 1, "one entry was too long: %v", c.Findings())
+	require.Len(t, c.Findings(), 2, "one entry was too long, one was cut: %v", c.Findings())
+	require.Equal(t, map[string]int64{countCutLines: 1, countCutBytes: 30_000 - maxLine/4, countLeftOut: 1}, c.Counts())
 
 	// A collector that was away takes up where it was, over rotation, and says when entries were vacuumed.
 	stop()

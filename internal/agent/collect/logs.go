@@ -56,6 +56,8 @@ func (n *nativeLog) run(ctx context.Context, w *tail.Watcher) error {
 	return n.converter.run(ctx, n.follower)
 }
 
+func (n *nativeLog) stats() tail.Stats { return n.follower.Stats() }
+
 func (n *nativeLog) findings() []event.Finding {
 	return append(n.follower.Findings(), n.problems.List()...)
 }

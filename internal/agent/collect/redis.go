@@ -31,6 +31,9 @@ type Redis struct {
 	PasswordFile string // empty: none; read at every connection
 	TLS          bool
 	CAFile       string // empty: the system's
+	ServerName   string // in its certificate; empty: the address's host
+	CertFile     string // the client's; empty: none
+	KeyFile      string
 }
 
 const (
@@ -54,11 +57,12 @@ type redisLog struct {
 	longest int // of the server's ACL LOG; 0: not known
 	blurred int // polls that were left out, one after the other
 
-	polls, guesses, lost, overflows atomic.Int64
+	polls, guesses, missed, overflows atomic.Int64
+	lost                              *losses
 }
 
 func newRedisLog(o Redis, c *Options, dir string) *redisLog {
-	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs")}
+	r := &redisLog{o: o, host: c.Host, log: c.Log, problems: trouble.New(c.Log, "a road for logs"), lost: c.lost}
 	r.out = outbox[aclPosition]{
 		host: c.Host, origin: "redis " + o.Address, name: "redis/" + o.Address, road: event.RoadAgent, publish: c.Publish,
 		file: stateFile{path: filepath.Join(dir, "redis-"+tail.FileName(o.Address))}, problems: r.problems, log: c.Log,
@@ -167,8 +171,17 @@ func (r *redisLog) dial(ctx context.Context) (conn redis.Conn, raw net.Conn, err
 var errNoCertificate = errors.New("no certificate in it")
 
 func (r *redisLog) tlsConfig() (*tls.Config, error) {
-	host, _, _ := net.SplitHostPort(r.o.Address)
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.o.ServerName}
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(r.o.Address)
+	}
+	if r.o.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(r.o.CertFile, r.o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("our certificate for Redis: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
 	if r.o.CAFile == "" {
 		return config, nil
 	}
@@ -284,7 +297,9 @@ func (r *redisLog) poll(ctx context.Context, conn redis.Conn, at aclPosition) (a
 
 func (r *redisLog) overflow(lost uint64) {
 	r.overflows.Add(1)
-	total := r.lost.Add(int64(min(lost, 1<<40)))
+	n := int64(min(lost, 1<<40))
+	r.lost.redis.Add(max(n, 1)) // before 7.2 it does not tell how many
+	total := r.missed.Add(n)
 	text := fmt.Sprintf("its ACL LOG overflowed between two polls, %d times since the agent started", r.overflows.Load())
 	if total > 0 {
 		text += fmt.Sprintf("; %d entries were lost", total)
@@ -380,7 +395,10 @@ func aclEntry(v any) (native.ACLEntry, error) {
 
 // complain says what hinders the polling, and what to do about it.
 func (r *redisLog) complain(err error) {
-	mend := "does the server run, and is agent.redis[].address right?"
+	mend := "does the server run, is agent.redis[].address right, and does it speak TLS there (agent.redis[].tls)?"
+	if r.o.TLS {
+		mend = "does the server run, does it speak TLS there (tls-port), and are ca_file, server_name, cert_file and key_file of agent.redis[] right?"
+	}
 	if refusal, ok := errors.AsType[redis.Error](err); ok {
 		code, _, _ := strings.Cut(string(refusal), " ")
 		switch code {

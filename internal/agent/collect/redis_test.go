@@ -67,6 +67,7 @@ func (r *redisServer) start(t *testing.T) {
 	var said bytes.Buffer
 	r.cmd.Stdout, r.cmd.Stderr = &said, &said
 	t.Cleanup(func() {
+		r.stop()
 		if t.Failed() {
 			t.Logf("redis-server said: %s", said.String())
 		}

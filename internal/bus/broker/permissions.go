@@ -9,7 +9,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/pki"
 )
 
-// responseTime is how long a node may take to answer a request.
+// responseTime is how long a host or node may take to answer a request.
 const responseTime = time.Minute
 
 // permissions are what each role may do, and nothing beyond: no role has access to the JetStream API ($JS.API.>),
@@ -19,10 +19,11 @@ func permissions(role pki.Role, name string) jwt.Permissions {
 	var p jwt.Permissions
 	switch role {
 	case pki.RoleHost:
-		p.Pub.Allow.Add(bus.LogsSubject(name), bus.StatusSubject(name), bus.DesiredSubject(name), bus.RenewSubject(string(role), name))
-		p.Sub.Allow.Add(bus.RedirectsSubject(name), bus.Inbox(string(role), name)+".>")
+		p.Pub.Allow.Add(bus.LogsSubject(name), bus.StatusSubject(name), bus.DesiredSubject(name), bus.PersonaSubject(name), bus.RenewSubject(string(role), name))
+		p.Sub.Allow.Add(bus.RedirectsSubject(name), bus.KeysSubject(name), bus.Inbox(string(role), name)+".>")
+		p.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: responseTime}
 	case pki.RoleNode:
-		p.Pub.Allow.Add(bus.NodesSubject(name), bus.SessionsSubject(name), bus.RenewSubject(string(role), name))
+		p.Pub.Allow.Add(bus.NodesSubject(name), bus.SessionsSubject(name), bus.PersonasSubject(name), bus.NodeKeysSubject(name), bus.RenewSubject(string(role), name))
 		p.Sub.Allow.Add(bus.LeaseSubject(name), bus.EvidenceSubject(name), bus.Inbox(string(role), name)+".>")
 		p.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: responseTime}
 	case pki.RoleServer:

@@ -68,7 +68,7 @@ func (s *site) noCertificate() *tls.Config {
 // forbiddenEverywhere are subjects that neither hosts nor nodes nor strangers may publish on or subscribe to.
 func forbiddenEverywhere() []string {
 	return []string{
-		">", "*", "*.*", "logs.>", "logs.*", "logs.db", "status.db", "desired.db", "redirects.db", "redirects.*", "lease.n2", "nodes.n2", "sessions.n2", "sessions.*",
+		">", "*", "*.*", "logs.>", "logs.*", "logs.db", "status.db", "desired.db", "redirects.db", "redirects.*", "persona.db", "persona.*", "personas.n2", "keys.db", "keys.*", "nodekeys.n2", "lease.n2", "nodes.n2", "sessions.n2", "sessions.*",
 		"renew.host.db", "renew.node.n2", "renew.>", "_INBOX.x", "_INBOX.>", "_INBOX_host_db.x", "_INBOX_host_db.>", "_INBOX_host_*.>",
 		"_INBOX_server.x", "_INBOX_server.>", "_INBOX_enroll.>", "_INBOX_enroll.x.y", "_INBOX_host_we.>", "_INBOX_host_web", "_INBOX_host_webb.>", "_R_.>",
 		"$JS.API.>", "$JS.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.LOGS", "$JS.API.STREAM.DELETE.LOGS", "$JS.API.STREAM.PURGE.LOGS",
@@ -95,12 +95,12 @@ func TestRolesMayDoOnlyTheirOwn(t *testing.T) {
 	}{
 		{
 			"host", s.identity(t, pki.RoleHost, "web").TLS, nil,
-			[]string{"logs.web", "status.web", "desired.web", "renew.host.web"},
-			[]string{"redirects.web", "_INBOX_host_web.a.b"},
+			[]string{"logs.web", "status.web", "desired.web", "persona.web", "renew.host.web"},
+			[]string{"redirects.web", "keys.web", "_INBOX_host_web.a.b"},
 		},
 		{
 			"node", s.identity(t, pki.RoleNode, "n1").TLS, nil,
-			[]string{"nodes.n1", "sessions.n1", "renew.node.n1"},
+			[]string{"nodes.n1", "sessions.n1", "personas.n1", "nodekeys.n1", "renew.node.n1"},
 			[]string{"lease.n1", "_INBOX_node_n1.a.b"},
 		},
 		{"none", s.noCertificate(), []nats.Option{nats.Name(nonce)}, []string{"enroll"}, []string{"_INBOX_enroll." + nonce + ".a"}},
@@ -108,7 +108,7 @@ func TestRolesMayDoOnlyTheirOwn(t *testing.T) {
 		t.Run(role.name, func(t *testing.T) {
 			a, err := s.attack(t, role.cfg, role.opts...)
 			require.NoError(t, err)
-			all := append(forbiddenEverywhere(), "logs.web", "status.web", "desired.web", "renew.host.web", "redirects.web", "_INBOX_host_web.a.b", "_INBOX_host_web.>",
+			all := append(forbiddenEverywhere(), "logs.web", "status.web", "desired.web", "persona.web", "keys.web", "personas.n1", "nodekeys.n1", "renew.host.web", "redirects.web", "_INBOX_host_web.a.b", "_INBOX_host_web.>",
 				"nodes.n1", "sessions.n1", "renew.node.n1", "lease.n1", "_INBOX_node_n1.a.b", "_INBOX_node_n1.>", "enroll", "_INBOX_enroll."+nonce+".a", "_INBOX_enroll."+nonce+".>")
 			allowedPub, allowedSub := make(map[string]bool), make(map[string]bool)
 			for _, p := range role.pub {

@@ -25,6 +25,8 @@ type Options struct {
 	Root string
 	// Rules reads a rules file; nil: not looked at.
 	Rules func(file string) error
+	// Watch says how programs in pots would be seen; nil: not looked at.
+	Watch func(how string) event.Finding
 }
 
 // check looks at one thing. No finding at all is never returned: what is well is said too.
@@ -45,6 +47,9 @@ func Look(ctx context.Context, o Options) []event.Finding {
 	}
 	if slices.Contains(o.Roles, config.RoleHoneypot) {
 		checks = append(checks, m.namespaces, m.portRange(o.Config.Honeypot.PortRange), engine(o.Config.Honeypot.Engine))
+	}
+	if slices.Contains(o.Roles, config.RoleHoneypot) && o.Watch != nil {
+		checks = append(checks, func(context.Context) []event.Finding { return []event.Finding{o.Watch(o.Config.Honeypot.Watch)} })
 	}
 	var out []event.Finding
 	for _, c := range checks {

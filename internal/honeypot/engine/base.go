@@ -15,42 +15,49 @@ import (
 )
 
 const (
-	// BaseTag names the image that all others start from.
-	BaseTag = "kokkuri/base:bookworm"
+	// BaseTag names the image that all others start from, unless they are of another suite.
+	BaseTag = basePrefix + DefaultSuite
+	// DefaultSuite is Debian's name for the distribution that images are made of.
+	DefaultSuite = "bookworm"
 
-	registryBase = "debian:bookworm-slim"
-	suite        = "bookworm"
-	pullIdle     = 10 * time.Second // a registry that says nothing for so long is given up
+	basePrefix = "kokkuri/base:"
+	pullIdle   = 10 * time.Second // a registry that says nothing for so long is given up
 )
 
-// EnsureBase makes sure that the base image exists and returns its tag. It is Debian's own image
-// where a registry answers, else it is made of Debian's packages with mmdebstrap.
+// EnsureBase makes sure that the base image exists and returns its tag.
 func (d *Docker) EnsureBase(ctx context.Context, progress io.Writer) (string, error) {
+	return d.EnsureSuite(ctx, DefaultSuite, progress)
+}
+
+// EnsureSuite makes sure that the base image of one of Debian's suites exists and returns its tag. It is Debian's
+// own image where a registry answers, else it is made of Debian's packages with mmdebstrap.
+func (d *Docker) EnsureSuite(ctx context.Context, suite string, progress io.Writer) (string, error) {
 	d.buildMu.Lock()
 	defer d.buildMu.Unlock()
 
-	_, err := d.cli.ImageInspect(ctx, BaseTag)
+	tag, registryBase := basePrefix+suite, "debian:"+suite+"-slim"
+	_, err := d.cli.ImageInspect(ctx, tag)
 	if err == nil {
-		return BaseTag, nil
+		return tag, nil
 	}
 	if !errdefs.IsNotFound(err) {
-		return "", d.wrap(err, "look for the image "+BaseTag)
+		return "", d.wrap(err, "look for the image "+tag)
 	}
 	say(progress, "base image: pulling %s", registryBase)
 	pullErr := d.pull(ctx, registryBase)
 	if pullErr == nil {
-		_, err = d.cli.ImageTag(ctx, client.ImageTagOptions{Source: registryBase, Target: BaseTag})
-		return BaseTag, d.wrap(err, "tag "+registryBase+" as "+BaseTag)
+		_, err = d.cli.ImageTag(ctx, client.ImageTagOptions{Source: registryBase, Target: tag})
+		return tag, d.wrap(err, "tag "+registryBase+" as "+tag)
 	}
 	if ctx.Err() != nil || errors.Is(pullErr, ErrUnreachable) {
 		return "", pullErr
 	}
 	say(progress, "base image: no registry (%v)", pullErr)
 	say(progress, "base image: making it with mmdebstrap out of Debian's packages (half a minute)")
-	if err := d.bootstrap(ctx, progress); err != nil {
+	if err := d.bootstrap(ctx, suite, tag, progress); err != nil {
 		return "", err
 	}
-	return BaseTag, nil
+	return tag, nil
 }
 
 // say tells people how far it is; that they don't listen is no failure.
@@ -93,7 +100,7 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 // bootstrap makes the base image with mmdebstrap and imports it into the engine.
-func (d *Docker) bootstrap(ctx context.Context, progress io.Writer) error {
+func (d *Docker) bootstrap(ctx context.Context, suite, tag string, progress io.Writer) error {
 	path, err := exec.LookPath("mmdebstrap")
 	if err != nil {
 		return fmt.Errorf("make the base image: no registry answers and mmdebstrap is not installed (apt-get install mmdebstrap): %w", err)
@@ -114,13 +121,13 @@ func (d *Docker) bootstrap(ctx context.Context, progress io.Writer) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("run mmdebstrap: %w", err)
 	}
-	importErr := d.importImage(ctx, out, BaseTag)
+	importErr := d.importImage(ctx, out, tag)
 	if importErr != nil {
 		cancel() // nobody reads the archive any more
 	}
 	if err := cmd.Wait(); err != nil && importErr == nil {
 		// The engine took half an archive for a whole one.
-		_, _ = d.cli.ImageRemove(context.WithoutCancel(ctx), BaseTag, client.ImageRemoveOptions{Force: true})
+		_, _ = d.cli.ImageRemove(context.WithoutCancel(ctx), tag, client.ImageRemoveOptions{Force: true})
 		return fmt.Errorf("make the base image: mmdebstrap: %w: %s", err, strings.TrimSpace(tail.String()))
 	}
 	return importErr

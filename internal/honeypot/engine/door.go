@@ -15,6 +15,7 @@ const LabelDoor = "kokkuri.door"
 
 // DoorSpec describes a door to be: the sshd that speaks with attackers.
 type DoorSpec struct {
+	Name     string // among the node's doors
 	Image    string
 	Dir, At  string // a folder of the node's, and where the door has it
 	Args     []string
@@ -23,12 +24,12 @@ type DoorSpec struct {
 	Pids     int64      // 16,384 where 0
 }
 
-// StartDoor removes the doors that the node has, starts another, and returns its id and its first process.
+// StartDoor removes the node's door of this name, starts another, and returns its id and its first process.
 func (d *Docker) StartDoor(ctx context.Context, s DoorSpec) (id string, pid int, err error) {
-	if err := d.RemoveDoors(ctx); err != nil {
+	name := "kokkuri-door-" + d.o.Node + "-" + s.Name
+	if err := d.Remove(ctx, name); err != nil {
 		return "", 0, err
 	}
-	name := "kokkuri-door-" + d.o.Node
 	res, err := d.cli.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: name,
 		Config: &container.Config{

@@ -145,28 +145,3 @@ func Runs(id string, pid int) bool {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	return err == nil && id != "" && strings.Contains(string(data), id)
 }
-
-// Memory returns how many bytes a pot uses, by its control group; pid is that of its first process. What
-// it shares with other pots by their image is counted once, for the first that used it.
-func Memory(pid int) (int64, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return 0, fmt.Errorf("control groups of process %d: %w", pid, err)
-	}
-	for line := range strings.Lines(string(data)) {
-		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(fields) != 3 {
-			continue
-		}
-		path := filepath.Join(cgroups, "memory", fields[2], "memory.usage_in_bytes")
-		if fields[0] == "0" && fields[1] == "" {
-			path = filepath.Join(cgroups, fields[2], "memory.current")
-		} else if fields[1] != "memory" {
-			continue
-		}
-		if text, err := os.ReadFile(path); err == nil {
-			return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) //nolint:wrapcheck // the kernel's own number
-		}
-	}
-	return 0, fmt.Errorf("process %d: no control group that counts its memory", pid)
-}

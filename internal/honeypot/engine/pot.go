@@ -26,6 +26,11 @@ const (
 	// labelStart + a service's name is the command that starts it in the pot, when somebody first comes for
 	// it. A service without one runs as soon as the pot does.
 	labelStart = "kokkuri.start."
+	// labelGuise is an image's label; its value is an argument with which the pot's first process waits for somebody
+	// who answers what programs ask the kernel about the machine.
+	labelGuise = "kokkuri.guise"
+	// labelGuised says that a pot was started with that.
+	labelGuised = "kokkuri.guised"
 )
 
 // State is what a container is doing.
@@ -67,6 +72,7 @@ type Spec struct {
 	Index    int
 	Resolver netip.Addr // what its resolv.conf names
 	Limits   Limits
+	Guised   bool // somebody answers what its programs ask about the machine
 }
 
 // Container is a pot as the engine knows it.
@@ -78,6 +84,7 @@ type Container struct {
 	Services map[event.Service]uint16
 	Starts   map[event.Service]string // how services are started that don't run from the pot's start on
 	State    State
+	Guised   bool // it waits for somebody who answers what its programs ask about the machine
 	Created  time.Time
 	PID      int    // of its first process; 0 unless it runs. Only Inspect fills it in.
 	Run      string // names this run of it. Only Inspect fills it in.
@@ -85,16 +92,24 @@ type Container struct {
 
 // Create makes a pot's container and returns its id; it does not start it.
 func (d *Docker) Create(ctx context.Context, s Spec) (string, error) {
+	labels := map[string]string{LabelPot: s.Name, LabelNode: d.o.Node, LabelIndex: strconv.Itoa(s.Index)}
+	var args []string
+	if s.Guised {
+		image, err := d.cli.ImageInspect(ctx, s.Image)
+		if err != nil {
+			return "", d.wrap(err, "look for the image "+s.Image)
+		}
+		if image.Config != nil && image.Config.Labels[labelGuise] != "" {
+			args, labels[labelGuised] = []string{image.Config.Labels[labelGuise]}, "yes"
+		}
+	}
 	res, err := d.cli.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: s.Name,
 		Config: &container.Config{
 			Image:    s.Image,
 			Hostname: s.Hostname,
-			Labels: map[string]string{
-				LabelPot:   s.Name,
-				LabelNode:  d.o.Node,
-				LabelIndex: strconv.Itoa(s.Index),
-			},
+			Cmd:      args,
+			Labels:   labels,
 		},
 		HostConfig: hostConfig(s),
 	})
@@ -253,6 +268,7 @@ func containerOf(id string, labels map[string]string) (Container, error) {
 	}
 	return Container{
 		ID: id, Name: labels[LabelPot], Index: index, Services: services, Starts: startsOf(labels),
+		Guised: labels[labelGuised] != "",
 	}, nil
 }
 

@@ -45,8 +45,8 @@ type Options struct {
 	Raw      Handler
 	// Session is told of each session when it opens and when it has closed.
 	Session func(event.Session) error
-	// Reached is told when a session has reached its pot; left is called before its recording is closed. May be nil.
-	Reached func(k event.PotKey, pot event.Pot, rec *record.Recorder) (left func())
+	// Entered is told which sessions reached which pots; left is called before the session's end. May be nil.
+	Entered func(k event.PotKey, r *record.Recorder) (left func())
 	Vault   *record.Vault
 
 	PerLease int       // connections of one lease at once; 256 where 0
@@ -343,15 +343,15 @@ func (f *Front) converse(ctx context.Context, s *event.Session, attacker *net.TC
 	}
 	conn := &counted{TCPConn: attacker}
 	left := func() {}
+	defer func() { left() }()
 	s.Reason = h.Serve(ctx, &Visit{
 		Conn: conn, Lease: lease, Session: s.ID, Rec: rec, Pot: func(p event.Pot) {
-			if s.PotID = p.ID; f.o.Reached != nil {
-				left()
-				left = f.o.Reached(lease.PotKey(), p, rec)
+			if s.PotID == "" && f.o.Entered != nil {
+				left = f.o.Entered(lease.PotKey(), rec)
 			}
+			s.PotID = p.ID
 		},
 	})
-	left()
 	conn.fill(s)
 	if strings.HasPrefix(s.Reason, NoPot) {
 		f.count(func(c *Counts) { c.NoPot++ })

@@ -113,7 +113,7 @@ func (p *Pot) addAccount(name, passwd string) error {
 	if err := p.mkdir(home, 0o700, id, id); err != nil {
 		return err
 	}
-	return p.copySkeleton(home, id)
+	return p.copySkeleton(home, id, id)
 }
 
 func appendLine(data, line string) []byte {
@@ -137,7 +137,7 @@ func freeID(databases ...string) int {
 }
 
 // copySkeleton gives a new home what the pot gives each.
-func (p *Pot) copySkeleton(home string, id int) error {
+func (p *Pot) copySkeleton(home string, uid, gid int) error {
 	dir, err := p.open("/etc/skel", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -156,7 +156,7 @@ func (p *Pot) copySkeleton(home string, id int) error {
 		if err != nil {
 			continue // a folder, perhaps
 		}
-		if err := p.Write(home+"/"+name, data, 0o644, id, id); err != nil {
+		if err := p.Write(home+"/"+name, data, 0o644, uid, gid); err != nil {
 			return err
 		}
 	}

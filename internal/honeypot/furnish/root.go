@@ -169,6 +169,19 @@ func (p *Pot) mkdir(name string, mode os.FileMode, uid, gid int) error {
 	return nil
 }
 
+// remove removes a file; one that is not there is no error.
+func (p *Pot) remove(name string) error {
+	dir, err := p.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // a handle
+	if err := unix.Unlinkat(int(dir.Fd()), path.Base(name), 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove %s in the pot: %w", name, err)
+	}
+	return nil
+}
+
 // SetHostname gives the running pot its name.
 func (p *Pot) SetHostname(name string) error {
 	done := make(chan error, 1)

@@ -1,5 +1,5 @@
 // Package hostkeys gives each attacker's machine SSH host keys of its own, always the same ones: they
-// are derived (RFC 5869) from one secret of the node, so that no two attackers see the same ones and
+// are derived (RFC 5869) from one secret of the node, so that no two attackers see the same key and
 // nothing has to be kept of those who never got in.
 package hostkeys
 
@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -25,36 +26,21 @@ import (
 
 const secretSize = 32
 
-// Types of host keys.
-const (
-	RSA     = "rsa"
-	ECDSA   = "ecdsa"
-	Ed25519 = "ed25519"
-)
-
 // Keys derives host keys. Its methods may be called concurrently.
 type Keys struct {
-	path   string
-	types  []string // in the order in which OpenSSH names them
 	secret []byte
-	ring   [rsaKeys]ring
+	dir    string // of the RSA keys
+
+	mu   sync.Mutex
+	rsas map[string]*rsa.PrivateKey // by file
 }
 
-// ring holds one key that several attackers' machines may have.
-type ring struct {
-	mu  sync.Mutex
-	key *rsa.PrivateKey
-}
-
-// Open reads the secret in a file, or makes it. Machines have keys of some types, or of those that ssh-keygen -A makes.
-func Open(path string, types ...string) (*Keys, error) {
-	if len(types) == 0 {
-		types = []string{RSA, ECDSA, Ed25519}
-	}
+// Open reads the secret in a file, or makes it.
+func Open(path string) (*Keys, error) {
 	secret, err := os.ReadFile(path)
 	switch {
 	case err == nil && len(secret) == secretSize:
-		return &Keys{path: path, types: types, secret: secret}, nil
+		return open(path, secret), nil
 	case err == nil:
 		return nil, fmt.Errorf("secret of the host keys: %s has %d bytes instead of %d; remove it, and pots get new host keys", path, len(secret), secretSize)
 	case !errors.Is(err, os.ErrNotExist):
@@ -65,53 +51,74 @@ func Open(path string, types ...string) (*Keys, error) {
 	if err := os.WriteFile(path, secret, 0o600); err != nil {
 		return nil, fmt.Errorf("secret of the host keys: %w", err)
 	}
-	return &Keys{path: path, types: types, secret: secret}, nil
+	return open(path, secret), nil
 }
 
-// Signers returns the host keys of an attacker's machine, in the order in which OpenSSH names them.
-func (k *Keys) Signers(pot event.PotKey) ([]ssh.Signer, error) {
-	keys, err := k.derive(pot)
+func open(path string, secret []byte) *Keys {
+	return &Keys{secret: secret, dir: filepath.Dir(path), rsas: map[string]*rsa.PrivateKey{}}
+}
+
+// Signers returns the host keys of an attacker's machine: ECDSA and Ed25519, in the order in which OpenSSH names them.
+func (k *Keys) Signers(pot event.PotKey) ([]ssh.Signer, error) { return k.SignersOf(pot, nil) }
+
+// SignersOf returns the host keys of an attacker's machine of these kinds and in this order, as far as there are any
+// yet (see MakeRSA); of the usual ones where none are asked for.
+func (k *Keys) SignersOf(pot event.PotKey, kinds []event.HostKeyKind) ([]ssh.Signer, error) {
+	keys, err := k.derive(pot, kinds)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]ssh.Signer, 0, len(keys))
 	for _, key := range keys {
-		s, err := ssh.NewSignerFromKey(key)
+		s, err := ssh.NewSignerFromKey(key.key)
 		if err != nil {
 			return nil, fmt.Errorf("host key of a pot: %w", err)
-		}
-		if multi, ok := s.(ssh.AlgorithmSigner); ok && s.PublicKey().Type() == ssh.KeyAlgoRSA {
-			// As OpenSSH since 8.8: never with SHA-1.
-			if s, err = ssh.NewSignerWithAlgorithms(multi, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}); err != nil {
-				return nil, fmt.Errorf("host key of a pot: %w", err)
-			}
 		}
 		out = append(out, s)
 	}
 	return out, nil
 }
 
-func (k *Keys) derive(pot event.PotKey) ([]crypto.Signer, error) {
-	out := make([]crypto.Signer, len(k.types))
-	for i, t := range k.types {
+// named is a key and its kind's name in files.
+type named struct {
+	kind string
+	key  crypto.Signer
+}
+
+func usual() []event.HostKeyKind {
+	return []event.HostKeyKind{{Type: "ecdsa", Bits: 256}, {Type: "ed25519", Bits: 256}}
+}
+
+func (k *Keys) derive(pot event.PotKey, kinds []event.HostKeyKind) ([]named, error) {
+	if len(kinds) == 0 {
+		kinds = usual()
+	}
+	var out []named
+	for _, kind := range kinds {
+		var key crypto.Signer
 		var err error
-		switch t {
-		case RSA:
-			out[i], err = k.rsa(pot)
-		case ECDSA:
-			out[i], err = k.ecdsa(pot)
-		case Ed25519:
+		switch kind.Type {
+		case "ecdsa":
+			key, err = k.ecdsa(pot, kind.Bits)
+		case "ed25519":
 			var seed []byte
-			seed, err = k.bytes(pot, t, ed25519.SeedSize)
-			if err == nil {
-				out[i] = ed25519.NewKeyFromSeed(seed)
+			if seed, err = k.bytes(pot, "ed25519", ed25519.SeedSize); err == nil {
+				key = ed25519.NewKeyFromSeed(seed)
 			}
-		default:
-			err = fmt.Errorf("host key of type %q; there are %s, %s and %s", t, RSA, ECDSA, Ed25519)
+		case "rsa":
+			if found := k.rsa(pot.Host, kind.Bits); found != nil {
+				key = found
+			}
 		}
 		if err != nil {
 			return nil, err
 		}
+		if key != nil {
+			out = append(out, named{kind.Type, key})
+		}
+	}
+	if len(out) == 0 {
+		return k.derive(pot, nil)
 	}
 	return out, nil
 }
@@ -125,15 +132,26 @@ func (k *Keys) bytes(pot event.PotKey, what string, n int) ([]byte, error) {
 }
 
 // ecdsa takes the first of some candidates that is below the curve's order; nearly always the first.
-func (k *Keys) ecdsa(pot event.PotKey) (*ecdsa.PrivateKey, error) {
+func (k *Keys) ecdsa(pot event.PotKey, bits int) (*ecdsa.PrivateKey, error) {
+	curve, what := elliptic.P256(), "ecdsa"
+	switch bits {
+	case 384:
+		curve, what = elliptic.P384(), "ecdsa-384"
+	case 521:
+		curve, what = elliptic.P521(), "ecdsa-521"
+	}
+	size := (curve.Params().BitSize + 7) / 8
 	var err error
 	for i := range 8 {
 		var scalar []byte
-		if scalar, err = k.bytes(pot, fmt.Sprintf("ecdsa %d", i), 32); err != nil {
+		if scalar, err = k.bytes(pot, fmt.Sprintf("%s %d", what, i), size); err != nil {
 			return nil, err
 		}
+		if bits == 521 {
+			scalar[0] &= 1
+		}
 		var key *ecdsa.PrivateKey
-		if key, err = ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar); err == nil {
+		if key, err = ecdsa.ParseRawPrivateKey(curve, scalar); err == nil {
 			return key, nil
 		}
 	}
@@ -147,21 +165,24 @@ type File struct {
 	Data []byte
 }
 
-// Files returns the files in which an attacker's machine, called host, has its host keys.
-func (k *Keys) Files(pot event.PotKey, host string) ([]File, error) {
-	keys, err := k.derive(pot)
+// Files returns the files in which an attacker's machine, called host, has the usual host keys.
+func (k *Keys) Files(pot event.PotKey, host string) ([]File, error) { return k.FilesOf(pot, host, nil) }
+
+// FilesOf returns the files in which an attacker's machine, called host, has the host keys of SignersOf.
+func (k *Keys) FilesOf(pot event.PotKey, host string, kinds []event.HostKeyKind) ([]File, error) {
+	keys, err := k.derive(pot, kinds)
 	if err != nil {
 		return nil, err
 	}
 	comment := "root@" + host
 	var out []File
-	for i, t := range k.types {
-		name := "ssh_host_" + t + "_key"
-		block, err := ssh.MarshalPrivateKey(keys[i], comment)
+	for _, key := range keys {
+		name := "ssh_host_" + key.kind + "_key"
+		block, err := ssh.MarshalPrivateKey(key.key, comment)
 		if err != nil {
 			return nil, fmt.Errorf("write a host key: %w", err)
 		}
-		pub, err := ssh.NewPublicKey(keys[i].Public())
+		pub, err := ssh.NewPublicKey(key.key.Public())
 		if err != nil {
 			return nil, fmt.Errorf("write a host key: %w", err)
 		}

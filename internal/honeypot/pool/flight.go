@@ -135,6 +135,9 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 			return fmt.Errorf("pot %s ended right after its start: %w", t.name, errNotNow)
 		}
 	}
+	if err := p.guise(ctx, t, c); err != nil {
+		return fmt.Errorf("%w: %w", errNotNow, err) // it may have ended meanwhile
+	}
 	port := egress.Port{Pot: t.name, Run: c.Run, Index: t.index, PID: c.PID}
 	wired, err := p.o.Network.Wired(port)
 	if err != nil {
@@ -148,6 +151,7 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 		p.note(func() { p.counts.Wired++ })
 	}
 	p.note(func() { t.state, t.pid, t.run, t.frozen, t.fresh = "running", c.PID, c.Run, false, false })
+	p.o.Woken(t.key, c.ID, c.PID, c.Created)
 	if err := p.dress(ctx, t); err != nil {
 		return fmt.Errorf("%w: %w", errNotNow, err) // it may have ended meanwhile
 	}
@@ -158,7 +162,7 @@ func (p *Pots) step(ctx context.Context, t *pot) error {
 func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) {
 	p.mu.Lock()
 	id := t.id
-	t.died = false
+	t.died, t.saved = false, false
 	p.mu.Unlock()
 	var c engine.Container
 	var found bool
@@ -169,12 +173,13 @@ func (p *Pots) container(ctx context.Context, t *pot) (engine.Container, error) 
 		}
 	}
 	if !found {
-		image, err := p.o.Image(ctx)
+		image, err := p.o.ImageFor(ctx, t.key)
 		if err != nil {
 			return c, err
 		}
 		id, err := p.o.Engine.Create(ctx, engine.Spec{
 			Name: t.name, Image: image, Hostname: t.key.Host, Index: t.index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
+			Guised: p.o.Guise != nil,
 		})
 		if err != nil {
 			return c, err
@@ -264,6 +269,7 @@ func (p *Pots) changed(ctx context.Context, c engine.Change) {
 		// By us: then a flight is on. By hand, or after a restart: it needs wiring.
 		p.withPot(ctx, c.ID, p.relaunch)
 	case engine.Died:
+		p.o.Died(c.ID)
 		if p.spareGone(ctx, c.ID) {
 			return
 		}
@@ -272,6 +278,7 @@ func (p *Pots) changed(ctx context.Context, c engine.Change) {
 			return nil
 		})
 	case engine.Removed:
+		p.o.Died(c.ID)
 		if p.spareGone(ctx, c.ID) {
 			return
 		}

@@ -175,24 +175,3 @@ func (p *Pots) heldLocked() int {
 	}
 	return n
 }
-
-// removePot removes a pot whose flight is f.
-func (p *Pots) removePot(ctx context.Context, t *pot, f *flight) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	p.mu.Lock()
-	id := t.id
-	p.mu.Unlock()
-	err := errRemoved
-	if id != "" {
-		if failed := p.o.Engine.Remove(ctx, id); failed != nil {
-			err = failed
-		} else if failed := p.ledger.drop(id); failed != nil {
-			p.log.WarnContext(ctx, "whose pot it was", "error", failed)
-		}
-	}
-	p.land(t, f, err)
-	if errors.Is(err, errRemoved) && p.o.Removed != nil {
-		p.o.Removed(t.key)
-	}
-}

@@ -23,6 +23,7 @@ import (
 const (
 	defaultStarts  = 4
 	defaultMaxPots = 256
+	archives       = 2 // at once
 	startTimeout   = time.Minute
 	dialTimeout    = 2 * time.Second
 	listRetry      = time.Second
@@ -90,12 +91,26 @@ type PotsOptions struct {
 	Limits   engine.Limits
 	// Image returns the image for new pots, when it is there.
 	Image func(ctx context.Context) (string, error)
+	// ImageFor returns the image for an attacker's new pot; Image where nil.
+	ImageFor func(ctx context.Context, k event.PotKey) (string, error)
+	// Fits tells whether an attacker can have a pot that waits, of this image; everyone can where nil. It must not wait.
+	Fits func(k event.PotKey, image string) bool
 	// Wanted tells which pots have a lease, or had one a short while ago; the others are removed.
 	Wanted func(event.PotKey) bool
 	// Leased tells which pots have a lease; the others go first where the node is full. Wanted where nil.
 	Leased func(event.PotKey) bool
+	// Guise decides what the kernel tells a pot, from its start on; owner tells whose it is, nobody's as long as it
+	// waits for an attacker. May be nil.
+	Guise func(ctx context.Context, id string, pid int, owner func() event.PotKey) error
 	// Dress makes a pot its attacker's machine: when it gets its owner, and at each start after that; may be nil.
-	Dress func(ctx context.Context, k event.PotKey, pid int, address netip.Addr) error
+	Dress func(ctx context.Context, d Dressing) error
+	// Woken is told of a pot's first process before anybody is let into the pot, at least once for each; may be nil.
+	Woken func(k event.PotKey, id string, pid int, created time.Time)
+	// Died is told of containers that have ended; may be nil.
+	Died func(id string)
+	// Archive keeps what an attacker has changed in a pot that is about to be removed; none of its processes runs
+	// meanwhile. Where it fails the pot stays, and is removed later. May be nil.
+	Archive func(ctx context.Context, k event.PotKey, id string) error
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and
 	// returns when the command has ended. Without it only those services are there that start with the pot.
 	Run func(ctx context.Context, conn net.Conn, command string) error
@@ -111,6 +126,17 @@ type PotsOptions struct {
 	StopAfter  time.Duration // and stopped; an hour where 0
 	Meminfo    string        // /proc/meminfo where empty
 	Log        *slog.Logger
+}
+
+// Dressing is a pot that is to be made its attacker's machine.
+type Dressing struct {
+	event.PotKey
+
+	ID      string // of the container
+	Image   string
+	PID     int // of its first process
+	Address netip.Addr
+	First   bool // it was nobody's before
 }
 
 // Pots starts, wires, heals and removes the pots of a node. Its methods may be called concurrently;
@@ -129,6 +155,7 @@ type Pots struct {
 	ledger  *ledger
 	thirsty chan struct{} // a pot that waited was taken
 	rests   chan struct{} // how many are put to rest at once
+	saving  chan struct{} // how many are archived at once
 
 	mu     sync.Mutex
 	pots   map[event.PotKey]*pot
@@ -175,6 +202,7 @@ type pot struct {
 	fresh   bool // it has just got its owner
 	tiring  bool // it is about to be put to rest
 	leaving bool // it is being removed to make room
+	saved   bool // what was changed in it is archived, and nobody was in it since
 	stays   int
 
 	flight *flight
@@ -210,6 +238,18 @@ func NewPots(o PotsOptions) *Pots {
 	if o.Leased == nil {
 		o.Leased = o.Wanted
 	}
+	if o.ImageFor == nil {
+		o.ImageFor = func(ctx context.Context, _ event.PotKey) (string, error) { return o.Image(ctx) }
+	}
+	if o.Fits == nil {
+		o.Fits = func(event.PotKey, string) bool { return true }
+	}
+	if o.Woken == nil {
+		o.Woken = func(event.PotKey, string, int, time.Time) {}
+	}
+	if o.Died == nil {
+		o.Died = func(string) {}
+	}
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
@@ -222,7 +262,7 @@ func NewPots(o PotsOptions) *Pots {
 		jobs:   make(chan func(context.Context)),
 		tidy:   make(chan struct{}, 1),
 		pots:   make(map[event.PotKey]*pot),
-		making: make(map[int]bool), thirsty: make(chan struct{}, 1), rests: make(chan struct{}, o.Starts), ledger: openLedger(o.File, o.Log),
+		making: make(map[int]bool), thirsty: make(chan struct{}, 1), rests: make(chan struct{}, o.Starts), saving: make(chan struct{}, archives), ledger: openLedger(o.File, o.Log),
 		engine: errNotAsked, stopped: make(chan struct{}), synced: make(chan struct{}),
 	}
 }

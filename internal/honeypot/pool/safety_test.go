@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -94,7 +93,10 @@ func TestDressOnlyAtClaimAndStart(t *testing.T) {
 	f := newFixture(t, "")
 	var n atomic.Int32
 	dress := func(o *pool.PotsOptions) {
-		o.Dress = func(context.Context, event.PotKey, int, netip.Addr) error { n.Add(1); return nil }
+		o.Dress = func(_ context.Context, d pool.Dressing) error {
+			assert.Equal(t, n.Add(1) == 1, d.First, "it is new once")
+			return nil
+		}
 	}
 	p, stop := f.pots(t, dress)
 	enter(t, p, 1).Close()
@@ -148,7 +150,8 @@ func TestDressedPIDIsThePots(t *testing.T) {
 	var mu sync.Mutex
 	var groups []string // of the processes that were dressed
 	p, _ = f.pots(t, warm(1), func(o *pool.PotsOptions) {
-		o.Dress = func(_ context.Context, _ event.PotKey, pid int, _ netip.Addr) error {
+		o.Dress = func(_ context.Context, d pool.Dressing) error {
+			pid := d.PID
 			data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 			mu.Lock()
 			defer mu.Unlock()

@@ -113,8 +113,9 @@ func (p *Pots) wakeLocked(ctx context.Context, t *pot) (*flight, error) {
 // wake thaws a pot that waits; one that has just got its owner is made its machine first.
 func (p *Pots) wake(ctx context.Context, t *pot) error {
 	p.mu.Lock()
-	id, fresh := t.id, t.fresh
+	id, fresh, created := t.id, t.fresh, t.created
 	p.mu.Unlock()
+	p.o.Woken(t.key, id, t.pid, created)
 	if fresh {
 		if err := p.ledger.put(id, t.key); err != nil {
 			return err
@@ -138,15 +139,34 @@ func (p *Pots) wake(ctx context.Context, t *pot) error {
 	return nil
 }
 
+// guise has the kernel tell a pot that was started what its machine is.
+func (p *Pots) guise(ctx context.Context, t *pot, c engine.Container) error {
+	if p.o.Guise == nil || !c.Guised {
+		return nil
+	}
+	owner := func() event.PotKey {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return t.key
+	}
+	if err := p.o.Guise(ctx, c.ID, c.PID, owner); err != nil {
+		return fmt.Errorf("start pot %s: %w", t.name, err)
+	}
+	return nil
+}
+
 // dress has the pot made its attacker's machine, once for each run.
 func (p *Pots) dress(ctx context.Context, t *pot) error {
 	p.mu.Lock()
-	id, run := t.id, t.run
+	id, run, image := t.id, t.run, t.image
 	p.mu.Unlock()
-	if p.o.Dress == nil || p.ledger.dressed(id) == run {
+	former := p.ledger.dressed(id)
+	if p.o.Dress == nil || former == run {
 		return nil
 	}
-	if err := p.o.Dress(ctx, t.key, t.pid, p.o.Network.Address(t.index)); err != nil {
+	if err := p.o.Dress(ctx, Dressing{
+		PotKey: t.key, ID: id, Image: image, PID: t.pid, Address: p.o.Network.Address(t.index), First: former == "",
+	}); err != nil {
 		return fmt.Errorf("dress pot %s: %w", t.name, err)
 	}
 	return p.ledger.dress(id, run)

@@ -54,6 +54,7 @@ func (p *Pots) keepWarm(ctx context.Context) {
 // refill makes one pot after the other while some are missing, there is room for them, and the machine
 // has the memory.
 func (p *Pots) refill(ctx context.Context) error {
+	p.dropOld(ctx)
 	for ctx.Err() == nil {
 		short := p.memoryShort()
 		p.mu.Lock()
@@ -92,6 +93,21 @@ func (p *Pots) refill(ctx context.Context) error {
 	return nil
 }
 
+// dropOld gives up one pot that waits and is of another image than those that are made to wait now.
+func (p *Pots) dropOld(ctx context.Context) {
+	image, err := p.o.Image(ctx)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	var job func(context.Context)
+	if i := slices.IndexFunc(p.spare, func(t *pot) bool { return t.image != image }); i >= 0 && len(p.spare) >= p.o.Warm {
+		job = p.dropSpareLocked(i)
+	}
+	p.mu.Unlock()
+	p.launch(ctx, job)
+}
+
 // makeWarm makes a pot that belongs to nobody yet.
 func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -103,6 +119,7 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 	}
 	t.id, err = p.o.Engine.Create(ctx, engine.Spec{
 		Name: t.name, Image: image, Hostname: genericName, Index: index, Resolver: p.o.Network.Gateway(), Limits: p.o.Limits,
+		Guised: p.o.Guise != nil,
 	})
 	if err != nil {
 		return t, err
@@ -118,6 +135,9 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 		return t, err
 	}
 	t.image, t.services, t.starts, t.created, t.pid, t.run = c.Image, c.Services, c.Starts, c.Created, c.PID, c.Run
+	if err := p.guise(ctx, t, c); err != nil {
+		return t, err
+	}
 	if err := p.o.Network.Wire(egress.Port{Pot: t.name, Run: c.Run, Index: index, PID: c.PID}); err != nil {
 		return t, err
 	}
@@ -143,11 +163,12 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 
 // takeWarmLocked gives a pot that waits to an attacker, for good.
 func (p *Pots) takeWarmLocked(k event.PotKey) *pot {
-	if len(p.spare) == 0 {
+	i := slices.IndexFunc(p.spare, func(t *pot) bool { return p.o.Fits(k, t.image) })
+	if i < 0 {
 		return nil
 	}
-	t := p.spare[0]
-	p.spare = slices.Delete(p.spare, 0, 1)
+	t := p.spare[i]
+	p.spare = slices.Delete(p.spare, i, i+1)
 	t.key, t.fresh, t.ready, t.state = k, true, true, "paused"
 	select {
 	case p.thirsty <- struct{}{}:

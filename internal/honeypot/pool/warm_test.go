@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +59,8 @@ func TestAttackersGetPotsThatWait(t *testing.T) {
 	var mu sync.Mutex
 	var dressed []event.PotKey
 	p, _ := f.pots(t, warm(2), func(o *pool.PotsOptions) {
-		o.Dress = func(_ context.Context, k event.PotKey, pid int, a netip.Addr) error {
+		o.Dress = func(_ context.Context, d pool.Dressing) error {
+			k, pid, a := d.PotKey, d.PID, d.Address
 			mu.Lock()
 			defer mu.Unlock()
 			assert.Positive(t, pid)
@@ -105,7 +105,7 @@ func TestIdlePotsAreFrozenThenStoppedAndComeBackWithTheirFiles(t *testing.T) {
 	dressed := make(chan event.PotKey, 10)
 	p, _ := f.pots(t, func(o *pool.PotsOptions) {
 		o.PauseAfter, o.StopAfter = 200*time.Millisecond, 3*time.Second
-		o.Dress = func(_ context.Context, k event.PotKey, _ int, _ netip.Addr) error { dressed <- k; return nil }
+		o.Dress = func(_ context.Context, d pool.Dressing) error { dressed <- d.PotKey; return nil }
 	})
 	state := func() string { return p.List()[0].State }
 	s := enter(t, p, 1)

@@ -18,6 +18,10 @@ const (
 	// What notes of one session may be, beside its bytes.
 	maxNotes     = 20_000
 	maxNoteBytes = 8 << 20
+
+	// What programs in the pot do may be so much of them, so that what an attacker types is kept, whatever it runs.
+	maxSeen      = maxNotes / 2
+	maxSeenBytes = maxNoteBytes / 2
 )
 
 // Recorder records one session. Its methods may be called concurrently, and on nil, which records nothing.
@@ -34,6 +38,9 @@ type Recorder struct {
 	notes     int
 	noteBytes int
 	files     int // begun
+	seen      int // notes of what programs in the pot do
+	seenBytes int
+	unseen    event.Missed // of these
 	open      map[*File]bool
 }
 
@@ -131,6 +138,27 @@ func (r *Recorder) Note(e event.Evidence) {
 	r.v.o.Noted(r.h.Session)
 }
 
+// NoteSeen keeps a piece of evidence of what programs in the pot do. Where there were many, it is counted instead, and
+// how many were is told at the session's end.
+func (r *Recorder) NoteSeen(e event.Evidence) {
+	if r == nil {
+		return
+	}
+	offset := time.Since(r.h.StartedAt)
+	r.mu.Lock()
+	switch before := r.noteBytes; {
+	case r.closed:
+	case e.Archive == nil && (r.seen >= maxSeen || r.seenBytes >= maxSeenBytes):
+		r.unseen.Add(e)
+	default:
+		r.note(offset, e)
+		r.seen++
+		r.seenBytes += r.noteBytes - before
+	}
+	r.mu.Unlock()
+	r.v.o.Noted(r.h.Session)
+}
+
 // note writes a note within the bounds of notes; the last one says that more are missing.
 func (r *Recorder) note(offset time.Duration, e event.Evidence) {
 	if r.silent {
@@ -169,6 +197,9 @@ func (r *Recorder) Close(reason string) (sha256 string, truncated bool, err erro
 		return "", r.truncated, errors.New("finish a recording: it is finished")
 	}
 	offset := time.Since(r.h.StartedAt)
+	if unseen := r.unseen; unseen.Sum() > 0 {
+		r.note(offset, event.Evidence{Kind: event.EvidenceMissed, Missed: &unseen, Reason: "the session holds no more of what programs did in its pot"})
+	}
 	r.note(offset, event.Evidence{Kind: event.EvidenceClosed, Reason: reason})
 	r.closed = true
 	sha256, err = r.f.finish(reason, offset)

@@ -112,7 +112,7 @@ func (r Renderer) Events(s event.Session, v event.Evidence) []Event {
 	case event.EvidenceClosed:
 		return []Event{r.closed(s, v)}
 	}
-	return nil
+	return r.seen(s, v)
 }
 
 func (r Renderer) base(s event.Session, id string, at time.Time) Event {

@@ -1,6 +1,8 @@
 package detect
 
 import (
+	"cmp"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -36,8 +38,8 @@ type Options struct {
 	MaxGroups int   // groups whose events are counted
 	MaxBytes  int64 // about how much memory those take
 	MaxOpen   int   // offences that are open
-	MaxLogins int   // connections remembered for Offence.Logins
-	MaxText   int   // bytes kept of a line that may prove something; 1024 where 0, none where negative
+	MaxLogins int   // connections remembered for Offence.Logins, none where negative; and half as many sources as logged in anywhere
+	MaxText   int   // bytes kept of a line that may prove something, 512 where 0; where negative, offences come without proof
 	// OnList says whether a source is on a list of the rules'; nil: none is on any.
 	OnList func(list string, source netip.Addr) bool
 }
@@ -50,15 +52,17 @@ type Detector struct {
 	opts     Options
 	rules    []*ruleState
 	table    table
-	subjects map[subjectKey]*subject
+	subjects subjects
 	shapes   map[shape]*shape
 	byID     map[string]*group // open ones by their offence
+	parts    map[string]*group // open ones by their contributors' offences
 	perClass [classes]int      // groups that count
 	counting int               // their sum
 	open     lru               // groups whose offence is open, by their firing
 	bytes    int64             // of groups that count, about
 	clocks   clocks
-	sweep    int // rule that is tidied next
+	sweep    int   // rule that is tidied next
+	warmed   int64 // see warm
 	logins   logins
 	friends  friends
 	hash     hashKey
@@ -99,13 +103,16 @@ func New(o Options) *Detector {
 	setDefault(&o.MaxGroups, DefaultMaxGroups)
 	setDefault(&o.MaxBytes, DefaultMaxBytes)
 	setDefault(&o.MaxOpen, DefaultMaxOpen)
-	setDefault(&o.MaxLogins, DefaultMaxLogins)
+	if o.MaxLogins == 0 {
+		o.MaxLogins = DefaultMaxLogins
+	}
 	if o.MaxText == 0 {
 		o.MaxText = maxLine
 	}
 	d := &Detector{opts: o, hash: hashKey{rand.Uint64(), rand.Uint64()}} //nolint:gosec // only against values that are chosen to meet
-	d.subjects, d.shapes, d.byID, d.clocks = map[subjectKey]*subject{}, map[shape]*shape{}, map[string]*group{}, newClocks()
-	d.logins, d.friends = newLogins(o.MaxLogins), newFriends(o.MaxLogins)
+	d.subjects, d.shapes, d.byID, d.clocks = newSubjects(), map[shape]*shape{}, map[string]*group{}, newClocks()
+	d.parts = map[string]*group{}
+	d.logins, d.friends = newLogins(o.MaxLogins), newFriends(cmp.Or(max(o.MaxLogins, 0), DefaultMaxLogins))
 	d.setRules(o.Rules)
 	return d
 }
@@ -147,7 +154,7 @@ func (d *Detector) setRules(r Rules) {
 		}
 		d.rules = append(d.rules, s)
 	}
-	for _, s := range d.subjects {
+	for s := range d.subjects.all {
 		for _, at := range slices.Clone(s.groups) {
 			if !kept[at.rule] {
 				d.drop(at.group)
@@ -160,10 +167,14 @@ func (d *Detector) setRules(r Rules) {
 // shape returns the one shape of rules that group alike.
 func (d *Detector) shape(r Rule) *shape {
 	s := shapeOf(r)
-	if _, ok := d.shapes[s]; !ok {
-		d.shapes[s] = &s
+	known, ok := d.shapes[s]
+	if !ok {
+		known = &shape{}
+		*known = s
+		known.id = uint64(len(d.shapes))
+		d.shapes[s] = known
 	}
-	return d.shapes[s]
+	return known
 }
 
 // Observe takes the event read from the line raw at pos and returns the offences that it completes: at most one of each
@@ -177,7 +188,7 @@ func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []even
 		return nil
 	}
 	d.last, d.seen = pos, true
-	d.logins.observe(pos, e)
+	d.logins.observe(pos, &e)
 	if e.Kind == event.AuthOK {
 		d.friends.note(e.Source)
 	}
@@ -185,22 +196,31 @@ func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []even
 	if len(rules) == 0 {
 		return nil
 	}
-	o := occurrence{event: &e, raw: raw, text: max(d.opts.MaxText, 0), pos: pos, nanos: nanosOf(e.Time)}
+	var m made
+	o := occurrence{event: &e, raw: raw, text: max(d.opts.MaxText, 0), pos: pos, nanos: nanosOf(e.Time), made: &m}
 	var late bool
-	if o.clock, late = d.clocks.tick(e.Host, o.nanos); late {
+	if m.clock, late = d.clocks.tick(e.Host, o.nanos); late {
 		d.stats.Late++
 	}
 	var fired []event.Offence
-	for _, a := range rules {
+	for i := range rules {
+		a := &rules[i]
 		key, ok := a.shape.keyOf(&e)
-		of := d.subjects[key]
+		var at found
+		if ok {
+			at.hash = d.subjects.hash(&key, m.clock)
+			at.of = d.subjects.find(at.hash, &key)
+			if at.of != nil && len(a.rules) > 1 {
+				d.warmed += at.of.warm(o.nanos)
+			}
+		}
 		for _, r := range a.rules {
 			switch {
 			case r.guarded() && !d.concerns(r, &e):
 			case !ok:
 				d.stats.NoGroup++
 			default:
-				fired = d.add(fired, r, &of, key, &o)
+				fired = d.add(fired, r, &at, &key, &o)
 				d.tidy(&r.count[0])
 			}
 		}
@@ -210,26 +230,8 @@ func (d *Detector) Observe(pos event.Position, e event.Event, raw []byte) []even
 	return fired
 }
 
-// occurrence is an event with what the rules share of it.
-type occurrence struct {
-	event *event.Event
-	raw   []byte
-	pos   event.Position
-	nanos int64
-	text  int // bytes that are kept of raw
-	clock *hostClock
-	size  uint32
-	whole *detail // made when the first rule wants it
-}
-
-func (o *occurrence) detail() *detail {
-	if o.whole == nil {
-		o.whole = newDetail(o.event, o.raw[:min(len(o.raw), o.text)])
-		// What is given up for the bounds does not depend on how much is kept of a line.
-		o.size = o.whole.size(min(len(o.raw), maxLine))
-	}
-	return o.whole
-}
+// contributes says whether sources that add to the rule's open offences are offenders themselves.
+func (s *ruleState) contributes() bool { return s.Contributors > 0 && s.Action != event.ActionAlert }
 
 // guarded says whether it takes more than an event's service and kind to concern the rule.
 func (s *ruleState) guarded() bool { return s.If != nil || s.SourceIn != "" }
@@ -254,12 +256,15 @@ func (d *Detector) replayed(pos event.Position) bool {
 }
 
 // add counts an event for a rule's group of a subject.
-func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key subjectKey, o *occurrence) []event.Offence {
+func (d *Detector) add(fired []event.Offence, r *ruleState, at *found, key *subjectKey, o *occurrence) []event.Offence {
 	var g *group
-	if at := (*of).slot(r); at != nil {
-		if g = at.group; at.openUntil != 0 {
-			if o.nanos < at.openUntil {
+	if s := at.of.slot(r); s != nil {
+		if g = s.group; s.openUntil != 0 {
+			if o.nanos < s.openUntil {
 				d.stats.Absorbed++
+				if !r.contributes() { // as most do not: without a look at the group
+					return fired
+				}
 				return d.contribute(fired, g, o)
 			}
 			d.drop(g)
@@ -269,44 +274,35 @@ func (d *Detector) add(fired []event.Offence, r *ruleState, of **subject, key su
 	if r.Then != "" && !r.counts(o.event.Kind) {
 		return d.complete(fired, g, o)
 	}
-	value, ok := d.hash.value(r, o.event, o.nanos)
+	value, ok := d.hash.value(r, o)
 	if !ok {
 		d.stats.NoGroup++
 		return fired
 	}
-	if g != nil && g.again(value, o) {
+	if g != nil && r.mode == distinct && g.again(r, value, o) {
 		d.stats.Counted++
 		return fired
 	}
 	if g == nil {
-		g = &group{rule: r, clock: o.clock, last: o.nanos}
+		g = &group{rule: r, clock: o.made.clock, last: o.nanos}
 		if !r.shape.byHost {
 			g.clock = d.clocks.all
 		}
-		d.join(of, key, g)
+		d.join(at, key, g)
 		d.enlist(g)
 	} else {
 		d.bytes -= g.bytes()
 	}
 	d.stats.Counted++
-	at := g.insert(o.entry(value))
+	n := g.insert(o.entry(value))
 	d.bytes += g.bytes()
 	d.weigh(g)
-	from, to, sum := g.window(at, o.nanos)
+	from, to, sum := g.window(n, o.nanos)
 	if sum < r.Count || r.Then != "" {
 		d.bound()
 		return fired
 	}
 	return d.fire(fired, g, g.entries[from:to], sum, o)
-}
-
-// entry is the event as one of a group.
-func (o *occurrence) entry(value uint64) entry {
-	whole := o.detail()
-	return entry{
-		nanos: o.nanos, first: o.nanos, seq: o.pos.Sequence, index: int32(o.pos.Index),
-		attempts: int32(min(max(o.event.Attempts, 1), maxAttempts)), value: value, whole: whole, size: o.size,
-	}
 }
 
 // complete fires a rule that waits for an event of another kind after those that it counts.
@@ -335,23 +331,23 @@ func (d *Detector) fire(fired []event.Offence, g *group, window []entry, sum int
 	main := d.offence(g, window, sum, o)
 	fired = append(fired, main)
 	until := window[len(window)-1].nanos + int64(g.rule.For[0])
-	if g.rule.Contributors > 0 && g.rule.Action != event.ActionAlert {
+	d.begin(g, main.ID, until)
+	if g.rule.contributes() {
 		for i := range window {
 			fired = d.contributor(fired, g, &window[i], o)
 		}
 	}
-	d.opened(g, main.ID, until)
 	return fired
 }
 
-// opened turns a group that counts into one whose offence is open.
-func (d *Detector) opened(g *group, id string, until int64) {
+// begin turns a group that counts into one whose offence is open.
+func (d *Detector) begin(g *group, id string, until int64) {
 	d.delist(g)
 	d.bytes -= g.bytes()
 	if g.rule.Contributors == 0 {
 		g.entries, g.held = nil, 0
 	}
-	g.offence, g.openUntil = id, until
+	g.open = &opened{offence: id, until: until}
 	g.of.slot(g.rule).openUntil = max(until, 1)
 	d.open.push(g)
 	d.byID[id] = g
@@ -381,13 +377,18 @@ func timeOf(nanos int64) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// Close ends an open offence: the group's next events count anew. It reports whether it was open.
+// Close ends an open offence: the next events of the group, or of the one who contributed to it, count anew. It reports whether
+// it was open.
 func (d *Detector) Close(offenceID string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	g := d.byID[offenceID]
-	if g != nil {
+	if g := d.byID[offenceID]; g != nil {
 		d.drop(g)
+		return true
+	}
+	g := d.parts[offenceID]
+	if g != nil {
+		d.untell(g, offenceID)
 	}
 	return g != nil
 }
@@ -400,8 +401,12 @@ func (d *Detector) CloseGroup(rule string, by Group) bool {
 	if r == nil {
 		return false
 	}
-	g := d.subjects[subjectKey{r.shape, by.Source, by.Host, by.Account}].group(r)
-	if g == nil || g.offence == "" {
+	key, ok := r.shape.keyOfGroup(by)
+	if !ok {
+		return false
+	}
+	g := d.subjects.find(d.subjects.hash(&key, d.clocks.all), &key).group(r)
+	if g == nil || g.open == nil {
 		return false
 	}
 	d.drop(g)
@@ -417,12 +422,14 @@ func (d *Detector) rule(name string) *ruleState {
 	return nil
 }
 
-// OpenOffence is an offence that is open.
+// OpenOffence is an offence that is open. Those of contributors come with the group to which they contributed.
 type OpenOffence struct {
 	ID    string
 	Rule  string
 	Group Group
 	Until time.Time // by the events' time
+
+	Contributor bool // it is of one who contributed to the group's
 }
 
 // Open lists the open offences, the longest open first.
@@ -431,7 +438,11 @@ func (d *Detector) Open() []OpenOffence {
 	defer d.mu.Unlock()
 	var out []OpenOffence
 	for g := d.open.oldest(); g != nil; g = g.newer {
-		out = append(out, OpenOffence{g.offence, g.rule.Name, Group{g.of.key.source, g.of.key.host, g.of.key.account}, timeOf(g.openUntil)})
+		by, until := g.of.key.group(), timeOf(g.open.until)
+		out = append(out, OpenOffence{ID: g.open.offence, Rule: g.rule.Name, Group: by, Until: until})
+		for _, id := range slices.Sorted(maps.Values(g.open.told)) {
+			out = append(out, OpenOffence{ID: id, Rule: g.rule.Name, Group: by, Until: until, Contributor: true})
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package detect_test
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -300,6 +301,77 @@ func TestCloseGroup(t *testing.T) {
 	}
 	if n := len(d.Observe(event.Position{Sequence: 2}, e, nil)); n != 1 {
 		t.Errorf("%d offences after closing", n)
+	}
+}
+
+// TestCloseContributor: who contributed to an offence is an offender of its own until its own redirect ends (an operator
+// released it), and then, over a restart as well, becomes one again by failing anew as often as the rule says.
+func TestCloseContributor(t *testing.T) {
+	t.Parallel()
+	rules, err := detect.ParseRules("many.yaml", []byte(`version: 1
+rules:
+  - {name: many, service: ssh, group_by: [account], distinct: source, count: 3, contributors: 2, within: 10m, scope: fleet, action: redirect, for: 1h}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := detect.New(detect.Options{Rules: rules})
+	seq := uint64(0)
+	observe := func(source string) (of []event.Offence) {
+		seq++
+		for _, o := range d.Observe(event.Position{Sequence: seq}, guess(source, "root", float64(seq)), nil) {
+			if o.Contributor {
+				of = append(of, o)
+			}
+		}
+		return of
+	}
+	first := map[string]event.Offence{}
+	for _, source := range []string{"203.0.113.1", "203.0.113.2", "203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.3"} {
+		for _, o := range observe(source) {
+			first[o.Source.Addr().String()] = o
+		}
+	}
+	if len(first) != 3 || len(d.Open()) != 4 {
+		t.Fatalf("%d offenders, open: %+v", len(first), d.Open())
+	}
+	if len(observe("203.0.113.1"))+len(observe("203.0.113.1")) != 0 {
+		t.Error("an open offence fires again")
+	}
+	closing := first["203.0.113.1"].ID
+	if !d.Close(closing) || d.Close(closing) {
+		t.Error("the contributor's offence was not open once")
+	}
+	restored := detect.New(detect.Options{Rules: rules})
+	snapshot, err := d.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := restored.Restore(snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(d.Open(), restored.Open()) || len(d.Open()) != 3 {
+		t.Errorf("open %+v, restored %+v", d.Open(), restored.Open())
+	}
+	d = restored
+	if got := observe("203.0.113.1"); len(got) != 0 {
+		t.Errorf("what was counted before counts again: %+v", got)
+	}
+	got := observe("203.0.113.1")
+	if len(got) != 1 || got[0].ID == closing || got[0].Source.Addr().String() != "203.0.113.1" {
+		t.Errorf("it is no offender again: %+v", got)
+	}
+	if len(observe("203.0.113.2"))+len(observe("203.0.113.2")) != 0 {
+		t.Error("the others' offences were closed, too")
+	}
+	if !d.Close(first["203.0.113.2"].ID) {
+		t.Error("the other's offence is not open any more")
+	}
+	for _, o := range d.Open() {
+		d.Close(o.ID)
+	}
+	if open := d.Open(); len(open) != 0 {
+		t.Errorf("still open: %+v", open)
 	}
 }
 

@@ -1,69 +1,29 @@
 package detect
 
 import (
-	"net/netip"
 	"slices"
-
-	"github.com/dchest/siphash"
-
-	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// subjectKey names whom or what a rule's group is about; what the rule doesn't group by is zero.
-type subjectKey struct {
-	shape   *shape
-	source  netip.Prefix
-	host    string
-	account string
-}
-
-// subject has the groups of all rules that group alike: one search finds them all.
-type subject struct {
-	groups []slot
-	key    subjectKey
-}
-
-// slot is a group with what most events want to know of it.
-type slot struct {
-	rule      *ruleState
-	group     *group
-	openUntil int64 // 0 while the group counts
-}
-
-// slot returns a rule's; nil where there is none.
-func (s *subject) slot(r *ruleState) *slot {
-	if s == nil {
-		return nil
-	}
-	for i := range s.groups {
-		if s.groups[i].rule == r {
-			return &s.groups[i]
-		}
-	}
-	return nil
-}
-
-func (s *subject) group(r *ruleState) *group {
-	if at := s.slot(r); at != nil {
-		return at.group
-	}
-	return nil
-}
-
-// group counts the events of one group, or is marked as one whose offence is open.
+// group counts the events of one group, or is marked as one whose offence is open. There are very many: their size and that of
+// entries is what bounds them, and what a search costs.
 type group struct {
 	rule         *ruleState
 	of           *subject
 	clock        *hostClock
 	entries      []entry // by time, then by position
-	held         int64   // bytes of what its entries keep whole, about
-	offence      string  // id of the open offence; empty while the group counts
-	openUntil    int64
-	told         map[uint64]struct{} // contributors that were made offenders, by value
-	last         int64               // time of the latest event
-	listed       int64               // what that was when the group came to the end of its list
-	class        int8
+	open         *opened // nil while the group counts
+	last         int64   // time of the latest event
+	listed       int64   // what that was when the group came to the end of its list
 	older, newer *group
+	held         uint32 // bytes of what its entries keep whole, about
+	class        int8
+}
+
+// opened is what is known of a group whose offence is open.
+type opened struct {
+	offence string // its id
+	until   int64
+	told    map[uint64]string // offences of contributors, by value
 }
 
 // entry is one event, or several that are counted together: those of a bucket or of a value.
@@ -71,123 +31,10 @@ type entry struct {
 	nanos    int64 // of the latest
 	first    int64 // of the earliest
 	seq      uint64
-	index    int32 // with seq the place of the earliest
-	attempts int32
-	size     uint32  // of what is kept whole, about; 0 where it is not
 	value    uint64  // what they have in common; with distinct the value's hash
 	whole    *detail // nil where only the count is kept
-}
-
-func (en *entry) position() event.Position {
-	return event.Position{Sequence: en.seq, Index: int(en.index)}
-}
-
-// detail is what an entry's event said; the groups of several rules share it.
-type detail struct {
-	source   netip.Addr
-	port     uint16
-	kind     event.Kind
-	service  event.Service
-	host     string
-	account  string
-	method   string
-	resource string
-	line     string
-}
-
-// About how many bytes a group takes: with its place in the map and in a list, for each entry, and for each event that is kept whole.
-const (
-	groupBytes  = 280
-	entryBytes  = 56
-	detailBytes = 160
-)
-
-func newDetail(e *event.Event, raw []byte) *detail {
-	return &detail{e.Source, e.SourcePort, e.Kind, e.Service, e.Host, e.Account, e.Method, e.Resource, string(raw)}
-}
-
-func (t *detail) size(line int) uint32 {
-	return uint32(detailBytes + line + len(t.account) + len(t.resource))
-}
-
-func (en *entry) event() event.Event {
-	t := en.whole
-	attempts := int(en.attempts)
-	if t.kind != event.AuthFailed {
-		attempts = 0
-	}
-	return event.Event{
-		Service: t.service, Kind: t.kind, Source: t.source, SourcePort: t.port, Account: t.account, Method: t.method, Resource: t.resource,
-		Attempts: attempts, Host: t.host, Time: timeOf(en.nanos),
-	}
-}
-
-// hashKey keys the hashes of values, so that nobody can choose values that count as one.
-type hashKey [2]uint64
-
-// value is what an entry of this event has in common with others; 0 where each stands for itself.
-func (k hashKey) value(r *ruleState, e *event.Event, nanos int64) (v uint64, ok bool) {
-	switch r.mode {
-	case exact:
-		return 0, true
-	case bucketed:
-		return uint64(nanos/r.width) + 1, true
-	case distinct:
-	}
-	text := ""
-	switch r.Distinct {
-	case BySource:
-		p := r.shape.sourceOf(e)
-		if !p.IsValid() {
-			return 0, false
-		}
-		b := p.Addr().As16()
-		return siphash.Hash(k[0], k[1], b[:]) | 1, true
-	case ByHost:
-		text = e.Host
-	case ByAccount:
-		text = e.Account
-	case Method:
-		text = e.Method
-	case Resource:
-		text = e.Resource
-	}
-	return siphash.Hash(k[0], k[1], []byte(text)) | 1, text != ""
-}
-
-// sourceOf is an event's source as the shape's rules tell sources apart.
-func (s *shape) sourceOf(e *event.Event) netip.Prefix {
-	a := event.Canonical(e.Source)
-	bits := s.ipv4
-	if a.Is6() {
-		bits = s.ipv6
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
-}
-
-// keyOf returns the subject that an event is about; false where the event lacks a field of it.
-func (s *shape) keyOf(e *event.Event) (subjectKey, bool) {
-	k := subjectKey{shape: s}
-	if s.bySource {
-		if k.source = s.sourceOf(e); !k.source.IsValid() {
-			return k, false
-		}
-	}
-	if s.byHost {
-		if k.host = e.Host; k.host == "" {
-			return k, false
-		}
-	}
-	if s.byAccount {
-		if k.account = e.Account; k.account == "" {
-			return k, false
-		}
-	}
-	return k, true
+	index    int32   // with seq the place of the earliest
+	attempts int32
 }
 
 // minContributors is how many sources of a rule with contributors are counted at least, and maxContributors how many are made offenders
@@ -237,11 +84,11 @@ func (g *group) insert(en entry) int {
 		g.entries = make([]entry, 0, 1) // most groups never get another
 	}
 	g.entries = slices.Insert(g.entries, at, en)
-	g.held += int64(en.size)
+	g.hold(&en)
 	if r.Contributors == 0 && len(g.entries) > maxProof {
 		for i := len(g.entries) - maxProof - 1; i >= 0 && g.entries[i].whole != nil; i-- {
 			g.unhold(&g.entries[i])
-			g.entries[i].whole, g.entries[i].size = nil, 0
+			g.entries[i].whole = nil
 		}
 	}
 	return at
@@ -249,12 +96,12 @@ func (g *group) insert(en entry) int {
 
 // again counts an event of the value that was the latest anyway, as most lines that restate an attempt are: it can't complete
 // anything.
-func (g *group) again(value uint64, o *occurrence) bool {
-	if g.rule.mode != distinct || len(g.entries) == 0 {
+func (g *group) again(r *ruleState, value uint64, o *occurrence) bool {
+	if len(g.entries) == 0 {
 		return false
 	}
 	en := &g.entries[len(g.entries)-1]
-	if en.value != value || o.nanos < en.nanos {
+	if en.value != value || o.nanos < en.nanos || o.nanos-en.nanos > int64(r.Within)+int64(lateness) {
 		return false
 	}
 	en.nanos, g.last = o.nanos, max(g.last, o.nanos)
@@ -270,13 +117,21 @@ func (g *group) forget(n int) {
 	g.entries = slices.Delete(g.entries, 0, n)
 }
 
+func (g *group) hold(en *entry) {
+	if en.whole != nil {
+		g.held += en.whole.size
+	}
+}
+
 func (g *group) unhold(en *entry) {
-	g.held -= int64(en.size)
+	if en.whole != nil {
+		g.held -= en.whole.size
+	}
 }
 
 // bytes is about what the group takes.
 func (g *group) bytes() int64 {
-	return groupBytes + int64(len(g.of.key.account)+len(g.of.key.host)) + int64(cap(g.entries))*entryBytes + g.held
+	return groupBytes + int64(len(g.of.key.account)+len(g.of.key.host)) + int64(cap(g.entries))*entryBytes + int64(g.held)
 }
 
 // with is two entries of the same value as one. The latest event stands for both.
@@ -284,7 +139,7 @@ func (en entry) with(other entry) entry {
 	out := en
 	out.attempts = int32(min(int64(en.attempts)+int64(other.attempts), maxAttempts))
 	if other.nanos >= en.nanos {
-		out.nanos, out.whole, out.size = other.nanos, other.whole, other.size
+		out.nanos, out.whole = other.nanos, other.whole
 	}
 	if other.first < en.first {
 		out.first, out.seq, out.index = other.first, other.seq, other.index

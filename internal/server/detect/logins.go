@@ -40,8 +40,8 @@ func newLogins(limit int) logins {
 	return logins{max: limit, sets: map[loginKey]*list.Element{}, order: list.New()}
 }
 
-func (l *logins) observe(pos event.Position, e event.Event) {
-	if !e.Source.IsValid() || e.SourcePort == 0 {
+func (l *logins) observe(pos event.Position, e *event.Event) {
+	if e.Kind != event.AuthOK && (e.Kind != event.AuthFailed && !e.Closed || l.n == 0) || !e.Source.IsValid() || e.SourcePort == 0 || l.max < 0 {
 		return
 	}
 	k := loginKey{e.Service, e.Host, event.SourcePrefix(e.Source, 64)}
@@ -56,6 +56,9 @@ func (l *logins) observe(pos event.Position, e event.Event) {
 }
 
 func (l *logins) add(k loginKey, one login) {
+	if l.max < 0 {
+		return
+	}
 	el, ok := l.sets[k]
 	if !ok {
 		el = l.order.PushBack(&loginSet{key: k})

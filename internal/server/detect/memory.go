@@ -7,8 +7,30 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// hostClock is the time of a host's latest event, in nanoseconds.
-type hostClock struct{ now int64 }
+// hostClock is the time of a host's latest event, in nanoseconds, and what its events have in common.
+type hostClock struct {
+	now   int64
+	host  string // empty: of all
+	hash  uint64 // the host's, see subjects; 0 until it is asked for
+	parts []*said
+}
+
+// maxSaid bounds what is remembered of a host to be shared; other events have their own.
+const maxSaid = 8
+
+// said is what an event says that others of its host say too, once for all of them.
+func (c *hostClock) said(e *event.Event) *said {
+	for _, known := range c.parts {
+		if known.kind == e.Kind && known.method == e.Method && known.service == e.Service && known.host == e.Host {
+			return known
+		}
+	}
+	one := &said{e.Service, e.Kind, e.Host, e.Method}
+	if len(c.parts) < maxSaid {
+		c.parts = append(c.parts, one)
+	}
+	return one
+}
 
 // tick moves the clock to the time of an event and reports whether that came later than windows wait for. Such an event moves the
 // clock back: one line with a time in the future must not make all later ones too old.
@@ -24,22 +46,37 @@ func (c *hostClock) tick(now int64) (late bool) {
 type clocks struct {
 	all    *hostClock
 	byHost map[string]*hostClock
-	host   string // that last had an event
-	last   *hostClock
+	last   [recentHosts]*hostClock // that had events
+	next   int                     // of these, to be replaced
 }
+
+// recentHosts is how many hosts' clocks are found without a search: hosts take turns.
+const recentHosts = 4
 
 func newClocks() clocks { return clocks{all: &hostClock{}, byHost: map[string]*hostClock{}} }
 
 // tick moves the clocks to the time of a host's event.
 func (c *clocks) tick(host string, now int64) (clock *hostClock, late bool) {
-	if c.last == nil || c.host != host {
-		c.host, c.last = host, c.of(host)
-	}
-	late = c.last.tick(now)
-	if c.last != c.all {
+	clock = c.find(host)
+	late = clock.tick(now)
+	if clock != c.all {
 		c.all.tick(now)
 	}
-	return c.last, late
+	return clock, late
+}
+
+func (c *clocks) find(host string) *hostClock {
+	for _, k := range &c.last {
+		if k != nil && k.host == host {
+			return k
+		}
+	}
+	k := c.of(host)
+	if k != c.all {
+		c.last[c.next] = k
+		c.next = (c.next + 1) % recentHosts
+	}
+	return k
 }
 
 // of returns a host's clock; too many hosts share one.
@@ -52,7 +89,7 @@ func (c *clocks) of(host string) *hostClock {
 		if len(c.byHost) >= maxHosts {
 			return c.all
 		}
-		k = &hostClock{}
+		k = &hostClock{host: host}
 		c.byHost[host] = k
 	}
 	return k
@@ -150,27 +187,30 @@ func (d *Detector) weigh(g *group) {
 }
 
 // join adds a group to its subject, which is made where it isn't there, or not any more.
-func (d *Detector) join(of **subject, key subjectKey, g *group) {
-	if *of == nil || len((*of).groups) == 0 {
-		*of = &subject{key: key}
-		d.subjects[key] = *of
+func (d *Detector) join(at *found, key *subjectKey, g *group) {
+	if at.of == nil || len(at.of.groups) == 0 {
+		at.of = newSubject(key, at.hash)
+		d.subjects.add(at.of)
 	}
-	g.of = *of
-	at := slot{rule: g.rule, group: g}
-	if g.offence != "" {
-		at.openUntil = max(g.openUntil, 1)
+	g.of = at.of
+	s := slot{rule: g.rule, group: g}
+	if g.open != nil {
+		s.openUntil = max(g.open.until, 1)
 	}
-	g.of.groups = append(g.of.groups, at)
+	g.of.groups = append(g.of.groups, s)
 }
 
 func (d *Detector) drop(g *group) {
 	i := slices.IndexFunc(g.of.groups, func(at slot) bool { return at.group == g })
 	if g.of.groups = slices.Delete(g.of.groups, i, i+1); len(g.of.groups) == 0 {
-		delete(d.subjects, g.of.key)
+		d.subjects.remove(g.of)
 	}
-	if g.offence != "" {
+	if g.open != nil {
 		d.open.remove(g)
-		delete(d.byID, g.offence)
+		delete(d.byID, g.open.offence)
+		for _, id := range g.open.told {
+			delete(d.parts, id)
+		}
 		return
 	}
 	d.delist(g)

@@ -15,6 +15,7 @@ type reader struct {
 	b       []byte
 	details []*detail
 	strings []string
+	said    map[said]*said
 	err     error
 }
 
@@ -57,12 +58,16 @@ func (r *reader) restore(d *Detector) {
 	}
 	for range r.count() {
 		g, offence, until := r.group(d, same), r.text(), r.int()
-		told := map[uint64]struct{}{}
+		told := map[uint64]string{}
 		for range r.count() {
-			told[r.uint()] = struct{}{}
+			value := r.uint()
+			told[value] = r.text()
 		}
 		if r.err == nil && g != nil && offence != "" && d.byID[offence] == nil {
-			g.offence, g.openUntil, g.told = offence, until, told
+			g.open = &opened{offence: offence, until: until}
+			for value, id := range told {
+				d.tell(g, value, id)
+			}
 			d.restored(g)
 			listed := g.listed
 			d.open.push(g)
@@ -84,7 +89,7 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 		r.fail("a rule is missing")
 		return nil
 	}
-	key := subjectKey{nil, r.prefix(), r.name(), r.name()}
+	by := Group{r.prefix(), r.name(), r.name()}
 	g := &group{rule: same[n], last: r.int(), listed: r.int()}
 	for range r.count() {
 		en := entry{nanos: r.int()}
@@ -96,14 +101,17 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 	if r.err != nil || g.rule == nil {
 		return nil
 	}
-	key.shape = g.rule.shape
-	g.of = &subject{key: key}
-	if d.subjects[key].group(g.rule) != nil || g.rule.Contributors > 0 && slices.ContainsFunc(g.entries, func(en entry) bool { return en.whole == nil }) {
+	key, ok := g.rule.shape.keyOfGroup(by)
+	if !ok {
 		return nil
 	}
 	g.clock = d.clocks.all
 	if g.rule.shape.byHost {
 		g.clock = d.clocks.of(key.host)
+	}
+	g.of = &subject{key: key, hash: d.subjects.hash(&key, g.clock)}
+	if d.subjects.find(g.of.hash, &key).group(g.rule) != nil || g.rule.Contributors > 0 && slices.ContainsFunc(g.entries, func(en entry) bool { return en.whole == nil }) {
+		return nil
 	}
 	return g
 }
@@ -112,12 +120,11 @@ func (r *reader) group(d *Detector, same []*ruleState) *group {
 func (d *Detector) restored(g *group) {
 	for i := range g.entries {
 		if w := g.entries[i].whole; w != nil {
-			g.entries[i].size = w.size(len(w.line))
-			g.held += int64(w.size(len(w.line)))
+			g.held += w.size
 		}
 	}
-	of := d.subjects[g.of.key]
-	d.join(&of, g.of.key, g)
+	key, hash := g.of.key, g.of.hash
+	d.join(&found{of: d.subjects.find(hash, &key), hash: hash}, &key, g)
 }
 
 func (r *reader) friends(f *friends) {
@@ -260,16 +267,31 @@ func (r *reader) detail() *detail {
 		r.fail("an event is missing")
 		return nil
 	}
-	t := &detail{source: r.addr()}
+	t := &detail{}
+	t.source, t.located = addressOf(event.Canonical(r.addr()), 32, 128)
 	port := r.uint()
 	if port > math.MaxUint16 {
 		r.fail("a port is none")
 		return nil
 	}
 	t.port = uint16(port)
-	t.kind, t.service = event.Kind(r.name()), event.Service(r.name())
-	t.host, t.account, t.method = r.name(), r.name(), r.name()
+	said := said{kind: event.Kind(r.name()), service: event.Service(r.name()), host: r.name()}
+	t.account, said.method = r.name(), r.name()
 	t.resource, t.line = r.text(), r.text()
+	t.said, t.size = r.same(said), sizeOf(t, len(t.line))
 	r.details = append(r.details, t)
 	return t
+}
+
+// same returns what several details say, once for all of them.
+func (r *reader) same(s said) *said {
+	known, ok := r.said[s]
+	if !ok {
+		if r.said == nil {
+			r.said = map[said]*said{}
+		}
+		known = &s
+		r.said[s] = known
+	}
+	return known
 }

@@ -54,19 +54,6 @@ type Rule struct {
 	For []time.Duration
 }
 
-// Want says whether a rule looks at events of a kind about a service. What it returns is made once for many questions.
-func (r Rules) Want() func(event.Service, event.Kind) bool {
-	var states []*ruleState
-	for _, rule := range r.Rules {
-		states = append(states, newRuleState(rule))
-	}
-	t := newTable(states)
-	return func(s event.Service, k event.Kind) bool {
-		e := event.Event{Service: s, Kind: k}
-		return len(t.rules(&e)) > 0
-	}
-}
-
 // Field is what a rule groups events by, or counts the different values of.
 type Field string
 

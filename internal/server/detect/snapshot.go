@@ -16,7 +16,7 @@ import (
 var ErrSnapshot = errors.New("no usable snapshot of the detector")
 
 // snapshotMagic begins every snapshot; its last byte is the version of the form.
-const snapshotMagic = "KKDET\x02"
+const snapshotMagic = "KKDET\x03"
 
 // Snapshot writes all that the detector remembers, with the last position, into bytes (binary; not JSON) for
 // [Detector.Restore]. A detector restored from it answers the events after that position as this one would.
@@ -51,11 +51,12 @@ func (d *Detector) Snapshot() ([]byte, error) {
 	for g := d.open.oldest(); g != nil; g = g.newer {
 		w.uint(numbers[g.rule])
 		w.group(g)
-		w.text(g.offence)
-		w.int(g.openUntil)
-		w.uint(uint64(len(g.told)))
-		for _, value := range slices.Sorted(maps.Keys(g.told)) {
+		w.text(g.open.offence)
+		w.int(g.open.until)
+		w.uint(uint64(len(g.open.told)))
+		for _, value := range slices.Sorted(maps.Keys(g.open.told)) {
 			w.uint(value)
+			w.text(g.open.told[value])
 		}
 	}
 	w.logins(&d.logins)
@@ -83,6 +84,7 @@ func (d *Detector) Restore(snapshot []byte) error {
 		return r.err
 	}
 	d.rules, d.table, d.subjects, d.shapes, d.byID, d.open = fresh.rules, fresh.table, fresh.subjects, fresh.shapes, fresh.byID, fresh.open
+	d.parts = fresh.parts
 	d.perClass, d.counting, d.bytes, d.clocks, d.hash = fresh.perClass, fresh.counting, fresh.bytes, fresh.clocks, fresh.hash
 	d.sweep = fresh.sweep
 	d.logins, d.friends, d.last, d.seen, d.stats = fresh.logins, fresh.friends, fresh.last, fresh.seen, fresh.stats
@@ -149,7 +151,7 @@ func (w *writer) clocks(c *clocks) {
 }
 
 func (w *writer) group(g *group) {
-	w.prefix(g.of.key.source)
+	w.prefix(g.of.key.prefix())
 	w.name(g.of.key.host)
 	w.name(g.of.key.account)
 	w.int(g.last)
@@ -180,9 +182,9 @@ func (w *writer) detail(t *detail) {
 	n := uint64(len(w.details) + 1)
 	w.details[t] = n
 	w.uint(n)
-	w.addr(t.source)
+	w.addr(t.addr())
 	w.uint(uint64(t.port))
-	for _, s := range [...]string{string(t.kind), string(t.service), t.host, t.account, t.method} {
+	for _, s := range [...]string{string(t.said.kind), string(t.said.service), t.said.host, t.account, t.said.method} {
 		w.name(s)
 	}
 	w.text(t.resource)

@@ -62,6 +62,14 @@ func (s *ruleState) signature() string {
 // counts says whether an event of this kind counts for the rule; otherwise it is the one that completes it.
 func (s *ruleState) counts(k event.Kind) bool { return slices.Contains(s.Kinds, k) }
 
+// numbered is how many kinds there are that rules may name.
+const numbered = 4
+
+// kinds are those that rules may name, by their numbers.
+func kinds() [numbered]event.Kind {
+	return [numbered]event.Kind{event.AuthFailed, event.AuthOK, event.Probe, event.Context}
+}
+
 // kindNumber numbers the kinds that rules may name; -1 for the others.
 func kindNumber(k event.Kind) int {
 	switch k {
@@ -78,17 +86,16 @@ func kindNumber(k event.Kind) int {
 	return -1
 }
 
-// numbered is how many kinds there are that rules may name.
-const numbered = 4
-
 // shape is by what rules group.
 type shape struct {
 	bySource, byHost, byAccount bool
 	ipv4, ipv6                  int
+	id                          uint64 // among a detector's
+	room                        int    // groups that a subject mostly has at most
 }
 
 func shapeOf(r Rule) shape {
-	return shape{r.Groups(BySource), r.Groups(ByHost), r.Groups(ByAccount), r.IPv4Prefix, r.IPv6Prefix}
+	return shape{r.Groups(BySource), r.Groups(ByHost), r.Groups(ByAccount), r.IPv4Prefix, r.IPv6Prefix, 0, 0}
 }
 
 // alike are rules of one shape.
@@ -101,6 +108,9 @@ type alike struct {
 type table struct {
 	services map[event.Service]*[numbered][]alike
 	others   [numbered][]alike // of a service that no rule names
+
+	service event.Service // that was asked for last
+	latest  *[numbered][]alike
 }
 
 func newTable(rules []*ruleState) table {
@@ -137,7 +147,31 @@ func newTable(rules []*ruleState) table {
 			}
 		}
 	}
+	t.rooms()
 	return t
+}
+
+// rooms finds out how many groups subjects have: as many as rules look at events of one kind, but for those that seldom do.
+func (t *table) rooms() {
+	of := func(kinds *[numbered][]alike) {
+		for _, all := range kinds {
+			for _, a := range all {
+				n := 0
+				for _, r := range a.rules {
+					if !r.guarded() {
+						n++
+					}
+				}
+				if a.shape != nil {
+					a.shape.room = max(a.shape.room, n, 1)
+				}
+			}
+		}
+	}
+	of(&t.others)
+	for _, kinds := range t.services {
+		of(kinds)
+	}
 }
 
 func (t *table) rules(e *event.Event) []alike {
@@ -145,8 +179,11 @@ func (t *table) rules(e *event.Event) []alike {
 	if n < 0 {
 		return nil
 	}
-	if by, ok := t.services[e.Service]; ok {
-		return by[n]
+	if t.latest == nil || t.service != e.Service {
+		t.service, t.latest = e.Service, &t.others
+		if by, ok := t.services[e.Service]; ok {
+			t.latest = by
+		}
 	}
-	return t.others[n]
+	return t.latest[n]
 }

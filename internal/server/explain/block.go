@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/server/parse"
 )
 
@@ -12,7 +13,7 @@ const (
 	// maxLine bounds what is kept of a line; the rest of a longer one is skipped.
 	maxLine = 64 << 10
 	// blockSize is how much is read and parsed at once.
-	blockSize = 256 << 10
+	blockSize = 128 << 10
 )
 
 // block is a part of an input, whole lines, on its way through the parts of a run.
@@ -33,25 +34,38 @@ type block struct {
 // parsed is what is read from a block.
 type parsed struct {
 	items  []item
-	out    []byte  // JSON of the lines, but of those items that join
-	kinds  [5]int  // lines by kind, without the items
-	counts [2]int  // events and guesses, without the items
-	shapes []shape // of lines that were not understood
+	joins  []parse.Reading // of items that join
+	out    []byte          // JSON of the lines, but of those items that join
+	kinds  [5]int          // lines by kind, without the items
+	counts [2]int          // events and guesses, without the items
+	shapes []shape         // of lines that were not understood
 }
 
 // item is a line that can't be done with apart from the others of its stream.
 type item struct {
-	reading parse.Reading
-	line    int // its number in the run
-	text    []byte
-	out     int // where in the block's JSON it belongs
+	event event.Event
+	text  []byte
+	line  int    // its number in the run
+	out   int    // where in the block's JSON it belongs
+	join  int32  // its reading's place among those that join; noJoin where it is none of these
+	wants wanted // shards that are to see it
+}
+
+const noJoin = -1
+
+// reading returns an item's reading; nil where it doesn't join.
+func (b *block) reading(it *item) *parse.Reading {
+	if it.join == noJoin {
+		return nil
+	}
+	return &b.joins[it.join]
 }
 
 // reset makes a block ready for other lines.
 func (b *block) reset() {
 	clear(b.shapes) // items hold no more than the readers' strings
 	b.data, b.numbers, b.lines = nil, b.numbers[:0], 0
-	b.parsed = parsed{items: b.items[:0], out: b.out[:0], shapes: b.shapes[:0]}
+	b.parsed = parsed{items: b.items[:0], joins: b.joins[:0], out: b.out[:0], shapes: b.shapes[:0]}
 }
 
 // splitter cuts a stream into blocks at ends of lines.

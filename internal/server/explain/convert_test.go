@@ -99,7 +99,7 @@ func TestRecordsKeepTheNumbersOfTheirLines(t *testing.T) {
 func TestLongNativeLogsGoOverManyBlocks(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
-	const records = 50_000
+	const records = 15_000
 	for i := range records {
 		fmt.Fprintf(&text, "@%d record %d\nits second line\n", i, i)
 	}

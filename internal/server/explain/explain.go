@@ -22,7 +22,6 @@ const (
 	maxGroups     = 60_000
 	maxGroupBytes = 32 << 20
 	maxOpen       = 30_000
-	maxLogins     = 4096
 )
 
 // Options say how to explain logs.

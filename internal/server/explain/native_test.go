@@ -40,7 +40,7 @@ func TestRealServersOwnLogs(t *testing.T) {
 			_, sum := explainText(t, bytes.NewReader(log), explain.Options{Summary: true})
 			assert.Equal(t, want, sum.Guesses)
 			assert.Equal(t, bytes.Count(log, []byte{'\n'}), sum.Lines)
-			zipped, err := explain.Explain(t.Context(), []explain.Input{file("log", gzipped(t, log), time.Now())}, &bytes.Buffer{}, explain.Options{JSON: true})
+			zipped, err := explain.Explain(t.Context(), []explain.Input{file("log", gzipped(t, log), time.Now())}, &bytes.Buffer{}, explain.Options{Rules: shipped(), JSON: true})
 			require.NoError(t, err)
 			assert.Equal(t, want, zipped.Guesses)
 		})

@@ -30,7 +30,6 @@ type run struct {
 	joiner parse.Joiner
 	shards []*shard
 	found  []found
-	want   func(event.Service, event.Kind) bool // whether a rule looks at such events
 	files  *numbering
 	shapes shapes
 	sum    Summary
@@ -41,7 +40,7 @@ type run struct {
 }
 
 func newRun(inputs []Input, out *bufio.Writer, opts Options, begin time.Time) *run {
-	r := &run{opts: opts, inputs: inputs, begin: begin, out: out, told: begin, want: opts.Rules.Want(), files: newNumbering(inputs)}
+	r := &run{opts: opts, inputs: inputs, begin: begin, out: out, told: begin, files: newNumbering(inputs)}
 	text := maxProofText + 1 // so that it is seen to go on
 	if opts.JSON || opts.Summary {
 		text = -1
@@ -176,19 +175,21 @@ func (r *run) block(b *block) error {
 		return nil
 	}
 	for i := range b.items {
-		if it := &b.items[i]; it.reading.Joins() {
-			r.joiner.Settle(&it.reading)
+		it := &b.items[i]
+		if joins := b.reading(it); joins != nil {
+			r.joiner.Settle(joins)
+			it.event, it.wants = joins.Event, r.wanted(&joins.Event)
 		}
-		r.count(&b.items[i].reading.Event)
+		r.count(&it.event)
 	}
 	found := r.detect(b)
 	for i := range b.items {
 		it := &b.items[i]
-		if r.json != nil && it.reading.Joins() {
+		if r.json != nil && it.join != noJoin {
 			if err := write(it.out); err != nil {
 				return err
 			}
-			if err := r.json.line(b, it.line, &it.reading.Event); err != nil {
+			if err := r.json.line(b, it.line, &it.event); err != nil {
 				return err
 			}
 		}
@@ -207,11 +208,6 @@ func (r *run) block(b *block) error {
 	r.shapes.merge(b.shapes)
 	r.progress()
 	return write(len(b.out))
-}
-
-// wanted reports whether the detector is to see an event: one that a rule looks at, or a login, which it remembers.
-func (r *run) wanted(s event.Service, k event.Kind) bool {
-	return k == event.AuthOK || k != event.None && r.want(s, k)
 }
 
 func (r *run) count(e *event.Event) {

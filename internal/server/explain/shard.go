@@ -16,9 +16,13 @@ const shards = 2
 // shard is a detector with a part of the rules, which see the same events in the same order at the same time.
 type shard struct {
 	detector *detect.Detector
-	want     func(event.Service, event.Kind) bool // whether one of its rules looks at such events
+	bit      wanted
+	want     func(*event.Event) bool // whether its detector is to see an event
 	fired    []found
 }
+
+// wanted says which shards are to see an event, a bit for each.
+type wanted uint8
 
 // found are offences, with the index of the item that completed them.
 type found struct {
@@ -46,8 +50,8 @@ func newShards(opts Options, text int) []*shard {
 			continue
 		}
 		set.Lists = rules.Lists
-		out = append(out, &shard{want: set.Want(), detector: detect.New(detect.Options{
-			Rules: set, MaxGroups: maxGroups / shards, MaxBytes: maxGroupBytes / shards, MaxOpen: maxOpen / shards, MaxLogins: maxLogins, MaxText: text, OnList: opts.OnList,
+		out = append(out, &shard{bit: 1 << len(out), want: set.Want(), detector: detect.New(detect.Options{
+			Rules: set, MaxGroups: maxGroups / shards, MaxBytes: maxGroupBytes / shards, MaxOpen: maxOpen / shards, MaxLogins: -1, MaxText: text, OnList: opts.OnList,
 		})})
 	}
 	return out
@@ -71,9 +75,14 @@ func alikeRules(rules []detect.Rule) [][]detect.Rule {
 	return sets
 }
 
-// wanted reports whether a shard's detector is to see an event: one that a rule looks at, or a login, which it remembers.
-func (s *shard) wanted(e *event.Event) bool {
-	return e.Kind == event.AuthOK || e.Kind != event.None && s.want(e.Service, e.Kind)
+// wanted says which shards are to see an event.
+func (r *run) wanted(e *event.Event) (by wanted) {
+	for _, s := range r.shards {
+		if s.want(e) {
+			by |= s.bit
+		}
+	}
+	return by
 }
 
 // block finds the offences of a block whose readings are settled.
@@ -81,10 +90,10 @@ func (s *shard) block(b *block) {
 	s.fired = s.fired[:0]
 	for i := range b.items {
 		it := &b.items[i]
-		if !s.wanted(&it.reading.Event) {
+		if it.wants&s.bit == 0 {
 			continue
 		}
-		if o := s.detector.Observe(event.Position{Sequence: uint64(it.line)}, it.reading.Event, it.text); len(o) > 0 {
+		if o := s.detector.Observe(event.Position{Sequence: uint64(it.line)}, it.event, it.text); len(o) > 0 {
 			s.fired = append(s.fired, found{i, o})
 		}
 	}

@@ -10,7 +10,7 @@ type worker struct {
 	reader  parse.Reader
 	service event.Service
 	json    *jsonLines // nil where no lines are written
-	wanted  func(event.Service, event.Kind) bool
+	wanted  func(*event.Event) wanted
 	masker  masker
 }
 
@@ -34,14 +34,15 @@ func (w *worker) block(b *block) {
 			b.shapes = w.masker.add(b.shapes, line, e.Service, r.Header, number, b.ref)
 		}
 		if r.Joins() {
-			b.items = append(b.items, item{reading: r, line: number, text: line, out: len(b.out)})
+			b.items = append(b.items, item{line: number, text: line, out: len(b.out), join: int32(len(b.joins))})
+			b.joins = append(b.joins, r)
 			continue
 		}
 		if w.json != nil {
 			b.out = w.json.appendLine(b.out, b, number, e)
 		}
-		if w.wanted(e.Service, e.Kind) {
-			b.items = append(b.items, item{reading: r, line: number, text: line, out: len(b.out)})
+		if wants := w.wanted(e); wants != 0 {
+			b.items = append(b.items, item{event: *e, line: number, text: line, out: len(b.out), join: noJoin, wants: wants})
 			continue
 		}
 		b.kinds[kindIndex(e.Kind)]++

@@ -19,7 +19,7 @@ import (
 
 // Bounds of one batch.
 const (
-	maxLines = 1000
+	maxLines = 2000 // about what one read of a busy connection brings: each batch costs a wait for the disk
 	maxBytes = 256 << 10
 )
 

@@ -208,6 +208,11 @@ func TestLivePostgres(t *testing.T) {
 	s.start(t, bin+"/postgres", "-D", s.dir+"/data", "-p", s.port, "-k", s.dir, "-c", "listen_addresses=127.0.0.1", "-c", "log_connections=on", "-c",
 		"log_destination=stderr,csvlog,jsonlog", "-c", "logging_collector=on", "-c", "log_directory="+s.dir, "-c", "log_filename=pg.log",
 		"-c", "log_line_prefix=%m [%p] %q%u@%d ")
+	// It takes connections some time before it answers them otherwise than by "the database system is starting up".
+	s.await(t, func() bool {
+		state, err := os.ReadFile(filepath.Join(s.dir, "data", "postmaster.pid"))
+		return err == nil && strings.HasSuffix(strings.TrimRight(string(state), " \n"), "\nready")
+	}, func() string { return "PostgreSQL does not become ready" })
 	s.must(t, "psql", "-q", "-h", s.dir, "-p", s.port, "-U", "boss", "-d", "postgres", "-c", "create role alice login password 'wrong'")
 	login := func(user string) {
 		s.try(t, "psql", "-w", "-h", "127.0.0.1", "-p", s.port, "-U", user, "-d", "postgres", "-c", "select 1")

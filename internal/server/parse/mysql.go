@@ -154,16 +154,16 @@ func mysqlAccount(b []byte) (user, host []byte, ok bool) {
 
 // mysqlNoDatabase reads "U'@'P' to database 'D'". A P that is an address is the client's.
 func mysqlNoDatabase(b []byte) (fact, bool) {
-	i := bytes.Index(b, []byte("'@'"))
-	if i < 0 {
+	user, rest, ok := bytes.Cut(b, []byte("'@'"))
+	if !ok {
 		return fact{}, false
 	}
-	pattern, database, ok := bytes.Cut(b[i+3:], []byte("' to database '"))
+	pattern, database, ok := bytes.Cut(rest, []byte("' to database '"))
 	if !ok {
 		return fact{}, false
 	}
 	database, _ = cutEnd(database, "'") // it is missing where D begins with a line feed
-	f := fact{kind: event.Context, account: b[:i], resource: database, inDatabase: true}
+	f := fact{kind: event.Context, account: user, resource: database, inDatabase: true}
 	if !bytes.Contains(database, []byte("'@'")) {
 		f.source, _ = address(pattern)
 	}

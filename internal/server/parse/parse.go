@@ -65,7 +65,8 @@ func Line(line []byte, ref time.Time) event.Event {
 		return event.Event{Kind: event.None}
 	}
 	var r Reading
-	parseWhole(&h, lineOptions{}, plain, &r)
+	var f fact
+	parseWhole(&h, lineOptions{}, plain, &r, &f)
 	r.Event.Host = string(h.host)
 	return r.Event
 }
@@ -84,9 +85,9 @@ type lineOptions struct {
 	patterns *Patterns
 }
 
-// parseWhole reads a line's message into r, but for its host, and returns what it states. What was not written by the program that its
+// parseWhole reads a line's message into r, but for its host, and what it states into f. What was not written by the program that its
 // tag names states nothing.
-func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fact {
+func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading, f *fact) {
 	p := programOf(h.tag)
 	if p.read == nil {
 		p = o.patterns.programOf(h.tag)
@@ -94,24 +95,24 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading) fac
 	if p.read == nil {
 		p = programOfPAM(h.msg)
 	}
-	f := fact{kind: event.None}
 	r.note, r.known = Note{Local: h.local}, false
-	if p.read != nil {
+	if p.read == nil {
+		*f = fact{kind: event.None}
+	} else {
 		m := h.message()
 		m.http = o.http
-		f = p.read(m)
+		*f = p.read(m)
 		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
 		r.note.Beside = f.style == framed
 		w := writerOf(h.said)
 		r.note.Vouched = w.known
-		if !w.fits(p, &f) {
-			r.note.Forged, f = f.states(), fact{kind: event.None}
+		if !w.fits(p, f) {
+			r.note.Forged, *f = f.states(), fact{kind: event.None}
 		}
 	}
 	f.event(p.service, str, &r.Event)
 	r.Event.Time = h.time
-	return f
 }
 
 func parseMessage(service event.Service, msg []byte, o lineOptions, str func([]byte) string) event.Event {

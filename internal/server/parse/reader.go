@@ -13,7 +13,8 @@ const maxInterned = 8192
 // they read is settled by one [Joiner], in the stream's order. A Reader is for one goroutine; the zero value is ready.
 type Reader struct {
 	strings map[string]string
-	host    string // of the line before, which the next one's mostly is too
+	latest  *[latestStrings]string // of these, found without a search
+	host    string                 // of the line before, which the next one's mostly is too
 	clock   clock
 	options lineOptions
 }
@@ -60,7 +61,8 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
-	f := parseWhole(&h, p.options, p.intern, r)
+	var f fact
+	parseWhole(&h, p.options, p.intern, r, &f)
 	r.Event.Host = p.internHost(h.host)
 	r.twin, r.inner = twin{}, inner{}
 	switch r.joins = true; {
@@ -102,18 +104,31 @@ func (p *Reader) Message(service event.Service, msg []byte) event.Event {
 	return parseMessage(service, msg, p.options, p.intern)
 }
 
+// latestStrings is a power of two.
+const latestStrings = 64
+
+// intern returns b as a string, the same for the same bytes.
 func (p *Reader) intern(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
-	if s, ok := p.strings[string(b)]; ok {
-		return s
+	if p.latest == nil {
+		p.latest = new([latestStrings]string)
 	}
-	if p.strings == nil || len(p.strings) >= maxInterned {
-		p.strings = make(map[string]string)
+	// What differs among short names is mostly at their ends.
+	at := &p.latest[(len(b)+3*int(b[0])+5*int(b[len(b)-1]))%latestStrings]
+	if *at == string(b) {
+		return *at
 	}
-	s := string(b)
-	p.strings[s] = s
+	s, ok := p.strings[string(b)]
+	if !ok {
+		if p.strings == nil || len(p.strings) >= maxInterned {
+			p.strings = make(map[string]string)
+		}
+		s = string(b)
+		p.strings[s] = s
+	}
+	*at = s
 	return s
 }
 

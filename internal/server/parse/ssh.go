@@ -20,13 +20,20 @@ const (
 // authenticating process writes at the end of it. Every other line about the attempt is context.
 func sshMessage(msg message) fact {
 	m := trimLeft(msg.text)
-	if inner, n, ok := repeated(m); ok {
-		f := sshLine(inner)
+	inner, n, ok := repeated(m)
+	if !ok {
+		inner = m
+	}
+	f := fact{kind: event.None}
+	read, rest := sshLine(inner)
+	if read != nil {
+		f = read(rest)
+	}
+	if ok {
 		f.attempts *= n
 		f.repeated = n
-		return f
 	}
-	return sshLine(m)
+	return f
 }
 
 // repeated unwraps "message repeated N times: [ msg]" as rsyslog writes it for the N repetitions
@@ -52,7 +59,8 @@ func repeated(m []byte) (inner []byte, n int, ok bool) {
 	return trimLeft(m), n, ok
 }
 
-func sshLine(m []byte) fact {
+// sshLine finds who reads a line, and what of it; nil where nothing is left. Facts are large: nobody passes them on who need not.
+func sshLine(m []byte) (read reading, rest []byte) {
 	if rest, ok := cut(m, "error: "); ok {
 		m = rest
 	} else if rest, ok := cut(m, "fatal: "); ok {
@@ -61,96 +69,114 @@ func sshLine(m []byte) fact {
 	m, _ = cutEnd(m, " [preauth]")
 	m, _ = cutEnd(m, " [postauth]")
 	if len(m) == 0 {
-		return fact{kind: event.None}
+		return nil, nil
 	}
 	return sshByFirstByte(m)
 }
 
-// sshByFirstByte is the table of messages. A zero fact means that m is none of them.
-func sshByFirstByte(m []byte) fact {
+// sshByFirstByte is the table of messages.
+func sshByFirstByte(m []byte) (read reading, rest []byte) {
 	switch m[0] {
 	case 'F':
-		return after(m, "Failed ", sshFailed)
+		return readAfter(m, "Failed ", sshFailed)
 	case 'A':
-		return first(m, entry{"Accepted ", sshAccepted}, entry{"Address ", sshMapsTo})
+		return readFirst(m, entry{"Accepted ", sshAccepted}, entry{"Address ", sshMapsTo})
 	case 'P':
-		return first(m, entry{"PAM: ", sshPAMError}, entry{"PAM ", sshPAMMore},
+		return readFirst(m, entry{"PAM: ", sshPAMError}, entry{"PAM ", sshPAMMore},
 			entry{"Protocol major versions differ", sshContextOnly}, entry{"Postponed ", sshOtherAuth}, entry{"Partial ", sshOtherAuth})
 	case 'p':
-		return after(m, "pam_", sshPAMModule)
+		return readAfter(m, "pam_", sshPAMModule)
 	case 'I':
-		return after(m, "Invalid user ", sshInvalidUser)
+		return readAfter(m, "Invalid user ", sshInvalidUser)
 	case 'i':
-		return after(m, "input_userauth_request: invalid user ", sshNamedOnly)
+		return readAfter(m, "input_userauth_request: invalid user ", sshNamedOnly)
 	case 'C':
-		return first(m, entry{"Closing connection to ", sshEnded}, entry{"Connection closed by ", sshEnded}, entry{"Connection reset by ", sshEnded},
+		return readFirst(m, entry{"Closing connection to ", sshEnded}, entry{"Connection closed by ", sshEnded}, entry{"Connection reset by ", sshEnded},
 			entry{"Connection from ", sshConnectionFrom}, entry{"Close session: user ", sshCloseSession},
 			entry{"Could not get shadow information for ", sshContextOnly})
 	case 'D':
-		return first(m, entry{"Disconnected from ", sshEnded}, entry{"Disconnecting", sshDisconnecting},
+		return readFirst(m, entry{"Disconnected from ", sshEnded}, entry{"Disconnecting", sshDisconnecting},
 			entry{"Did not receive identification string from ", sshNoIdentification})
 	case 'R':
-		return first(m, entry{"Received disconnect from ", sshReceivedDisconnect},
+		return readFirst(m, entry{"Received disconnect from ", sshReceivedDisconnect},
 			entry{"ROOT LOGIN REFUSED FROM ", sshPeerOnly})
 	case 'm':
-		return after(m, "maximum authentication attempts exceeded for ", sshMaximum)
+		return readAfter(m, "maximum authentication attempts exceeded for ", sshMaximum)
 	case 'B':
-		return first(m, entry{"Bad protocol version identification '", sshBadVersion}, entry{"Bad packet length ", sshContextOnly})
+		return readFirst(m, entry{"Bad protocol version identification '", sshBadVersion}, entry{"Bad packet length ", sshContextOnly})
 	case 'b':
-		return after(m, "banner exchange: Connection from ", sshBannerExchange)
+		return readAfter(m, "banner exchange: Connection from ", sshBannerExchange)
 	case 'U':
-		return first(m, entry{"User ", sshNotAllowed}, entry{"Unable to negotiate with ", sshNoCommon})
+		return readFirst(m, entry{"User ", sshNotAllowed}, entry{"Unable to negotiate with ", sshNoCommon})
 	case 'k':
-		return after(m, "kex_exchange_identification: ", sshContextOnly)
+		return readAfter(m, "kex_exchange_identification: ", sshContextOnly)
 	default:
 		return sshRare(m)
 	}
 }
 
 // sshRare is the rest of the table.
-func sshRare(m []byte) fact {
+func sshRare(m []byte) (read reading, rest []byte) {
 	switch m[0] {
 	case 'r':
-		return first(m, entry{"reverse mapping checking getaddrinfo for ", sshReverseMapping},
+		return readFirst(m, entry{"reverse mapping checking getaddrinfo for ", sshReverseMapping},
 			entry{"read: Connection reset by peer", sshContextOnly})
 	case 's':
-		return first(m, entry{"srclimit_penalise: ", sshPenalty},
+		return readFirst(m, entry{"srclimit_penalise: ", sshPenalty},
 			entry{"ssh_dispatch_run_fatal: Connection from ", sshConnectionFrom}, entry{"ssh_packet_send_debug: ", sshContextOnly},
 			entry{"send_error: ", sshContextOnly})
 	case 'd':
-		return after(m, "drop connection #", sshDropped)
+		return readAfter(m, "drop connection #", sshDropped)
 	case 'N':
-		return after(m, "Nasty PTR record \"", sshNastyPTR)
+		return readAfter(m, "Nasty PTR record \"", sshNastyPTR)
 	case 'S':
-		return after(m, "Starting session: ", sshStartingSession)
+		return readAfter(m, "Starting session: ", sshStartingSession)
 	case 'T':
-		return first(m, entry{"Timeout before authentication for connection from ", sshTimeoutTo},
+		return readFirst(m, entry{"Timeout before authentication for connection from ", sshTimeoutTo},
 			entry{"Timeout before authentication for ", sshTimeout},
 			entry{"Too many authentication failures for ", sshMaximum})
 	}
-	return fact{}
+	return unknown, nil
 }
+
+// reading reads what is left of a message.
+type reading = func(rest []byte) fact
 
 // entry says which function reads what follows a prefix.
 type entry struct {
 	prefix string
-	read   func(rest []byte) fact
+	read   reading
 }
 
-func after(m []byte, prefix string, read func([]byte) fact) fact {
+// readAfter is who reads what follows a prefix, and that.
+func readAfter(m []byte, prefix string, read reading) (reading, []byte) {
 	if rest, ok := cut(m, prefix); ok {
-		return read(rest)
+		return read, rest
 	}
-	return fact{}
+	return unknown, nil
+}
+
+// readFirst is the same for the first of several prefixes.
+func readFirst(m []byte, entries ...entry) (reading, []byte) {
+	for i := range entries {
+		if rest, ok := cut(m, entries[i].prefix); ok {
+			return entries[i].read, rest
+		}
+	}
+	return unknown, nil
+}
+
+// unknown reads a message that is none of those which are known.
+func unknown([]byte) fact { return fact{} }
+
+func after(m []byte, prefix string, read reading) fact {
+	read, rest := readAfter(m, prefix, read)
+	return read(rest)
 }
 
 func first(m []byte, entries ...entry) fact {
-	for _, e := range entries {
-		if rest, ok := cut(m, e.prefix); ok {
-			return e.read(rest)
-		}
-	}
-	return fact{}
+	read, rest := readFirst(m, entries...)
+	return read(rest)
 }
 
 func contextOf(p peer, account []byte) fact {

@@ -26,6 +26,7 @@ const endWithin = 5 * time.Second
 // connection is one connection of an attacker, with an sshd of its own.
 type connection struct {
 	h       *Handler
+	house   *house
 	v       *front.Visit
 	uid     uint32
 	relay   *relay
@@ -60,15 +61,20 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 		_, _ = v.Conn.Write([]byte(exceeded))
 		return TooMany
 	}
-	control, err := h.house.await(ctx, doorWithin)
+	house := h.houseOf(h.o.Suite(v.Lease.PotKey()))
+	control, err := house.await(ctx, doorWithin)
 	if err != nil {
 		return front.NoPot + err.Error()
 	}
-	config, err := h.house.configFor(persona)
+	config, err := house.configFor(persona)
 	if err != nil {
 		return front.NoPot + err.Error()
 	}
-	keys, err := h.keysOf(v.Lease.PotKey())
+	files, err := h.o.HostKeys(v.Lease.PotKey())
+	var keys []string
+	if err == nil {
+		keys, err = house.keysFor(files)
+	}
 	if err != nil {
 		h.log.ErrorContext(ctx, "no host keys", "session", v.Session, "error", err)
 		return front.NoPot + err.Error()
@@ -78,7 +84,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := &connection{
-		h: h, v: v, ctx: ctx, ended: ended, persona: persona, config: config, left: leave, open: make(chan struct{}, maxChannels), over: make(chan struct{}), ear: hello.New(v.Rec.Note),
+		h: h, house: house, v: v, ctx: ctx, ended: ended, persona: persona, config: config, left: leave, open: make(chan struct{}, maxChannels), over: make(chan struct{}), ear: hello.New(v.Rec.Note),
 	}
 	reason := c.run(ctx, control, keys)
 	end()
@@ -88,14 +94,14 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 
 // run has an sshd speak with the attacker until one of both has had enough.
 func (c *connection) run(ctx context.Context, control *line, keys []string) string {
-	uid, err := c.h.house.enrol(c)
+	uid, err := c.house.enrol(c)
 	if err != nil {
 		return front.NoPot + err.Error()
 	}
 	c.uid = uid
 	heard, err := c.begin(control, keys)
 	if err != nil {
-		c.h.house.dismiss(uid)
+		c.house.dismiss(uid)
 		c.h.log.ErrorContext(ctx, "no sshd was started", "session", c.v.Session, "error", err)
 		return front.NoPot + err.Error()
 	}
@@ -105,7 +111,7 @@ func (c *connection) run(ctx context.Context, control *line, keys []string) stri
 	c.finish(control)
 	s := <-heard
 	if s.spoilt {
-		c.h.house.spoil(c.config)
+		c.house.spoil(c.config)
 	}
 	return c.why(ctx, s)
 }
@@ -167,7 +173,7 @@ func (c *connection) sshdEnded(int) { c.endOnce.Do(func() { close(c.over) }) }
 
 // leave ends what the connection has in the pot.
 func (c *connection) leave() {
-	c.h.house.dismiss(c.uid)
+	c.house.dismiss(c.uid)
 	c.mu.Lock()
 	c.closing = true
 	guest := c.guest

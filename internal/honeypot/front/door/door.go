@@ -5,14 +5,18 @@ package door
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -27,6 +31,7 @@ const (
 	defaultIdle      = 30 * time.Minute
 	doorWithin       = 20 * time.Second // an attacker waits for a door that is being made
 	maxChannels      = 256              // connections to agents at once
+	maxSuites        = 16
 )
 
 // Reasons why a session ended.
@@ -42,10 +47,13 @@ const (
 
 // Options configure the front.
 type Options struct {
-	Entry    *entry.Entry
-	Engine   Engine
-	Spec     func(context.Context) (engine.DoorSpec, error) // of the door, but for its folder
-	Dir      string                                         // for the door's files: a short path
+	Entry  *entry.Entry
+	Engine Engine
+	// Spec says what a door of one of Debian's suites is made of, but for its name and its folder.
+	Spec func(ctx context.Context, suite string) (engine.DoorSpec, error)
+	// Suite is which of Debian's an attacker's host has; nil: all have the same.
+	Suite    func(event.PotKey) string
+	Dir      string // for the doors' files: a short path
 	HostKeys func(event.PotKey) ([]hostkeys.File, error)
 	// Network opens the network namespace of a pot, and never another.
 	Network func(front.Stay) (*os.File, error)
@@ -63,10 +71,13 @@ type Options struct {
 type Handler struct {
 	o     Options
 	log   *slog.Logger
-	house *house
 	lobby *lobby
-	room  *anteroom
-	words words
+	come  chan *house // wanted for the first time
+
+	mu     sync.Mutex
+	houses map[string]*house // by suite
+	room   *anteroom
+	words  words
 }
 
 var _ front.Handler = (*Handler)(nil)
@@ -78,6 +89,9 @@ func New(o Options) (*Handler, error) {
 	}
 	if o.Persona == nil {
 		o.Persona = func(event.PotKey) event.PersonaSSH { return event.PersonaSSH{} }
+	}
+	if o.Suite == nil {
+		o.Suite = func(event.PotKey) string { return engine.DefaultSuite }
 	}
 	if o.FailDelay == 0 {
 		o.FailDelay = defaultFailDelay
@@ -92,36 +106,76 @@ func New(o Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{o: o, log: o.Log, lobby: newLobby(), room: room, words: newWords()}
-	h.house = newHouse(o)
+	h := &Handler{
+		o: o, log: o.Log, lobby: newLobby(), room: room, words: newWords(), come: make(chan *house, maxSuites), houses: make(map[string]*house),
+	}
+	h.houseOf(engine.DefaultSuite)
 	return h, nil
 }
 
-// Run keeps the door open until ctx is done; no session may be open any more then.
-func (h *Handler) Run(ctx context.Context) { h.house.run(ctx) }
+// Run keeps the doors open until ctx is done; no session may be open any more then. What an earlier process left goes first,
+// what this one has goes at the end.
+func (h *Handler) Run(ctx context.Context) {
+	if err := h.o.Engine.RemoveDoors(ctx); err != nil {
+		h.log.WarnContext(ctx, "doors of an earlier process", "error", err)
+	}
+	var all sync.WaitGroup
+	for done := false; !done; {
+		select {
+		case <-ctx.Done():
+			done = true
+		case house := <-h.come:
+			all.Go(func() { house.run(ctx) })
+		}
+	}
+	all.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helloWithin)
+	defer cancel()
+	if err := h.o.Engine.RemoveDoors(ctx); err != nil {
+		h.log.ErrorContext(ctx, "the door of SSH is not removed", "error", err)
+	}
+	_ = os.RemoveAll(h.o.Dir)
+}
+
+// houseOf returns the door of a suite, which is opened when it is wanted first.
+func (h *Handler) houseOf(suite string) *house {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.houses[suite] == nil {
+		h.houses[suite] = newHouse(h.o, suite)
+		h.come <- h.houses[suite] // has room for all suites
+	}
+	return h.houses[suite]
+}
 
 // Close forgets a front that does not run.
 func (h *Handler) Close() { h.room.close() }
 
-// Fault says why nobody can come in; nil where somebody can.
-func (h *Handler) Fault() error { return h.house.fault() }
-
-// keysOf has an attacker's host keys lie where the door finds them, and returns their files there.
-func (h *Handler) keysOf(k event.PotKey) ([]string, error) {
-	sum := fnv.New128a()
-	_, _ = sum.Write([]byte(k.Attacker.String() + " " + k.Host))
-	name := hex.EncodeToString(sum.Sum(nil))
-	files, err := h.o.HostKeys(k)
-	if err != nil {
-		return nil, err
+// Fault says why somebody can't come in; nil where everybody can.
+func (h *Handler) Fault() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, suite := range slices.Sorted(maps.Keys(h.houses)) {
+		errs = append(errs, h.houses[suite].fault())
 	}
-	dir := filepath.Join(h.o.Dir, keysName, name)
+	return errors.Join(errs...)
+}
+
+// keysFor has host keys lie where the door finds them, and returns their files there.
+func (h *house) keysFor(files []hostkeys.File) ([]string, error) {
+	sum := sha256.New()
+	for _, f := range files {
+		_, _ = sum.Write(f.Data)
+	}
+	name := hex.EncodeToString(sum.Sum(nil)[:16])
+	dir := filepath.Join(h.dir, keysName, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("host keys for the door: %w", err)
 	}
-	h.house.mu.Lock()
-	shift := int(h.house.shift)
-	h.house.mu.Unlock()
+	h.mu.Lock()
+	shift := int(h.shift)
+	h.mu.Unlock()
 	var out []string
 	for _, f := range files {
 		if f.Mode&0o077 != 0 { // public

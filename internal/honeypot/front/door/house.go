@@ -32,7 +32,7 @@ const (
 
 // Engine runs doors.
 type Engine interface {
-	// StartDoor removes the doors that the node has, starts another, and returns its id and its first process.
+	// StartDoor removes the node's door of this name, starts another, and returns its id and its first process.
 	StartDoor(ctx context.Context, s engine.DoorSpec) (id string, pid int, err error)
 	// RemoveDoors removes all doors of the node.
 	RemoveDoors(ctx context.Context) error
@@ -41,7 +41,8 @@ type Engine interface {
 // house holds the door: it starts it, and starts it again when it ends.
 type house struct {
 	engine  Engine
-	spec    func(context.Context) (engine.DoorSpec, error)
+	suite   string
+	spec    func(context.Context, string) (engine.DoorSpec, error)
 	dir     string // shared with the door
 	methods []string
 	log     *slog.Logger
@@ -60,9 +61,9 @@ type house struct {
 	spoilt    map[string]bool // configurations that sshd does not take
 }
 
-func newHouse(o Options) *house {
+func newHouse(o Options, suite string) *house {
 	return &house{
-		engine: o.Engine, spec: o.Spec, dir: o.Dir, log: o.Log, up: make(chan struct{}), uids: make(map[uint32]*connection), next: firstUID,
+		engine: o.Engine, suite: suite, spec: o.Spec, dir: filepath.Join(o.Dir, suite), log: o.Log, up: make(chan struct{}), uids: make(map[uint32]*connection), next: firstUID,
 		methods: o.Methods, spoilt: make(map[string]bool),
 	}
 }
@@ -81,7 +82,7 @@ func (h *house) run(ctx context.Context) {
 		h.failure = err
 		h.mu.Unlock()
 		if !known {
-			h.log.ErrorContext(ctx, "the door of SSH is not up", "error", err)
+			h.log.ErrorContext(ctx, "the door of SSH is not up", "suite", h.suite, "error", err)
 		}
 		if time.Since(began) > lastRetry {
 			retry = firstRetry
@@ -94,17 +95,11 @@ func (h *house) run(ctx context.Context) {
 		}
 		retry = min(2*retry, lastRetry)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), helloWithin)
-	defer cancel()
-	if err := h.engine.RemoveDoors(ctx); err != nil {
-		h.log.ErrorContext(ctx, "the door of SSH is not removed", "error", err)
-	}
-	_ = os.RemoveAll(h.dir)
 }
 
 // once runs one door until it ends.
 func (h *house) once(ctx context.Context) error {
-	spec, err := h.spec(ctx)
+	spec, err := h.spec(ctx, h.suite)
 	if err != nil {
 		return err
 	}
@@ -112,7 +107,7 @@ func (h *house) once(ctx context.Context) error {
 		return fmt.Errorf("empty the door's folder: %w", err)
 	}
 	// Only root may look for what accounts of the door can reach.
-	if err := os.MkdirAll(filepath.Dir(filepath.Dir(h.dir)), 0o755); err != nil { //nolint:gosec // as /run is
+	if err := os.MkdirAll(filepath.Dir(filepath.Dir(filepath.Dir(h.dir))), 0o755); err != nil { //nolint:gosec // as /run is
 		return fmt.Errorf("make the door's folder: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(h.dir), 0o700); err != nil {
@@ -137,7 +132,7 @@ func (h *house) once(ctx context.Context) error {
 	}
 	subsystem := random()
 	at := filepath.Join(doorDir, socket)
-	spec.Dir, spec.At, spec.Args = h.dir, doorDir, []string{at}
+	spec.Name, spec.Dir, spec.At, spec.Args = h.suite, h.dir, doorDir, []string{at}
 	_, pid, err := h.engine.StartDoor(ctx, spec)
 	if err != nil {
 		return err
@@ -302,7 +297,7 @@ func (h *house) follow(ctx context.Context, l *line) {
 	h.control, h.failure = l, nil
 	close(h.up)
 	h.mu.Unlock()
-	h.log.InfoContext(ctx, "the door of SSH is up")
+	h.log.InfoContext(ctx, "the door of SSH is up", "suite", h.suite)
 	for {
 		fields, files, err := l.receive()
 		closeAll(files)

@@ -109,7 +109,7 @@ func (s *session) begin(m start) bool {
 		s.c.setAgent(s)
 	}
 	what, command := m.what, m.command
-	if name, ok := strings.CutPrefix(command, s.c.h.house.mark()+" "); ok && what == "exec" {
+	if name, ok := strings.CutPrefix(command, s.c.house.mark()+" "); ok && what == "exec" {
 		what, command = "subsystem", name
 	}
 	s.start.What = what

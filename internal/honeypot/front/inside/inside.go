@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +30,8 @@ type Client struct {
 	closed  bool
 }
 
-// Login logs in as an account, by certificate, or by its password where the pot's attacker has made its
-// server refuse that. The connection is the client's from then on.
+// Login logs in as an account, by its password, so that the pot's log says what its attacker did, or by certificate
+// where there is none, or the pot's attacker has changed it. The connection is the client's from then on.
 func (a *Authority) Login(ctx context.Context, conn net.Conn, account, password string) (*Client, error) {
 	signer, err := a.certify(account)
 	if err != nil {
@@ -44,9 +45,12 @@ func (a *Authority) Login(ctx context.Context, conn net.Conn, account, password 
 		},
 		User:          account,
 		ClientVersion: "SSH-2.0-OpenSSH_9.2p1",
-		Auth:          []ssh.AuthMethod{ssh.PublicKeys(signer), ssh.Password(password)},
+		Auth:          []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		// Nobody can stand between node and pot, and the pot's keys are its attacker's to change.
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // see above
+	}
+	if password != "" {
+		config.Auth = slices.Insert(config.Auth, 0, ssh.Password(password))
 	}
 	ctx, cancel := context.WithTimeout(ctx, loginWithin)
 	defer cancel()

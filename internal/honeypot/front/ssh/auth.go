@@ -29,7 +29,7 @@ func (c *connection) config(signers []ssh.Signer) *ssh.ServerConfig {
 			return nil, errDenied
 		},
 	}
-	if v := c.h.o.Version(); v != "" {
+	if v := c.h.o.Version(c.v.Lease.PotKey()); v != "" {
 		config.ServerVersion = v
 	}
 	if slices.Contains(c.h.o.Methods, entry.Password) {

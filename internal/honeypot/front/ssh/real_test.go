@@ -54,7 +54,7 @@ func realSSHD(t *testing.T) netip.AddrPort {
 // likeReal is a door for what realSSHD is.
 func likeReal(t *testing.T) *site {
 	t.Helper()
-	return newSiteWith(t, openSSH, choices{door: func(o *door.Options) {
+	return newSiteWith(t, openSSH, choices{kinds: []event.HostKeyKind{{Type: "rsa", Bits: 3072}, {Type: "ecdsa", Bits: 256}, {Type: "ed25519", Bits: 256}}, door: func(o *door.Options) {
 		o.FailDelay = 0
 		o.Startups = door.Startups{}
 		o.Persona = func(event.PotKey) event.PersonaSSH {

@@ -96,13 +96,13 @@ func each(t *testing.T, test func(t *testing.T, via transport)) {
 
 // choices are what a site can have otherwise.
 type choices struct {
-	types []string            // of host keys
+	kinds []event.HostKeyKind // of host keys; nil: the usual ones
 	door  func(*door.Options) // changes the door's
 }
 
 func newSite(t testing.TB, via transport) *site {
 	t.Helper()
-	return newSiteWith(t, via, choices{types: []string{hostkeys.ECDSA, hostkeys.Ed25519}})
+	return newSiteWith(t, via, choices{})
 }
 
 func newSiteWith(t testing.TB, via transport, want choices) *site {
@@ -119,7 +119,7 @@ func newSiteWith(t testing.TB, via transport, want choices) *site {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.policy.Close()) })
-	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"), want.types...)
+	keys, err := hostkeys.Open(filepath.Join(s.dir, "hostkeys"))
 	require.NoError(t, err)
 	e := entry.New(entry.Options{
 		Enter: func(context.Context, event.PotKey) (front.Stay, error) {
@@ -132,30 +132,37 @@ func newSiteWith(t testing.TB, via transport, want choices) *site {
 		Policy: s.policy, Authority: ca, Hash: func(string) (string, error) { return "$6$hash", nil },
 	})
 	if via == openSSH {
-		s.handler = openDoor(t, e, keys, want.door)
+		s.handler = openDoor(t, e, keys, want)
 	} else {
-		s.handler = ssh.New(ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func() string { return "" }, FailDelay: time.Millisecond})
+		s.handler = ssh.New(ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func(event.PotKey) string { return "" }, FailDelay: time.Millisecond})
 	}
 	s.listen(t)
 	return s
 }
 
 // openDoor runs a door for the test.
-func openDoor(t testing.TB, e *entry.Entry, keys *hostkeys.Keys, change func(*door.Options)) *door.Handler {
+func openDoor(t testing.TB, e *entry.Entry, keys *hostkeys.Keys, want choices) *door.Handler {
 	t.Helper()
 	var id [4]byte
 	_, _ = rand.Read(id[:])
 	node := "door-" + hex.EncodeToString(id[:])
 	o := door.Options{
 		Entry: e, Engine: pottest.Doors(t, node), Dir: filepath.Join("/run/kokkuri/door", node), FailDelay: time.Millisecond,
-		Spec:     func(context.Context) (engine.DoorSpec, error) { return engine.DoorSpec{Image: pottest.DoorImage}, nil },
-		HostKeys: func(k event.PotKey) ([]hostkeys.File, error) { return keys.Files(k, k.Host) },
+		Spec: func(context.Context, string) (engine.DoorSpec, error) {
+			return engine.DoorSpec{Image: pottest.DoorImage}, nil
+		},
+		HostKeys: func(k event.PotKey) ([]hostkeys.File, error) { return keys.FilesOf(k, k.Host, want.kinds) },
 		Network:  func(front.Stay) (*os.File, error) { return os.Open("/proc/self/ns/net") }, // this machine stands for the pot
 		Startups: door.Startups{Begin: 1000, Rate: 30, Full: 1000},
 		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
-	if change != nil {
-		change(&o)
+	for _, kind := range want.kinds {
+		if kind.Type == "rsa" {
+			require.NoError(t, keys.MakeRSA(attacker().Host, kind.Bits))
+		}
+	}
+	if want.door != nil {
+		want.door(&o)
 	}
 	h, err := door.New(o)
 	require.NoError(t, err)

@@ -42,7 +42,7 @@ const (
 type Options struct {
 	Entry    *entry.Entry
 	HostKeys func(event.PotKey) ([]ssh.Signer, error)
-	Version  func() string // what the server calls itself; empty where not known yet
+	Version  func(event.PotKey) string // what the server calls itself; empty where not known yet
 
 	Methods   []string      // entry.Password and entry.Interactive where empty
 	FailDelay time.Duration // about how long a wrong password takes; 2 s where 0

@@ -1,0 +1,201 @@
+// The first process of the machine: starts what runs on it, starts it anew when it ends, and reaps.
+//
+// Where it is asked to (any argument), and the kernel can (5.0), it has uname(2) and sysinfo(2) answered by whoever holds
+// the listener of its filter: the node, which takes it from this process's descriptors. Until it does, such calls wait.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SECCOMP_RET_USER_NOTIF
+#define SECCOMP_RET_USER_NOTIF 0x7fc00000U
+#endif
+#ifndef SECCOMP_FILTER_FLAG_NEW_LISTENER
+#define SECCOMP_FILTER_FLAG_NEW_LISTENER (1UL << 3)
+#endif
+
+#define MOST 16
+#define FIRST_PAUSE 1  // seconds between an end and the next start
+#define LAST_PAUSE 60
+
+// service is a line of the list: what runs, or after the word "once" what is run at the start only.
+struct service {
+	char line[256];
+	char *argv[24];
+	pid_t pid;
+	time_t started, again;
+	int pause;
+	int once;
+};
+
+static struct service services[MOST];
+static int count;
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define IS(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
+#define RETURN(value) BPF_STMT(BPF_RET | BPF_K, value)
+
+static void listen_for_questions(void)
+{
+	struct sock_filter filter[] = {
+		LOAD(arch),
+#if defined(__x86_64__)
+		IS(AUDIT_ARCH_X86_64, 0, 4),
+		LOAD(nr), IS(63, 7, 0), IS(99, 6, 0), RETURN(SECCOMP_RET_ALLOW),
+		IS(AUDIT_ARCH_I386, 0, 3),
+		LOAD(nr), IS(122, 2, 0), IS(116, 1, 0),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_USER_NOTIF),
+#elif defined(__aarch64__)
+		IS(AUDIT_ARCH_AARCH64, 0, 3),
+		LOAD(nr), IS(160, 2, 0), IS(179, 1, 0),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_USER_NOTIF),
+#else
+		RETURN(SECCOMP_RET_ALLOW),
+#endif
+	};
+	struct sock_fprog program = { .len = sizeof(filter) / sizeof(filter[0]), .filter = filter };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return;
+	// The descriptor stays open here, so that questions wait, and don't fail, while the node is away.
+	int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+	if (fd >= 0)
+		fcntl(fd, F_SETFD, 0);
+}
+
+static void read_list(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char line[256];
+
+	if (!f)
+		return;
+	while (count < MOST && fgets(line, sizeof line, f)) {
+		struct service *s = &services[count];
+		int n = 0;
+		line[strcspn(line, "\n")] = 0;
+		if (!line[0] || line[0] == '#')
+			continue;
+		strcpy(s->line, line);
+		for (char *w = strtok(s->line, " "); w && n < 23; w = strtok(NULL, " "))
+			s->argv[n++] = w;
+		if (n && !strcmp(s->argv[0], "once")) {
+			s->once = 1;
+			memmove(s->argv, s->argv + 1, sizeof(char *) * n);
+		}
+		if (s->argv[0])
+			count++;
+	}
+	fclose(f);
+}
+
+static void start(struct service *s)
+{
+	s->started = time(NULL);
+	s->again = 0;
+	s->pid = fork();
+	if (s->pid == 0) {
+		sigset_t none;
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		setsid();
+		execv(s->argv[0], s->argv);
+		_exit(127);
+	}
+	if (s->pid < 0) {
+		s->pid = 0;
+		s->again = s->started + LAST_PAUSE;
+	}
+}
+
+static void ended(pid_t pid)
+{
+	for (int i = 0; i < count; i++) {
+		struct service *s = &services[i];
+		time_t now = time(NULL);
+		if (s->pid != pid)
+			continue;
+		s->pid = 0;
+		if (s->once)
+			return;
+		if (now - s->started > LAST_PAUSE)
+			s->pause = 0;
+		s->pause = s->pause ? (s->pause * 2 > LAST_PAUSE ? LAST_PAUSE : s->pause * 2) : FIRST_PAUSE;
+		s->again = now + s->pause;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	sigset_t all;
+	struct timespec tick = { .tv_sec = 1 };
+	struct timespec *wait = NULL;
+
+	if (getpid() != 1)
+		return 1;
+	int null = open("/dev/null", O_RDWR);
+	if (null >= 0)
+		for (int fd = 0; fd < 3; fd++)
+			dup2(null, fd);
+	if (null > 2)
+		close(null);
+	chdir("/");
+	if (argc > 1) { // begun anew without its arguments, which everybody sees
+		listen_for_questions();
+		argv[1] = NULL;
+		execv("/lib/systemd/systemd", argv);
+	}
+	for (int fd = 3; fd < 64; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
+	prctl(PR_SET_NAME, "systemd");
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	read_list("/usr/lib/systemd/machine.list");
+	for (int i = 0; i < count; i++)
+		start(&services[i]);
+	for (;;) {
+		int status, waiting = 0;
+		pid_t pid;
+		time_t now;
+		siginfo_t info;
+
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			ended(pid);
+		now = time(NULL);
+		for (int i = 0; i < count; i++) {
+			if (services[i].pid == 0 && services[i].again && services[i].again <= now)
+				start(&services[i]);
+			waiting |= services[i].again != 0;
+		}
+		wait = waiting ? &tick : NULL;
+		int sig = sigtimedwait(&all, &info, wait);
+		if (sig < 0 || sig == SIGCHLD)
+			continue;
+		// Who has no number here is outside: no process of the machine ends it, or makes it do anything.
+		if (info.si_pid != 0)
+			continue;
+		if (sig == SIGHUP)
+			for (int i = 0; i < count; i++)
+				if (services[i].pid > 0)
+					kill(services[i].pid, SIGHUP);
+		if (sig == SIGTERM || sig == SIGINT || sig == SIGPWR) {
+			kill(-1, SIGTERM);
+			return 0;
+		}
+	}
+}

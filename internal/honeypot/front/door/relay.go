@@ -11,7 +11,19 @@ import (
 	"time"
 )
 
-const relayBuffer = 64 << 10
+// Most connections need little; one that fills its buffer gets a large one.
+const (
+	relayBuffer = 16 << 10
+	floodBuffer = 256 << 10
+)
+
+// grown returns a buffer for what comes next, after n bytes came.
+func grown(buf []byte, n int) []byte {
+	if n == relayBuffer && len(buf) == relayBuffer {
+		return make([]byte, floodBuffer)
+	}
+	return buf
+}
 
 // relay passes bytes between an attacker and its sshd as they are, and the ways in which a connection can end.
 type relay struct {
@@ -22,6 +34,7 @@ type relay struct {
 
 	mu      sync.Mutex
 	settled bool
+	touched time.Time // when the deadline was moved
 	timeout bool
 }
 
@@ -40,8 +53,10 @@ func (r *relay) touch() {
 }
 
 func (r *relay) touchLocked() {
-	if r.settled {
-		_ = r.outer.SetReadDeadline(time.Now().Add(r.idle))
+	// A deadline is moved now and then, not with each of thousands of packets a second.
+	if now := time.Now(); r.settled && now.Sub(r.touched) > r.idle/100 {
+		r.touched = now
+		_ = r.outer.SetReadDeadline(now.Add(r.idle))
 	}
 }
 
@@ -83,6 +98,8 @@ func (r *relay) in() {
 			}
 		}
 		switch {
+		case err == nil:
+			buf = grown(buf, n)
 		case errors.Is(err, io.EOF):
 			_ = r.inner.CloseWrite()
 			return
@@ -92,7 +109,7 @@ func (r *relay) in() {
 			r.mu.Unlock()
 			r.close()
 			return
-		case err != nil:
+		default:
 			reset(r.inner)
 			return
 		}
@@ -112,6 +129,7 @@ func (r *relay) out() {
 			}
 		}
 		if err == nil {
+			buf = grown(buf, n)
 			continue
 		}
 		if errors.Is(err, syscall.ECONNRESET) { // it left something unread

@@ -14,6 +14,8 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
+const pipeSize = 512 << 10 // between sshd and the node
+
 // seat is the attacker's end of a session: the descriptors that sshd gave to what it takes for a shell.
 type seat struct {
 	line          *line
@@ -33,6 +35,9 @@ func newSeat(l *line, files []*os.File, terminal bool) (*seat, error) {
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err == nil {
 			err = unix.SetNonblock(fd, true)
+		}
+		if !terminal { // what is waited for less often is faster; that there is no room for it is no trouble
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize)
 		}
 		if err != nil {
 			closeAll(waiting)

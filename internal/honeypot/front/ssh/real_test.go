@@ -25,11 +25,9 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
 )
 
-// grace is how long a login may take, in seconds, where the real thing and the door are compared.
-const grace = "4"
-
-// realSSHD runs the sshd of the pots' image as it comes from Debian, and returns where it listens.
-func realSSHD(t *testing.T) netip.AddrPort {
+// realSSHD runs the sshd of the pots' image as it comes from Debian, which gives logins so many seconds, and returns where it
+// listens.
+func realSSHD(t *testing.T, grace string) netip.AddrPort {
 	t.Helper()
 	pottest.Engine(t, "real") // builds the image
 	port := freePort(t)
@@ -52,7 +50,7 @@ func realSSHD(t *testing.T) netip.AddrPort {
 }
 
 // likeReal is a door for what realSSHD is.
-func likeReal(t *testing.T) *site {
+func likeReal(t *testing.T, grace string) *site {
 	t.Helper()
 	return newSiteWith(t, openSSH, choices{kinds: []event.HostKeyKind{{Type: "rsa", Bits: 3072}, {Type: "ecdsa", Bits: 256}, {Type: "ed25519", Bits: 256}}, door: func(o *door.Options) {
 		o.FailDelay = 0
@@ -65,7 +63,7 @@ func likeReal(t *testing.T) *site {
 
 // A scanner can't tell the door from the sshd that it shows.
 func TestScannersSeeTheRealThing(t *testing.T) {
-	genuine, s := realSSHD(t), likeReal(t)
+	genuine, s := realSSHD(t, "120"), likeReal(t, "120")
 	s.dialUntilUp(t)
 	// The width of a column is that of the port's number.
 	hex, spaces := regexp.MustCompile(`[0-9a-f]{32}`), regexp.MustCompile(` +`)
@@ -77,7 +75,7 @@ func TestScannersSeeTheRealThing(t *testing.T) {
 			line = spaces.ReplaceAllString(hex.ReplaceAllString(strings.ReplaceAll(line, strconv.Itoa(int(to.Port())), "PORT"), "FINGERPRINT"), " ")
 			line = strings.Replace(line, "|_", "| ", 1)
 			switch {
-			case strings.HasPrefix(line, "| ssh"), strings.Contains(line, "/tcp"), strings.HasPrefix(line, "Service Info"):
+			case strings.HasPrefix(line, "| ssh") && strings.HasSuffix(line, ": "), strings.Contains(line, "/tcp"), strings.HasPrefix(line, "Service Info"):
 				blocks = append(blocks, line)
 			case strings.HasPrefix(line, "|") && len(blocks) > 0:
 				blocks[len(blocks)-1] += "\n" + line
@@ -91,7 +89,14 @@ func TestScannersSeeTheRealThing(t *testing.T) {
 	require.Contains(t, want, "sntrup761x25519-sha512@openssh.com")
 	require.Contains(t, want, "rsa-sha2-512")
 	require.Contains(t, want, "keyboard-interactive")
-	assert.Equal(t, want, scan(s.Addr))
+	got := scan(s.Addr)
+	for range 3 { // scripts give up on a machine that is slow
+		if got == want {
+			break
+		}
+		want, got = scan(genuine), scan(s.Addr)
+	}
+	assert.Equal(t, want, got)
 }
 
 // dialUntilUp waits for the door, which answers nobody before it is there.
@@ -147,7 +152,7 @@ func probe(t *testing.T, to netip.AddrPort, send []byte) outcome {
 }
 
 func TestProbesAreAnsweredAsByTheRealThing(t *testing.T) {
-	genuine, s := realSSHD(t), likeReal(t)
+	genuine, s := realSSHD(t, "4"), likeReal(t, "4")
 	s.dialUntilUp(t)
 	packet := func(length uint32, rest string) string {
 		return "SSH-2.0-probe\r\n" + string([]byte{byte(length >> 24), byte(length >> 16), byte(length >> 8), byte(length)}) + rest

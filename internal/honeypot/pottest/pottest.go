@@ -71,12 +71,25 @@ func Doors(t testing.TB, node string) *engine.Docker {
 		assert.NoError(t, d.RemoveDoors(context.Background()))
 		assert.NoError(t, d.Close())
 	})
-	base, err := d.EnsureBase(t.Context(), t.Output())
+	buildDoor(t, d, DoorImage, engine.DefaultSuite)
+	return d
+}
+
+// DoorOf builds the image of the doors of one of Debian's suites, and returns its tag.
+func DoorOf(t testing.TB, d *engine.Docker, suite string) string {
+	t.Helper()
+	tag := DoorImage + "-" + suite
+	buildDoor(t, d, tag, suite)
+	return tag
+}
+
+func buildDoor(t testing.TB, d *engine.Docker, tag, suite string) {
+	t.Helper()
+	base, err := d.EnsureSuite(t.Context(), suite, t.Output())
 	require.NoError(t, err)
 	files, err := fs.Sub(images.Files, "door")
 	require.NoError(t, err)
-	require.NoError(t, d.BuildImage(t.Context(), DoorImage, files, map[string]string{"BASE": base}, t.Output()))
-	return d
+	require.NoError(t, d.BuildImage(t.Context(), tag, files, map[string]string{"BASE": base}, t.Output()))
 }
 
 // RemovePots removes all pots of the engine's node.

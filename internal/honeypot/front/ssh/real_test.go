@@ -2,6 +2,7 @@ package ssh_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/door"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
 )
@@ -257,4 +259,44 @@ func TestTooManyLoginsAtOnce(t *testing.T) {
 	defer s.mu.Unlock()
 	seen := fmt.Sprint(s.reasons)
 	assert.Contains(t, seen, door.TooMany)
+}
+
+// An attacker of a host with Debian 11 meets Debian 11's sshd.
+func TestTheDoorOfAnotherRelease(t *testing.T) {
+	const suite = "bullseye"
+	s := newSiteWith(t, openSSH, choices{door: func(o *door.Options) {
+		d, ok := o.Engine.(*engine.Docker)
+		require.True(t, ok)
+		image := pottest.DoorOf(t, d, suite)
+		o.Suite = func(event.PotKey) string { return suite }
+		o.Spec = func(_ context.Context, wanted string) (engine.DoorSpec, error) {
+			if wanted == suite {
+				return engine.DoorSpec{Image: image}, nil
+			}
+			return engine.DoorSpec{Image: pottest.DoorImage}, nil
+		}
+		o.Persona = func(event.PotKey) event.PersonaSSH {
+			return event.PersonaSSH{Settings: map[string]string{"maxauthtries": "4", "kbdinteractiveauthentication": "yes", "pubkeyacceptedalgorithms": "ssh-ed25519"}}
+		}
+	}})
+	s.letIn(t)
+	c, err := net.Dial("tcp", s.Addr.String())
+	require.NoError(t, err)
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	banner := make([]byte, 21)
+	_, err = io.ReadFull(c, banner)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	assert.Equal(t, "SSH-2.0-OpenSSH_8.4p1", string(banner))
+	for _, method := range []string{"password", "keyboard-interactive"} {
+		out, errs, code := s.openssh(t, "", "-o", "PreferredAuthentications="+method, "127.0.0.1", "echo in; exit 3")
+		assert.Equal(t, 3, code, errs)
+		assert.Equal(t, "in\n", out)
+	}
+	target := web(t)
+	forward, err := s.dial(t).Dial("tcp", target)
+	require.NoError(t, err)
+	require.NoError(t, forward.Close())
+	_, err = s.dial(t).Dial("tcp", "127.0.0.1:1")
+	require.Error(t, err)
 }

@@ -30,6 +30,8 @@ bench "scp of 256 MiB, straight and through both fronts (bound: 70 % of straight
 bench "10,000 connections of garbage at the door (bound: all end, nothing is left)" gobench DoorSoak 1x ./internal/honeypot/front/ssh
 bench "1,000 sources guess at once at one node (bounds: 200 MB with the clients by the builtin front, 2 GiB by the door; all answered)" \
   gobench ThousandSources 1x ./internal/honeypot
+bench "A program executed in a pot: not watched, told by the kernel, polled for; what the node spends and holds" \
+  gobench Exec 5x ./internal/honeypot/watch
 bench "A line read as an event (bound: 500 ns of processor time, nothing allocated)" gobench 'Line$' 1s ./internal/server/parse
 bench "Lines by TCP, over the bus on disk, into the detector (bound: 300,000 a second at the median, none lost)" \
   gobench LiveRoad 5x ./internal/server

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the demo, the tests or the lint need, and starts a Docker engine where none answers.
 #
-#   scripts/deps.sh demo|test|lint|bench…
+#   scripts/deps.sh demo|test|lint|ebpf|bench…
 #
 # Present things are left alone, nothing is started but the engine, and running it again changes nothing.
 set -euo pipefail
@@ -16,15 +16,16 @@ readonly engine_patience=60 # seconds
 demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
   sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog lmnsd_gtls=rsyslog-gnutls lmnsd_ossl=rsyslog-openssl unshare=util-linux journalctl=systemd
-  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 paramiko=python3-paramiko curl=curl
+  rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 busybox=busybox-static paramiko=python3-paramiko curl=curl
   nmap=nmap sshfs=sshfs fusermount=fuse3 ssh-agent=openssh-client
   mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
   nginx=nginx apache2=apache2 vsftpd=vsftpd)
 lint=(shellcheck=shellcheck git=git)
+ebpf=(clang-16=clang-16 llvm-strip-16=llvm-16 bpf_helpers.h=libbpf-dev) # scripts/ebpf.sh
 bench=(fail2ban-server=fail2ban crowdsec=crowdsec gzip=gzip)
 
 usage() {
-  echo "usage: scripts/deps.sh demo|test|lint|bench…" >&2
+  echo "usage: scripts/deps.sh demo|test|lint|ebpf|bench…" >&2
   exit 2
 }
 
@@ -54,6 +55,10 @@ missing() {
     if [[ ${need%%=*} == dockerd ]] && engine_answers; then continue; fi
     if [[ ${need%%=*} == paramiko ]]; then # a library, not a command
       /usr/bin/python3 -c 'import paramiko' 2>/dev/null || echo "${need#*=}"
+      continue
+    fi
+    if [[ ${need%%=*} == *.h ]]; then # a header
+      [[ -e /usr/include/bpf/${need%%=*} ]] || echo "${need#*=}"
       continue
     fi
     if [[ ${need%%=*} == lmnsd_* ]]; then # a module of rsyslog's
@@ -159,6 +164,7 @@ main() {
       demo) need+=("${demo[@]}") engine=yes ;;
       test) need+=("${test[@]}") engine=yes ;;
       lint) need+=("${lint[@]}") ;;
+      ebpf) need+=("${ebpf[@]}") ;;
       bench) need+=("${bench[@]}") ;; # the peers that `make bench` measures Kokkuri against
       *) usage ;;
     esac

@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-readonly steps=5
+readonly steps=6
 readonly module=github.com/kokkuri/kokkuri
 logs=$(mktemp -d) || exit 1
 trap 'rm -rf "$logs"' EXIT
@@ -48,11 +48,12 @@ lint() {
   return $bad
 }
 
-run 1 "install what the tests need" scripts/deps.sh test lint
+run 1 "install what the tests need" scripts/deps.sh test lint ebpf
 run 2 "build bin/kokkuri and bin/kokkuri-agent" make --no-print-directory build
 run 3 "unit tests with the race detector" units
 run 4 "end-to-end tests on the lab" endtoend
 run 5 "lint" lint
+run 6 "the eBPF object is what its source gives" scripts/ebpf.sh --check
 
 printf '\n'
 grep -hE '^(ok|FAIL|---? FAIL|panic:|\?)\s' "${closing[@]}" | grep -v 'no test files'

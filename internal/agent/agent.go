@@ -171,7 +171,7 @@ func (a *Agent) run(ctx context.Context) error {
 		return fmt.Errorf("listen for redirects: %w", err)
 	}
 	defer stop()
-	stopKeys, err := a.serveKeys()
+	stopKeys, err := a.serveKeys() //nolint:contextcheck // what it answers has contexts of its own
 	if err != nil {
 		return err
 	}

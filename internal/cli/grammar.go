@@ -137,7 +137,7 @@ func (c *attackersShowCmd) Run(ctx context.Context, a *app) error {
 type (
 	potsCmd struct {
 		Ls   potsLsCmd   `cmd:"" default:"withargs" help:"List pots, newest first."`
-		Show potsShowCmd `cmd:"" help:"Show one."`
+		Show potsShowCmd `cmd:"" help:"Show one, also one that is gone, with its sessions."`
 	}
 	potsLsCmd   struct{ listFlags }
 	potsShowCmd struct{ idArg }
@@ -145,10 +145,6 @@ type (
 
 func (c *potsLsCmd) Run(ctx context.Context, a *app) error {
 	return listed(ctx, a, c.listFlags, potView())
-}
-
-func (c *potsShowCmd) Run(ctx context.Context, a *app) error {
-	return potView().show(ctx, a, c.client, c.ID)
 }
 
 type (

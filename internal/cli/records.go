@@ -252,13 +252,20 @@ func potView() view[event.Pot] {
 				{"host", p.Host},
 				{"node", p.Node},
 				{"image", p.Image},
-				{"address", p.Address.String()},
+				{"address", ifValid(p.Address)},
 				{"state", p.State},
 				{"created", a.stamp(p.CreatedAt)},
 				{"last seen", a.stamp(p.LastSeen)},
 			}
 		},
 	}
+}
+
+func ifValid(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 func attackerView() view[api.Attacker] {

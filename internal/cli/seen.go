@@ -22,7 +22,7 @@ func describeSeen(e event.Evidence) string {
 	case e.Write != nil:
 		return describeWrite(*e.Write)
 	case e.Missed != nil:
-		return fmt.Sprintf("%d programs, %d connections, %d writes: %s", e.Missed.Executions, e.Missed.Connections, e.Missed.Writes, e.Reason)
+		return fmt.Sprintf("%d programs, %d connections, %d writes, %d calls out: %s", e.Missed.Executions, e.Missed.Connections, e.Missed.Writes, e.Missed.Calls, e.Reason)
 	case e.Change != nil:
 		return describeDifference(*e.Change)
 	case e.Archive != nil:

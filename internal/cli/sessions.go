@@ -151,6 +151,8 @@ func describe(e event.Evidence) string {
 		return describeFile(*e.File)
 	case e.Forward != nil:
 		return describeForward(*e.Forward)
+	case e.Egress != nil:
+		return describeEgress(*e.Egress)
 	}
 	if out := describeSeen(e); out != "" {
 		return out
@@ -185,7 +187,11 @@ func describeStart(s event.Start) string {
 }
 
 func describeFile(f event.File) string {
-	out := fmt.Sprintf("%s %s, %s", f.How, string(f.Path), bytes(f.Size))
+	from := string(f.Path)
+	if f.URL != "" {
+		from = string(f.URL)
+	}
+	out := fmt.Sprintf("%s %s, %s", f.How, from, bytes(f.Size))
 	if f.SHA256 != "" {
 		out += ", sha256 " + f.SHA256[:min(12, len(f.SHA256))] + "…"
 	}

@@ -44,6 +44,11 @@ func visited(t *testing.T) *backend {
 		{Channel: 1, File: &event.File{How: "sftp", Path: hostile, SHA256: sum, Size: 7}, Kind: event.EvidenceFile},
 		{Channel: 1, Exit: &event.Exit{Status: 3}, Kind: event.EvidenceExit},
 		{Forward: &event.Forward{What: "direct-tcpip", Destination: hostile, Port: 80}, Kind: event.EvidenceForward},
+		{Egress: &event.Egress{What: "name", Name: hostile, Type: "A", Code: "NOERROR", Answer: []string{"45.32.1.2"}}, Kind: event.EvidenceEgress},
+		{Egress: &event.Egress{What: "request", Protocol: "http", Method: hostile, URL: "http://evil.example.com/x.sh" + hostile, Status: 200, How: "sinkhole", Headers: []event.EgressHeader{{Name: hostile, Value: hostile}}, Data: hostile}, Kind: event.EvidenceEgress},
+		{Egress: &event.Egress{What: "connect", Protocol: "tls", Destination: netip.MustParseAddrPort("45.32.1.2:443"), Name: hostile, ALPN: []event.Bytes{hostile}, Data: hostile}, Kind: event.EvidenceEgress},
+		{File: &event.File{How: "fetched", URL: hostile, SHA256: sum, Size: 7}, Kind: event.EvidenceFile},
+		{Egress: &event.Egress{What: "dropped", Count: 12}, Kind: event.EvidenceEgress},
 		{Kind: event.EvidenceMalformed, Data: hostile},
 		{Kind: event.EvidenceClosed, Reason: "attacker closed"},
 	}
@@ -115,7 +120,7 @@ func TestSessionsAreShownWithWhatTheyLeft(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(w.ok(t, "sessions show 0123456789ab --json")), &shown))
 	assert.Equal(t, "0123456789ab", shown.ID)
-	require.Len(t, shown.Left, 11)
+	require.Len(t, shown.Left, 16)
 	assert.Equal(t, event.Bytes(hostile), shown.Left[5].Input, "nothing is lost by the escapes")
 }
 

@@ -155,7 +155,18 @@ type HoneypotSection struct {
 	Guesses   Range        `yaml:"guesses" default:"2-6" help:"How many distinct guesses are refused before one is accepted: for each attacker a random number of this range." placeholder:"LEAST-MOST"`
 	SSH       SSH          `yaml:"ssh" embed:"" prefix:"ssh-"`
 	Pool      Pool         `yaml:"pool" embed:"" prefix:"pool-"`
+	Egress    Egress       `yaml:"egress" embed:"" prefix:"egress-"`
 	Limits    Limits       `yaml:"limits" embed:"" prefix:"limits-"`
+}
+
+// Egress is what pots reach when they call out.
+type Egress struct {
+	Default      string         `yaml:"default" default:"sinkhole" enum:"none,sinkhole,record" help:"What a pot reaches whose rule does not say: ${enum}." placeholder:"POLICY"`
+	Most         string         `yaml:"most" default:"sinkhole" enum:"none,sinkhole,record" help:"What rules may ask for at most: ${enum}; record lets the node fetch from the internet what attackers ask for." placeholder:"POLICY"`
+	Forbid       []netip.Prefix `yaml:"forbid" help:"Networks that nothing is ever fetched from, beside private and reserved ones and the addresses of this machine, the server, its hosts and nodes." placeholder:"CIDR"`
+	FetchSize    Size           `yaml:"fetch_size" default:"10MiB" min:"1KiB" help:"What is fetched of one file." placeholder:"SIZE"`
+	PerMinute    int            `yaml:"per_minute" default:"5" min:"1" max:"60" help:"Requests of one attacker that are fetched within a minute." placeholder:"N"`
+	AllPerMinute int            `yaml:"all_per_minute" default:"30" min:"1" max:"600" help:"Requests of all attackers that are fetched within a minute." placeholder:"N"`
 }
 
 // SSH is what attackers see of a pot's SSH server.

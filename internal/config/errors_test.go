@@ -320,3 +320,16 @@ func formats() string {
 	}
 	return strings.Join(names, ", ")
 }
+
+func TestDefaultEgressIsWithinTheMost(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(config.Options{Path: write(t, "honeypot:\n  egress:\n    default: record\n")})
+	if err == nil || !strings.Contains(err.Error(), `honeypot.egress.default: found "record", which is more than honeypot.egress.most permits ("sinkhole"); allowed: at most sinkhole`) {
+		t.Errorf("got %v", err)
+	}
+	for _, text := range []string{"{default: none}", "{default: sinkhole, most: record}", "{default: record, most: record}", "{default: none, most: none}"} {
+		if _, err := config.Load(config.Options{Path: write(t, "honeypot:\n  egress: "+text+"\n")}); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -346,7 +346,7 @@ func usualPort(s event.Service) uint16 {
 		return 5432
 	case event.Redis:
 		return 6379
-	case event.PAM: // it speaks for programs of any port
+	case event.PAM, event.ServicePot: // these are at no port
 	}
 	return 0
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/native"
 )
 
@@ -142,6 +143,9 @@ func (c *validator) relations(u *Up) {
 		c.fail("server.syslog.trust_udp", "is set, but server.syslog.listen_udp is empty", "both or neither")
 	}
 	c.subnet(u.Honeypot.Subnet)
+	if e := u.Honeypot.Egress; event.EgressPolicy(e.Default).Stricter(event.EgressPolicy(e.Most)) != event.EgressPolicy(e.Default) {
+		c.fail("honeypot.egress.default", fmt.Sprintf("found %q, which is more than honeypot.egress.most permits (%q)", e.Default, e.Most), "at most "+e.Most)
+	}
 	if u.Honeypot.Limits.Recordings < u.Honeypot.Limits.Recording {
 		c.fail("honeypot.limits.recordings", fmt.Sprintf("found %s, less than one recording may take (honeypot.limits.recording is %s)",
 			u.Honeypot.Limits.Recordings, u.Honeypot.Limits.Recording), "at least "+u.Honeypot.Limits.Recording.String())

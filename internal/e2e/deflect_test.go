@@ -117,6 +117,9 @@ func evidenceReachesTheOperator(t *testing.T, shell string) {
 		assert.Zero(t, code, text)
 		assert.Contains(t, text, want, args)
 	}
+	text, code := kokkuri(t, "sessions", "show", shell)
+	assert.Zero(t, code)
+	assert.Contains(t, text, "(/usr/bin/uname, pid ", "what ran is seen from the node")
 	all, err := the.SessionsOf(t.Context(), lab.AttackerAddr())
 	require.NoError(t, err)
 	i := slices.IndexFunc(all, func(s event.Session) bool { return s.Files > 0 })
@@ -124,7 +127,7 @@ func evidenceReachesTheOperator(t *testing.T, shell string) {
 	left, err := the.API().Evidence(t.Context(), all[i].ID)
 	require.NoError(t, err)
 	i2 := slices.IndexFunc(left, func(e event.Evidence) bool { return e.File != nil })
-	text, code := kokkuri(t, "sessions", "file", all[i].ID, left[i2].File.SHA256[:12])
+	text, code = kokkuri(t, "sessions", "file", all[i].ID, left[i2].File.SHA256[:12])
 	assert.Zero(t, code)
 	words, err := the.Attacker.ReadFile(t.Context(), "/usr/share/words")
 	require.NoError(t, err)

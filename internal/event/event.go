@@ -155,7 +155,8 @@ type Offence struct {
 	// Steps are how long to redirect the first time, the second, and so on; empty: always TTL.
 	Steps    []time.Duration `json:"steps,omitempty"`
 	Severity Severity        `json:"severity,omitempty"`
-	Scope    Scope           `json:"scope,omitempty"` // empty: service
+	Scope    Scope           `json:"scope,omitempty"`  // empty: service
+	Egress   EgressPolicy    `json:"egress,omitempty"` // of the pot
 	// Contributor says that the source is one of several that made the rule fire: who ever logged in anywhere is no offender.
 	Contributor bool    `json:"contributor,omitempty"`
 	Proof       []Proof `json:"proof,omitempty"`

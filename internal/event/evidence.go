@@ -18,6 +18,7 @@ const (
 	EvidenceExit      EvidenceKind = "exit"      // what was started has ended
 	EvidenceFile      EvidenceKind = "file"      // a file came
 	EvidenceForward   EvidenceKind = "forward"   // a connection, or a port to listen on, was asked for
+	EvidenceEgress    EvidenceKind = "egress"    // the pot called out
 	EvidenceMalformed EvidenceKind = "malformed" // bytes that are no protocol
 
 	// What the node sees of a pot (potevidence.go).
@@ -53,6 +54,7 @@ type Evidence struct {
 	Exit     *Exit     `json:"exit,omitempty"`
 	File     *File     `json:"file,omitempty"`
 	Forward  *Forward  `json:"forward,omitempty"`
+	Egress   *Egress   `json:"egress,omitempty"`
 
 	Execution  *Execution  `json:"execution,omitempty"`
 	Ending     *Ending     `json:"ending,omitempty"`
@@ -132,8 +134,9 @@ type Exit struct {
 
 // File is a file that came with a session; its content is in the node's evidence under its SHA-256.
 type File struct {
-	How       string `json:"how"`            // sftp, scp, rsync, stdin
+	How       string `json:"how"`            // sftp, scp, rsync, stdin; fetched: by the recording proxy
 	Path      Bytes  `json:"path,omitempty"` // in the pot
+	URL       Bytes  `json:"url,omitempty"`  // that it was fetched from
 	SHA256    string `json:"sha256"`
 	Size      int64  `json:"size"`
 	Truncated bool   `json:"truncated,omitempty"` // it was larger; SHA256 is of what is kept

@@ -22,8 +22,9 @@ type LeaseRequest struct {
 	Target   Target       `json:"target,omitzero"`
 	// Known says that the attacker has logged in with success on a host before: its passwords may be
 	// somebody's own, and are kept as salted hashes only.
-	Known   bool      `json:"known,omitempty"`
-	Expires time.Time `json:"expires"`
+	Known   bool         `json:"known,omitempty"`
+	Egress  EgressPolicy `json:"egress,omitempty"` // that the rule asks for
+	Expires time.Time    `json:"expires"`
 }
 
 // Lease binds attacker × host × service to an endpoint on a node.
@@ -36,7 +37,8 @@ type Lease struct {
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Node     string         `json:"node"`
 	Target   Target         `json:"target,omitzero"`
-	Known    bool           `json:"known,omitempty"` // see LeaseRequest
+	Known    bool           `json:"known,omitempty"`  // see LeaseRequest
+	Egress   EgressPolicy   `json:"egress,omitempty"` // as well
 	Created  time.Time      `json:"created_at"`
 	Expires  time.Time      `json:"expires_at"`
 }
@@ -59,9 +61,11 @@ type NodeStatus struct {
 	At        time.Time    `json:"at"`
 }
 
-// NodeDesired are the leases that the server knows of for this node.
+// NodeDesired are the leases that the server knows of for this node, and the addresses that are ours: of hosts,
+// nodes and servers.
 type NodeDesired struct {
-	Leases []Lease `json:"leases"`
+	Leases []Lease      `json:"leases"`
+	Own    []netip.Addr `json:"own,omitempty"`
 }
 
 // PotKey names a pot: one attacker of one host.
@@ -142,7 +146,7 @@ func (s *Session) Absorb(e Evidence) {
 		s.Executed++
 	case EvidenceEnding, EvidenceConnection, EvidenceWrite, EvidenceMissed, EvidenceChange, EvidenceArchive,
 		EvidenceKey, EvidenceSize, EvidenceVariable, EvidenceSignal, EvidenceExit, EvidenceForward,
-		EvidenceMalformed, EvidenceTruncated, EvidenceClosed:
+		EvidenceEgress, EvidenceMalformed, EvidenceTruncated, EvidenceClosed:
 	}
 }
 

@@ -249,7 +249,7 @@ func (c *personaCheck) ssh(s *PersonaSSH) {
 		switch {
 		case allowed == "":
 			c.fail("ssh.settings."+shortKey(key), key, strings.Join(SSHSettings(), ", "))
-		case len(value) > maxPersonaText || !c.matches(allowed, value):
+		case len(value) > maxPersonaText || !c.matches(allowed, value) || key == "maxstartups" && !startups(value):
 			c.fail("ssh.settings."+key, value, "what matches "+allowed)
 		default:
 			if settings == nil {

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -11,9 +12,9 @@ import (
 const (
 	sshYesNo      = `yes|no`
 	sshNumber     = `[0-9]{1,9}`
+	sshPositive   = `[1-9][0-9]{0,8}`
 	sshAlgorithms = `[A-Za-z0-9@._-]+(,[A-Za-z0-9@._-]+)*`
 	sshForwarding = `yes|no|local|remote|all`
-	sshWord       = `[A-Za-z0-9:._-]{1,64}`
 )
 
 // sshSettings are the settings of `sshd -T` that a persona may have, each with what its value may be.
@@ -31,11 +32,11 @@ func sshSettings() map[string]string {
 		"persourcenetblocksize":      `[0-9]{1,3}(:[0-9]{1,3})?`,
 		"rekeylimit":                 `[0-9]{1,20} [0-9]{1,20}`,
 		"ipqos":                      `[a-z0-9]{1,16}( [a-z0-9]{1,16})?`,
-		"loglevel":                   sshWord,
-		"syslogfacility":             sshWord,
+		"loglevel":                   `QUIET|FATAL|ERROR|INFO|VERBOSE|DEBUG[123]?`,
+		"syslogfacility":             `DAEMON|USER|AUTH|AUTHPRIV|LOCAL[0-7]`,
 		"authenticationmethods":      `[a-z,:-]{1,100}( [a-z,:-]{1,100}){0,7}`,
 		"subsystem":                  `sftp (internal-sftp|/usr/[A-Za-z0-9/_.+-]{1,100})`,
-		"versionaddendum":            `[!-~]([ -~]{0,98}[!-~])?`,
+		"versionaddendum":            `[A-Za-z0-9._+~-]([A-Za-z0-9._+~ -]{0,98}[A-Za-z0-9._+~-])?`,
 	}
 	for _, key := range []string{
 		"ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms", "casignaturealgorithms",
@@ -43,11 +44,12 @@ func sshSettings() map[string]string {
 		out[key] = sshAlgorithms
 	}
 	for _, key := range []string{
-		"maxauthtries", "maxsessions", "logingracetime", "clientaliveinterval", "clientalivecountmax", "x11displayoffset",
+		"logingracetime", "clientaliveinterval", "clientalivecountmax", "x11displayoffset",
 		"requiredrsasize",
 	} {
 		out[key] = sshNumber
 	}
+	out["maxauthtries"], out["maxsessions"] = sshPositive, sshPositive // with none nobody would get in
 	for _, key := range []string{
 		"passwordauthentication", "kbdinteractiveauthentication", "pubkeyauthentication", "hostbasedauthentication",
 		"gssapiauthentication", "permitemptypasswords", "usepam", "usedns", "printmotd", "printlastlog", "x11forwarding",
@@ -70,5 +72,17 @@ func SSHSettingAllowed(key, value string) (allowed string, ok bool) {
 		return allowed, false
 	}
 	ok, err := regexp.MatchString(`^(?:`+allowed+`)$`, value)
-	return allowed, ok && err == nil
+	return allowed, ok && err == nil && (key != "maxstartups" || startups(value))
+}
+
+// startups tells whether a server takes what has the form of MaxStartups: it does not start with another.
+func startups(value string) bool {
+	var begin, rate, full int
+	switch n, _ := fmt.Sscanf(value, "%d:%d:%d", &begin, &rate, &full); n {
+	case 1:
+		return begin > 0
+	case 3:
+		return begin > 0 && begin <= full && rate >= 1 && rate <= 100
+	}
+	return false
 }

@@ -63,10 +63,11 @@ type Missed struct {
 	Executions  uint64 `json:"executions,omitempty"`
 	Connections uint64 `json:"connections,omitempty"`
 	Writes      uint64 `json:"writes,omitempty"`
+	Calls       uint64 `json:"calls,omitempty"` // that the pot sent out
 }
 
 // Sum is how many there are.
-func (m Missed) Sum() uint64 { return m.Executions + m.Connections + m.Writes }
+func (m Missed) Sum() uint64 { return m.Executions + m.Connections + m.Writes + m.Calls }
 
 // Add counts a piece of evidence.
 func (m *Missed) Add(e Evidence) {
@@ -77,7 +78,10 @@ func (m *Missed) Add(e Evidence) {
 		m.Connections++
 	case e.Write != nil:
 		m.Writes++
+	case e.Egress != nil:
+		m.Calls += max(1, e.Egress.Count) // of dropped: what was counted before
 	case e.Missed != nil:
+		m.Calls += e.Missed.Calls
 		m.Executions += e.Missed.Executions
 		m.Connections += e.Missed.Connections
 		m.Writes += e.Missed.Writes

@@ -37,6 +37,8 @@ type Redirect struct {
 	CreatedAt time.Time      `json:"created_at"`
 	AppliedAt time.Time      `json:"applied_at,omitzero"`
 	ExpiresAt time.Time      `json:"expires_at"`
+	// Egress is what the attacker's pot reaches; empty: what its node permits by default.
+	Egress EgressPolicy `json:"egress,omitempty"`
 	// Spare lists the source's connections to the service that stay up when its flows are cut.
 	Spare []netip.AddrPort `json:"spare,omitempty"`
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
+	"github.com/kokkuri/kokkuri/internal/honeypot/egress/sink"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
@@ -76,7 +77,8 @@ type Options struct {
 	Table     string          // nftables table of the endpoints; gate.DefaultTable where empty
 	Subnet    netip.Prefix    // of the pots, IPv4; egress.DefaultSubnet where invalid
 
-	Least, Most int // distinct guesses that are refused; credential's defaults where Most is 0
+	Egress      Egress // what pots reach
+	Least, Most int    // distinct guesses that are refused; credential's defaults where Most is 0
 	SSH         SSH
 	Pool        Pool
 	Watch       watch.Mode // how programs in pots are seen
@@ -175,7 +177,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.checkPorts(); err != nil {
 		return err
 	}
-	p, err := n.open()
+	p, err := n.open() //nolint:contextcheck // what it opens is closed with the node, not with ctx
 	if err != nil {
 		return err
 	}
@@ -219,6 +221,10 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	stack.start(background, p.watch.Run)
 	stack.start(background, func(ctx context.Context) { n.saveUsage(ctx, p) })
 	stack.start(background, p.net.Run)
+	if p.proxy != nil {
+		stack.start(background, func(ctx context.Context) { p.proxy.Serve(ctx, p.proxyEnd) })
+	}
+	stack.start(background, p.sink.Run)
 	stack.start(background, n.keepImage)
 	stack.start(background, func(ctx context.Context) { n.keepSuites(ctx, p) })
 	stack.start(background, func(ctx context.Context) { n.keepKeys(ctx, p) })
@@ -300,6 +306,9 @@ type Stats struct {
 	Told     uint64
 	Dropped  uint64 // session records
 	Mended   uint64 // times that the gate was made anew
+	Egress   sink.Counts
+	Calls    int            // connections of pots that are open
+	NoWay    egress.Dropped // packets of pots
 	Leases   int
 	PotsHeld int
 }
@@ -317,6 +326,8 @@ func (n *Node) Stats() Stats {
 		Leases: len(p.book.Leases()), PotsHeld: len(p.pots.List()),
 	}
 	s.Front, s.Open = p.front.Counts()
+	s.Egress, s.Calls = p.sink.Counts()
+	s.NoWay, _ = p.net.Dropped()
 	s.Waiting, s.Told, s.Dropped = p.outbox.Pending()
 	return s
 }

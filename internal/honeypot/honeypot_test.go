@@ -59,7 +59,7 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 		assert.Equal(t, s.Account == "", s.PotID == "", "a pot for who got in, and nobody else")
 		assert.Equal(t, 2, min(s.Guesses, 2))
 		assert.FileExists(t, filepath.Join(f.opts.StateDir, "evidence", s.Recording[:2], s.Recording))
-		assert.Empty(t, must(filepath.Glob(filepath.Join(f.opts.StateDir, "recordings", "*"))))
+		assert.Empty(t, must(filepath.Glob(filepath.Join(f.opts.StateDir, "recordings", s.ID+"*"))))
 	}
 	require.Eventually(t, func() bool {
 		f.bus.mu.Lock()

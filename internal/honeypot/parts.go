@@ -32,6 +32,8 @@ import (
 
 // parts are what a running node is made of.
 type parts struct {
+	calls // what takes the pots' calls
+
 	engine *engine.Docker
 	guises *guise.Guises
 	net    *egress.Net
@@ -58,7 +60,7 @@ type parts struct {
 
 // open makes the parts. Where one fails, those before it are closed.
 func (n *Node) open() (_ *parts, err error) {
-	p := &parts{come: make(chan struct{}, 1)}
+	p := &parts{come: make(chan struct{}, 1), calls: calls{egress: n.o.Egress.orDefault()}}
 	defer func() {
 		if err != nil {
 			p.close(n.log)
@@ -90,6 +92,9 @@ func (n *Node) open() (_ *parts, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = n.openSink(p); err != nil {
+		return nil, err
+	}
 	if p.engine, err = engine.New(engine.Options{Host: o.Engine, Node: o.Name, Log: n.log}); err != nil {
 		return nil, err
 	}
@@ -99,7 +104,6 @@ func (n *Node) open() (_ *parts, err error) {
 	if err = n.openPersonas(p); err != nil {
 		return nil, err
 	}
-	p.homes = record.NewHomes(record.HomesOptions{Node: o.Name, Vault: p.vault, Session: p.outbox.Put, Log: n.log})
 	if err = n.openWatch(p); err != nil {
 		return nil, err
 	}
@@ -112,7 +116,13 @@ func (n *Node) open() (_ *parts, err error) {
 		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
 		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
 		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
-		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Changed: n.poke, Log: n.log,
+		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
+		Changed: func() {
+			if err := p.applyEgress(); err != nil {
+				n.log.Error("what pots may reach", "error", err)
+			}
+			n.poke()
+		},
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
@@ -157,6 +167,7 @@ func (p *parts) close(log *slog.Logger) {
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
 	}
+	errs = append(errs, p.calls.close())
 	if p.guises != nil {
 		p.guises.Close()
 	}
@@ -259,6 +270,9 @@ func (p *parts) grant(req event.LeaseRequest) (event.Lease, error) {
 	if err := p.gate.Put(elements(sources)...); err != nil {
 		return event.Lease{}, err
 	}
+	if err := p.applyEgress(); err != nil {
+		return event.Lease{}, err
+	}
 	if local {
 		if err := p.front.OpenEndpoint(l); err != nil {
 			return event.Lease{}, err
@@ -296,6 +310,9 @@ func (p *parts) sync(log *slog.Logger) {
 	defer p.granting.Unlock()
 	if err := p.gate.Set(elements(p.book.AllSources())); err != nil {
 		log.Error("the gate of the endpoints", "error", err)
+	}
+	if err := p.applyEgress(); err != nil {
+		log.Error("what pots may reach", "error", err)
 	}
 	for _, l := range p.book.Leases() {
 		if _, local := p.book.Sources(l.ID); local {

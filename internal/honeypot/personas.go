@@ -232,6 +232,9 @@ func (n *Node) dress(ctx context.Context, p *parts, d pool.Dressing) error {
 		return err
 	}
 	defer pot.Close()
+	if err := p.applyEgress(); err != nil {
+		return err
+	}
 	if d.First {
 		suite, exact := persona.SuiteOf(v.Persona.OS)
 		own := exact && n.o.Image == BuiltinImage && suiteOfImage(d.Image) == suite

@@ -126,16 +126,16 @@ func TestOwnHostKeysStayInFront(t *testing.T) {
 	text := pem.EncodeToMemory(block)
 	signer, err := ssh.NewSignerFromKey(private)
 	require.NoError(t, err)
-	real := ssh.FingerprintSHA256(signer.PublicKey())
+	own := ssh.FingerprintSHA256(signer.PublicKey())
 
 	f := newFixture(t)
 	f.bus.keys["web"] = event.HostKeys{Keys: []event.HostKey{{Type: "ed25519", Private: text}}}
 	_, stop := f.run(t)
 	one := f.grant(t, "203.0.113.66/32")
-	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) == real }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) == own }, 20*time.Second, 50*time.Millisecond)
 	out, err := f.shell(t.Context(), one.Endpoint, "cat /etc/ssh/ssh_host_*; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
 	require.NoError(t, err)
-	assert.NotContains(t, out, real, "a pot has keys of its own")
+	assert.NotContains(t, out, own, "a pot has keys of its own")
 	middle := strings.Split(string(text), "\n")[2]
 	require.Greater(t, len(middle), 20)
 	assert.NotContains(t, out, middle)
@@ -158,7 +158,7 @@ func TestOwnHostKeysStayInFront(t *testing.T) {
 	f.bus.mu.Unlock()
 	stop()
 	_, stop = f.run(t)
-	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) != real }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) != own }, 20*time.Second, 50*time.Millisecond)
 	files, err := filepath.Glob(filepath.Join(f.opts.StateDir, "ownkeys", "*"))
 	require.NoError(t, err)
 	assert.Empty(t, files)

@@ -57,6 +57,10 @@ func Run(ctx context.Context, o RunOptions) error {
 		Pool: Pool{
 			Warm: c.Pool.Warm, KeepFree: int64(c.Pool.KeepFree), PauseAfter: time.Duration(c.Pool.PauseAfter), StopAfter: time.Duration(c.Pool.StopAfter),
 		},
+		Egress: Egress{
+			Default: event.EgressPolicy(c.Egress.Default), Most: event.EgressPolicy(c.Egress.Most), Forbid: c.Egress.Forbid,
+			FetchSize: int64(c.Egress.FetchSize), PerMinute: c.Egress.PerMinute, AllPerMinute: c.Egress.AllPerMinute,
+		},
 		PotDisk: int64(c.Limits.PotDisk), PerLease: c.Limits.Connections, File: int64(c.Limits.File), PerAttacker: int64(c.Limits.Attacker),
 		Limits:      engine.Limits{Memory: int64(c.Limits.Memory), Pids: int64(c.Limits.PIDs), CPUs: float64(c.Limits.MilliCPUs) / 1000},
 		MaxSessions: c.Limits.Sessions, Recording: int64(c.Limits.Recording), Recordings: int64(c.Limits.Recordings), Log: o.Log,

@@ -9,6 +9,9 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
+// lingers is how long what happens after a session's end is still its own.
+const lingers = 200 * time.Millisecond
+
 // ProbeWatch says how programs in pots would be seen on this machine, as honeypot.watch asks for it.
 func ProbeWatch(how string) event.Finding { return watch.Probe(watch.Mode(how)) }
 
@@ -20,6 +23,9 @@ func (n *Node) openWatch(p *parts) (err error) {
 
 // seen records what a program in a pot did.
 func (p *parts) seen(k event.PotKey, container string, e event.Evidence) {
+	if e.Ending != nil && !p.homes.Open(k) {
+		return // the last that is left of a session, as its server's end, is worth none of its own
+	}
 	p.homes.With(event.Pot{ID: container, Name: container, Attacker: k.Attacker, Host: k.Host}, func(r *record.Recorder) { r.NoteSeen(e) })
 }
 
@@ -32,6 +38,9 @@ func (p *parts) woken(k event.PotKey, id string, pid int, created time.Time) {
 func (p *parts) entered(k event.PotKey, r *record.Recorder) (left func()) {
 	leave := p.homes.Enter(k, r)
 	return func() {
+		// The pot's server notes down that the session is over.
+		timer := time.NewTimer(lingers)
+		<-timer.C
 		p.watch.Flush(context.Background(), k)
 		leave()
 	}

@@ -72,7 +72,7 @@ func TestWhatRunsInAPotIsEvidenceOfItsSession(t *testing.T) {
 			require.Empty(t, reply.Error)
 			assert.True(t, strings.HasPrefix(string(reply.Data), "#!/bin/sh\n"))
 			assert.Equal(t, event.EvidenceClosed, left[len(left)-1].Kind)
-			assert.True(t, slices.ContainsFunc(n.Findings(), func(f event.Finding) bool { return f.Subject == "programs in pots" }))
+			assert.Equal(t, mode == watch.Polling, slices.ContainsFunc(n.Findings(), func(f event.Finding) bool { return f.Subject == "programs in pots" }), "it says that it polls")
 		})
 	}
 }

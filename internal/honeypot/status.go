@@ -75,6 +75,7 @@ func (n *Node) tell(ctx context.Context, p *parts) error {
 	if err != nil {
 		return fmt.Errorf("tell the node's status: %w", err)
 	}
+	p.told.Store(&desired.Own)
 	p.book.Apply(desired.Leases, asked)
 	p.sync(n.log)
 	p.pots.Tidy()
@@ -106,6 +107,7 @@ func (n *Node) findingsOf(p *parts) []event.Finding {
 	out := append(p.pots.Findings(), n.personaFindings(p)...)
 	out = append(out, p.watch.Findings()...)
 	out = append(out, p.doorFindings()...)
+	out = append(out, p.egressFindings()...)
 	n.mu.Lock()
 	for _, f := range n.findings {
 		out = append(out, f)

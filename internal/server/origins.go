@@ -137,7 +137,7 @@ func addressMend(s event.Service) string {
 		return "set HostnameLookups Off (Apache)"
 	case event.Telnet:
 		return "let telnetd hand addresses over, not names: take the clients' names out of /etc/hosts and its resolver's reach"
-	case event.Redis, event.SMTP, event.IMAP, event.PAM:
+	case event.Redis, event.SMTP, event.IMAP, event.PAM, event.ServicePot:
 	}
 	return usual
 }

@@ -73,19 +73,19 @@ func (p *personas) file(name string) string {
 	return filepath.Join(p.dir, name+persona.Ending)
 }
 
-// named is the written persona that a host has, and where it lies; empty where it has none.
-func (p *personas) named(host string, assigned map[string]string) (name, file string) {
-	name = assigned[host]
+// written is where the persona lies that somebody wrote for a host; empty where nobody has.
+func (p *personas) written(host string, assigned map[string]string) (file string) {
+	name := assigned[host]
 	if name == "" {
 		name = p.fixed[host]
 	}
 	if name != "" {
-		return persona.NameOf(p.file(name)), p.file(name)
+		return p.file(name)
 	}
 	if _, err := os.Stat(p.file(host)); err == nil {
-		return host, p.file(host)
+		return p.file(host)
 	}
-	return "", ""
+	return ""
 }
 
 // of returns what a host's pots are to be, or store.ErrNotFound. Where a written persona can't be used, what was
@@ -95,7 +95,7 @@ func (p *personas) of(ctx context.Context, host string) (event.PersonaOf, error)
 	if err != nil {
 		return event.PersonaOf{}, err
 	}
-	if _, file := p.named(host, assigned); file != "" {
+	if file := p.written(host, assigned); file != "" {
 		written, err := load(file)
 		if err == nil {
 			written.Host = host
@@ -166,7 +166,7 @@ func (p *personas) list(ctx context.Context) ([]api.Persona, error) {
 		hosts[l.Host] = true
 	}
 	for host := range hosts {
-		if _, file := p.named(host, assigned); file != "" && !bad[file] {
+		if file := p.written(host, assigned); file != "" && !bad[file] {
 			users[file] = append(users[file], host)
 		}
 	}
@@ -178,7 +178,7 @@ func (p *personas) list(ctx context.Context) ([]api.Persona, error) {
 		one := api.Persona{
 			PersonaOf: event.PersonaOf{Host: l.Host, Origin: event.PersonaLearnt, ChangedAt: l.ChangedAt, Persona: l.Persona}, Name: l.Host, Hosts: []string{},
 		}
-		if _, file := p.named(l.Host, assigned); file == "" || bad[file] {
+		if file := p.written(l.Host, assigned); file == "" || bad[file] {
 			one.Hosts = []string{l.Host}
 		}
 		out = append(out, one)

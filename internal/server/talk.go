@@ -122,10 +122,21 @@ func (s *Server) takeNodeStatus(ctx context.Context, name string, st event.NodeS
 		want.Leases = append(want.Leases, event.Lease{
 			ID: r.LeaseID, Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: seen,
 			Target: decide.Target(r.Source, seen, r.Port), Known: s.decider.Logins().Known(r.Source),
-			Endpoint: r.Endpoint, Node: name, Created: r.CreatedAt, Expires: r.ExpiresAt,
+			Egress: r.Egress, Endpoint: r.Endpoint, Node: name, Created: r.CreatedAt, Expires: r.ExpiresAt,
 		})
 	}
+	want.Own = s.ours()
 	return want, nil
+}
+
+// ours are the addresses that nodes must not let their pots reach.
+func (s *Server) ours() []netip.Addr {
+	out := append(s.nodes.addresses(), s.own.get()...)
+	for _, name := range s.hosts.Names() {
+		out = append(out, s.hosts.Addresses(name)...)
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 // takeSession stores what a node tells of a session, and shows it to those who watch.

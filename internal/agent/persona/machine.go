@@ -69,9 +69,18 @@ func (l *Learner) machine(_ context.Context, p *event.Persona) {
 // virtualisation is what systemd-detect-virt would say of a machine, by its vendor's name.
 func virtualisation(dmi string, hypervisor bool) string {
 	for _, known := range [][2]string{
-		{"QEMU", "kvm"}, {"KVM", "kvm"}, {"OpenStack", "kvm"}, {"Amazon EC2", "amazon"}, {"Google", "google"}, {"VMware", "vmware"},
-		{"innotek", "oracle"}, {"VirtualBox", "oracle"}, {"Xen", "xen"}, {"Microsoft Corporation Virtual", "microsoft"},
-		{"Parallels", "parallels"}, {"BHYVE", "bhyve"},
+		{"QEMU", "kvm"},
+		{"KVM", "kvm"},
+		{"OpenStack", "kvm"},
+		{"Amazon EC2", "amazon"},
+		{"Google", "google"},
+		{"VMware", "vmware"},
+		{"innotek", "oracle"},
+		{"VirtualBox", "oracle"},
+		{"Xen", "xen"},
+		{"Microsoft Corporation Virtual", "microsoft"},
+		{"Parallels", "parallels"},
+		{"BHYVE", "bhyve"},
 	} {
 		if strings.Contains(dmi, known[0]) {
 			return known[1]
@@ -84,11 +93,11 @@ func virtualisation(dmi string, hypervisor bool) string {
 }
 
 func (l *Learner) disks() []event.Disk {
-	real := regexp.MustCompile(`^(?:(?:sd|vd|xvd|hd)[a-z]+|nvme[0-9].*|mmcblk[0-9].*)$`)
+	disk := regexp.MustCompile(`^(?:(?:sd|vd|xvd|hd)[a-z]+|nvme[0-9].*|mmcblk[0-9].*)$`)
 	entries, _ := os.ReadDir(l.path("/sys/block"))
 	var out []event.Disk
 	for _, e := range entries {
-		if !real.MatchString(e.Name()) {
+		if !disk.MatchString(e.Name()) {
 			continue
 		}
 		sectors, err := strconv.ParseInt(l.line("/sys/block/"+e.Name()+"/size"), 10, 50)

@@ -63,49 +63,59 @@ func parseSSHD(text string) tested {
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
 		switch key {
-		case "port":
-			if n, err := strconv.ParseUint(value, 10, 16); err == nil && n > 0 && len(t.ssh.Ports) < 16 {
-				t.ssh.Ports = append(t.ssh.Ports, uint16(n))
-			}
-			continue
-		case "acceptenv":
-			for name := range strings.FieldsSeq(value) {
-				if len(t.ssh.AcceptEnv) < 32 {
-					t.ssh.AcceptEnv = append(t.ssh.AcceptEnv, name)
-				}
-			}
-			continue
-		case "banner":
-			if strings.HasPrefix(value, "/") {
-				t.banner = value
-			}
-			continue
-		case "hostkey":
-			if strings.HasPrefix(value, "/") && len(t.hostKeys) < 8 {
-				t.hostKeys = append(t.hostKeys, value)
-			}
-			continue
 		case "challengeresponseauthentication": // before 8.7 the same setting by another name
 			challenge = value == "yes"
-			continue
 		case "pubkeyacceptedkeytypes": // before 8.5
-			key = "pubkeyacceptedalgorithms"
+			t.set("pubkeyacceptedalgorithms", value)
 		case "versionaddendum", "rekeylimit", "authenticationmethods":
-			if value == "none" {
-				continue
+			if value != "none" {
+				t.set(key, value)
 			}
-		}
-		if _, ok := event.SSHSettingAllowed(key, value); !ok {
-			continue
-		}
-		if _, twice := t.ssh.Settings[key]; !twice {
-			t.ssh.Settings[key] = value
+		case "port", "acceptenv", "banner", "hostkey":
+			t.add(key, value)
+		default:
+			t.set(key, value)
 		}
 	}
 	if challenge {
 		t.ssh.Settings["kbdinteractiveauthentication"] = "yes"
 	}
 	return t
+}
+
+// set takes a setting, the first time, where a persona may have it.
+func (t *tested) set(key, value string) {
+	if _, ok := event.SSHSettingAllowed(key, value); !ok {
+		return
+	}
+	if _, twice := t.ssh.Settings[key]; !twice {
+		t.ssh.Settings[key] = value
+	}
+}
+
+// add takes what there may be several of, and what is no setting of a persona.
+func (t *tested) add(key, value string) {
+	file := strings.HasPrefix(value, "/")
+	switch key {
+	case "port":
+		if n, err := strconv.ParseUint(value, 10, 16); err == nil && n > 0 && len(t.ssh.Ports) < 16 {
+			t.ssh.Ports = append(t.ssh.Ports, uint16(n))
+		}
+	case "acceptenv":
+		for name := range strings.FieldsSeq(value) {
+			if len(t.ssh.AcceptEnv) < 32 {
+				t.ssh.AcceptEnv = append(t.ssh.AcceptEnv, name)
+			}
+		}
+	case "banner":
+		if file {
+			t.banner = value
+		}
+	case "hostkey":
+		if file && len(t.hostKeys) < 8 {
+			t.hostKeys = append(t.hostKeys, value)
+		}
+	}
 }
 
 // parsePublicKey says which kind of key an OpenSSH public key is (RFC 4253, section 6.6; RFC 5656, section 3.1).

@@ -46,7 +46,7 @@ func Look(ctx context.Context, o Options) []event.Finding {
 		checks = append(checks, m.logs(o.Config.Agent), m.forwardPolicy(o.Config.Agent))
 	}
 	if slices.Contains(o.Roles, config.RoleHoneypot) {
-		checks = append(checks, m.namespaces, m.portRange(o.Config.Honeypot.PortRange), engine(o.Config.Honeypot.Engine))
+		checks = append(checks, m.namespaces, m.portRange(o.Config.Honeypot.PortRange), engine(o.Config.Honeypot.Engine), egress(o.Config.Honeypot.Egress))
 	}
 	if slices.Contains(o.Roles, config.RoleHoneypot) && o.Watch != nil {
 		checks = append(checks, func(context.Context) []event.Finding { return []event.Finding{o.Watch(o.Config.Honeypot.Watch)} })
@@ -73,6 +73,18 @@ func warning(subject, text, mend string) []event.Finding {
 
 func failed(subject, text, mend string) []event.Finding {
 	return []event.Finding{{Level: Error, Subject: subject, Text: text, Mend: mend}}
+}
+
+// egress says what the pots of the node reach when they call out.
+func egress(c config.Egress) check {
+	return func(context.Context) []event.Finding {
+		const subject = "egress"
+		if c.Most == string(event.EgressRecord) {
+			return warning(subject, fmt.Sprintf("RECORDING IS ON: what attackers in pots ask for by HTTP is fetched from the internet, in your name, where their rule says so (honeypot.egress.most is record; the default is %s)", c.Default),
+				"set honeypot.egress.most: sinkhole unless you want that; docs/egress.md says what is fetched and what never is")
+		}
+		return ok(subject, "nothing that pots send leaves this machine; by default they meet %s, and %s at most", c.Default, c.Most)
+	}
 }
 
 func rules(o Options) check {

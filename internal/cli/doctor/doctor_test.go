@@ -138,9 +138,9 @@ func TestModules(t *testing.T) {
 	require.Equal(t, OK, only(t, m.modules(agent)(t.Context())).Level)
 	f := only(t, m.modules([]config.Role{config.RoleHoneypot})(t.Context()))
 	require.Equal(t, Error, f.Level)
-	require.Equal(t, "it has no veth, bridge", f.Text)
+	require.Equal(t, "it has no veth, bridge, nft_tproxy, nft_limit", f.Text)
 
-	base["lib/modules/6.1.0/modules.builtin"] = "kernel/net/bridge/bridge.ko\nkernel/drivers/net/veth.ko\n"
+	base["lib/modules/6.1.0/modules.builtin"] = "kernel/net/bridge/bridge.ko\nkernel/drivers/net/veth.ko\nkernel/net/netfilter/nft_tproxy.ko\nkernel/net/netfilter/nft_limit.ko\n"
 	require.Equal(t, OK, only(t, fake(t, base).modules([]config.Role{config.RoleHoneypot})(t.Context())).Level)
 	m = fake(t, map[string]string{"proc/sys/kernel/osrelease": "6.1.0\n"})
 	require.Equal(t, Warning, only(t, m.modules(agent)(t.Context())).Level, "a container has no list")
@@ -248,4 +248,16 @@ func TestLookAtRoles(t *testing.T) {
 	for _, f := range Look(t.Context(), o) {
 		require.NotEqual(t, "engine", f.Subject)
 	}
+}
+
+// Whoever looks hears loudly that a node fetches for attackers.
+func TestEgress(t *testing.T) {
+	t.Parallel()
+	f := only(t, egress(config.Egress{Default: "sinkhole", Most: "sinkhole"})(t.Context()))
+	require.Equal(t, OK, f.Level)
+	require.Contains(t, f.Text, "nothing that pots send leaves")
+	f = only(t, egress(config.Egress{Default: "sinkhole", Most: "record"})(t.Context()))
+	require.Equal(t, Warning, f.Level)
+	require.Contains(t, f.Text, "RECORDING IS ON")
+	require.NotEmpty(t, f.Mend)
 }

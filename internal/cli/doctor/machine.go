@@ -306,7 +306,7 @@ func (m machine) modules(roles []config.Role) check {
 	return func(context.Context) []event.Finding {
 		need := []string{"nf_tables", "nf_nat", "nf_conntrack", "nft_chain_nat", "nft_fib_inet", "nft_masq"}
 		if slices.Contains(roles, config.RoleHoneypot) {
-			need = append(need, "veth", "bridge")
+			need = append(need, "veth", "bridge", "nft_tproxy", "nft_limit")
 		}
 		release, err := m.read("proc/sys/kernel/osrelease")
 		if err != nil {

@@ -250,7 +250,12 @@ func open(dir int, name string) (int, unix.Stat_t, error) {
 // reopen opens for reading the very thing that was looked at.
 func reopen(fd, flags int) (*os.File, error) {
 	self := "/proc/self/fd/" + strconv.Itoa(fd)
-	return os.OpenFile(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOATIME|flags, 0) //nolint:wrapcheck // the caller says what was done
+	flags |= unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+	f, err := os.OpenFile(self, flags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // who is not its owner may lack the capability
+		f, err = os.OpenFile(self, flags, 0)
+	}
+	return f, err //nolint:wrapcheck // the caller says what was done
 }
 
 func target(fd int) event.Bytes {

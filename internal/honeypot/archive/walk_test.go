@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -163,7 +164,7 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	p := newPot(t)
 	for i := range 3000 {
-		put(t, fmt.Sprintf("%s/many/%04d", p.root, i), fmt.Sprint(i))
+		put(t, fmt.Sprintf("%s/many/%04d", p.root, i), strconv.Itoa(i))
 	}
 	put(t, p.root+"/zz/bot", strings.Repeat("b", 10_000))
 	require.NoError(t, os.Chmod(p.root+"/zz/bot", 0o755))

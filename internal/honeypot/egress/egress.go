@@ -5,6 +5,9 @@
 // second network. Each pot is a port of the bridge that is isolated from all other ports. Whatever is
 // flushed or forgotten, there is no way out; the packet filter inside only keeps the bridge's own
 // address silent.
+//
+// Every address is the namespace's own (AnyIP), so that what a pot calls ends in the sockets of
+// OpenSockets, wherever it is meant to go, and the packet filter leads it to them.
 package egress
 
 import (
@@ -58,6 +61,9 @@ type Net struct {
 	mu         sync.Mutex // one change of the network at a time
 	generation uint32     // of the rule set that was last found right
 	checked    bool       // generation is valid
+
+	bound map[int]string // which pots have which places
+	sunk  map[int]bool   // places whose pots reach the sinkhole
 }
 
 // Open makes the namespace, its bridge and its rules, or adopts those that are there.
@@ -87,7 +93,7 @@ func Open(o Options) (*Net, error) {
 		_ = ns.Close()
 		return nil, fmt.Errorf("reach the kernel in network namespace %s: %w", o.Name, err)
 	}
-	n := &Net{o: o, ns: ns, nl: nl, log: o.Log}
+	n := &Net{o: o, ns: ns, nl: nl, log: o.Log, bound: make(map[int]string), sunk: make(map[int]bool)}
 	if same, err := ns.Same(nil); err != nil || same {
 		_ = n.Close()
 		if same {
@@ -173,7 +179,32 @@ func (n *Net) ensureLocked() error {
 	if err := n.nl.LinkSetUp(br); err != nil {
 		return fmt.Errorf("start the bridge of the pots: %w", err)
 	}
+	if err := n.everywhere(br); err != nil {
+		return err
+	}
+	if err := n.bridgeAside(); err != nil {
+		return err
+	}
 	return n.mendRules()
+}
+
+// bridgeAside keeps the packet filter from seeing packets while they cross the bridge, as it does in every
+// namespace once the module br_netfilter is loaded, which Docker may do at any time: what it led to a socket
+// there would be forgotten until the packet arrives.
+func (n *Net) bridgeAside() error {
+	return n.ns.Do(func() error {
+		for _, name := range []string{"iptables", "ip6tables", "arptables"} {
+			path := "/proc/sys/net/bridge/bridge-nf-call-" + name
+			value, err := os.ReadFile(path)
+			if errors.Is(err, os.ErrNotExist) || err == nil && len(value) > 0 && value[0] == '0' {
+				continue
+			}
+			if err := os.WriteFile(path, []byte("0"), 0o600); err != nil {
+				return fmt.Errorf("keep bridges from the packet filter: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
 func (n *Net) bridge() (netlink.Link, error) { //nolint:ireturn // the library has links as interfaces only
@@ -215,7 +246,7 @@ func (n *Net) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		n.mu.Lock()
-		err := n.mendRules()
+		err := errors.Join(n.bridgeAside(), n.mendRules())
 		n.mu.Unlock()
 		if err != nil && !failed {
 			n.log.WarnContext(ctx, "rules of the pots' network", "error", err)
@@ -232,6 +263,22 @@ func (n *Net) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	return n.ns.DialTCP(ctx, addr)
 }
 
+// DialAs connects to a port of the pot at a place as its attacker: the pot sees the attacker's address. Of a network
+// of attackers it is the first one.
+func (n *Net) DialAs(ctx context.Context, attacker netip.Prefix, place int, port uint16) (net.Conn, error) {
+	from, to := attacker.Addr().Unmap(), n.Address(place)
+	if !attacker.IsSingleIP() {
+		from = attacker.Masked().Addr().Next()
+	}
+	if from.Is6() {
+		to = n.address6(place)
+	}
+	if !from.IsGlobalUnicast() || n.o.Subnet.Contains(from) || n.o.Subnet6.Contains(from) { // the pot knows better
+		from, to = netip.Addr{}, n.Address(place)
+	}
+	return n.ns.DialTCPFrom(ctx, from, netip.AddrPortFrom(to, port))
+}
+
 type setting struct{ path, value string }
 
 // namespaceSettings make the namespace a dead end: it forwards nothing and answers no pings.
@@ -242,6 +289,8 @@ func namespaceSettings() []setting {
 		{"ipv4/conf/all/accept_redirects", "0"},
 		{"ipv4/conf/default/accept_redirects", "0"},
 		{"ipv4/conf/all/rp_filter", "1"},
+		// The answer to a cookie would find no socket: that of the sinkhole is at another port.
+		{"ipv4/tcp_syncookies", "0"},
 		{"ipv6/conf/all/disable_ipv6", "0"},
 		{"ipv6/conf/default/disable_ipv6", "0"},
 		{"ipv6/conf/all/forwarding", "0"},

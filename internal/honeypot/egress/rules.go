@@ -12,10 +12,15 @@ import (
 
 const tableName = "kokkuri_pots"
 
-// chains returns what the table has to hold: the bridge's own address answers what the node's
-// connections need and nothing else, and nothing is forwarded.
-func chains(table *nftables.Table) map[*nftables.Chain][][]expr.Any {
-	drop := nftables.ChainPolicyDrop
+// chains returns what the table has to hold. What a pot sends is taken from nobody but the pot that has its
+// hardware address and its address. Of a pot that may call out, it is led to the sinkhole's sockets, or dropped;
+// of all others only the answers to the node's own connections pass. Nothing is forwarded.
+func chains(table *nftables.Table, s sets) map[*nftables.Chain][][]expr.Any {
+	drop, accept := nftables.ChainPolicyDrop, nftables.ChainPolicyAccept
+	arrive := &nftables.Chain{
+		Name: "arrive", Table: table, Type: nftables.ChainTypeFilter, Policy: &accept,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+	}
 	input := &nftables.Chain{
 		Name: "input", Table: table, Type: nftables.ChainTypeFilter, Policy: &drop,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
@@ -25,8 +30,10 @@ func chains(table *nftables.Table) map[*nftables.Chain][][]expr.Any {
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 	}
 	return map[*nftables.Chain][][]expr.Any{
+		arrive: arriveRules(s),
 		input: {
-			ruleset.Rule(ruleset.CtState(expr.CtStateBitESTABLISHED), ruleset.Verdict(expr.VerdictAccept)),
+			ruleset.Rule(ruleset.Marked(sinkMark), ruleset.Verdict(expr.VerdictAccept)),
+			ruleset.Rule(ruleset.NoNewTCP(), ruleset.Verdict(expr.VerdictAccept)),
 			neighbour(135),
 			neighbour(136),
 		},
@@ -70,7 +77,11 @@ func (n *Net) mendRules() error {
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)
-	for chain, rules := range chains(table) {
+	sets := setsOf(table)
+	if err := n.addSets(conn, sets); err != nil {
+		return err
+	}
+	for chain, rules := range chains(table, sets) {
 		conn.AddChain(chain)
 		for _, r := range rules {
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r})
@@ -95,7 +106,8 @@ func (n *Net) whole(conn *nftables.Conn) (bool, error) {
 		}
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
-	for chain, rules := range chains(table) {
+	sets := setsOf(table)
+	for chain, rules := range chains(table, sets) {
 		have := present[chain.Name]
 		if have == nil || have.Policy == nil || *have.Policy != *chain.Policy {
 			return false, nil
@@ -108,5 +120,5 @@ func (n *Net) whole(conn *nftables.Conn) (bool, error) {
 			return false, nil
 		}
 	}
-	return true, nil
+	return n.setsWhole(conn, sets)
 }

@@ -37,7 +37,9 @@ func (n *Net) Wired(p Port) (bool, error) {
 	for _, l := range links {
 		// Without its peer a link has no carrier. The operational state says so too, but up to a second later.
 		if a := l.Attrs(); a.Alias == p.alias() && a.RawFlags&unix.IFF_LOWER_UP != 0 {
-			return true, nil
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return true, n.bindLocked(p.Index, p.Pot)
 		}
 	}
 	return false, nil
@@ -75,6 +77,9 @@ func (n *Net) Wire(p Port) error {
 	name, err := n.attach(p, inside)
 	if err == nil {
 		err = n.configureInside(p, inside)
+	}
+	if err == nil {
+		err = n.bindLocked(p.Index, p.Pot)
 	}
 	if err == nil {
 		err = n.bringUp(name)
@@ -211,12 +216,18 @@ func (n *Net) sweepLocked(keep func(pot string) bool) error {
 	if err != nil {
 		return err
 	}
+	for _, pot := range n.bound {
+		if !keep(pot) {
+			n.unbindLocked(pot) // its link may have gone by itself
+		}
+	}
 	for _, l := range links {
 		pot, _, _ := strings.Cut(l.Attrs().Alias, " ")
 		if pot != "" && keep(pot) {
 			continue
 		}
 		// It may go by itself at any moment, with the namespace at its other end.
+		n.unbindLocked(pot)
 		if err := n.nl.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("remove link %s of %s: %w", l.Attrs().Name, pot, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ const (
 	DefaultSuite = "bookworm"
 
 	basePrefix = "kokkuri/base:"
+	mergedUsr  = "/usr/share/mmdebstrap/hooks/merged-usr"
 	pullIdle   = 10 * time.Second // a registry that says nothing for so long is given up
 )
 
@@ -105,7 +107,11 @@ func (d *Docker) bootstrap(ctx context.Context, suite, tag string, progress io.W
 	if err != nil {
 		return fmt.Errorf("make the base image: no registry answers and mmdebstrap is not installed (apt-get install mmdebstrap): %w", err)
 	}
-	args := []string{"--variant=minbase", "--format=tar", suite, "-"}
+	args := []string{"--variant=minbase", "--format=tar"}
+	if _, err := os.Stat(mergedUsr); err == nil && suite != DefaultSuite {
+		args = append(args, "--hook-dir="+mergedUsr) // as Debian's installer has had it since 10; from 12 on it is always so
+	}
+	args = append(args, suite, "-")
 	if d.o.Mirror != "" {
 		args = append(args, d.o.Mirror)
 	}

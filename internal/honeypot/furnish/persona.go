@@ -155,6 +155,7 @@ func (p *Pot) removeAll(name string) error {
 	return nil
 }
 
+//nolint:wrapcheck // removeAll says what was being done
 func removeAt(dir int, name string, depth int, budget *int) error {
 	if depth == 0 || *budget <= 0 {
 		return ErrOdd

@@ -2,6 +2,7 @@ package furnish_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -161,6 +162,34 @@ func TestSSHDConfigLooksAsAnAdministratorLeftIt(t *testing.T) {
 		"#MaxAuthTries 6", "MaxAuthTries 3", "#LoginGraceTime 2m", "LoginGraceTime 60", "#PermitRootLogin prohibit-password", "PermitRootLogin yes",
 		"KbdInteractiveAuthentication no", "KbdInteractiveAuthentication yes", "X11Forwarding yes", "X11Forwarding no", "#Banner none", "Banner /etc/issue.net",
 	).Replace(shipped)+"UseDNS yes\nDisableForwarding yes\n", text)
+}
+
+// A server that is told to read its configuration anew and can't would end, and the pot with it.
+func TestNoSettingThatAPersonaMayHaveStopsAServer(t *testing.T) {
+	shipped, err := os.ReadFile("/usr/share/openssh/sshd_config")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", filepath.Join(dir, "key")).Run())
+	require.NoError(t, os.MkdirAll("/run/sshd", 0o755))
+	candidates := []string{
+		"yes", "no", "0", "1", "999999999", "delayed", "all", "local", "clientspecified", "ethernet", "1:1:1", "999999:100:999999", "10", "1:100:1",
+		"forced-commands-only", "without-password", "QUIET", "DEBUG3", "LOCAL7", "DAEMON", "none", "- -", "a b", "any", "x", strings.Repeat("a", 100),
+	}
+	tried := 0
+	for _, key := range event.SSHSettings() {
+		for _, value := range candidates {
+			if _, ok := event.SSHSettingAllowed(key, value); !ok {
+				continue
+			}
+			tried++
+			text, _ := furnish.SSHDConfig(string(shipped), event.PersonaSSH{Settings: map[string]string{key: value}, AcceptEnv: []string{"*", "LC_*", "A?"}, Banner: "x"})
+			file := filepath.Join(dir, "config")
+			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+			out, err := exec.CommandContext(t.Context(), "/usr/sbin/sshd", "-t", "-f", file, "-h", filepath.Join(dir, "key")).CombinedOutput()
+			require.NoError(t, err, "%s %s: %s", key, value, out)
+		}
+	}
+	assert.Greater(t, tried, 60)
 }
 
 // A persona may be a hostile host's; that it is clean was checked before, that it can't get out of the pot holds anyway.

@@ -1,13 +1,13 @@
 package furnish
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-
-	"errors"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
@@ -125,9 +125,9 @@ func canonical(value string) string {
 	case "2m":
 		return "120"
 	}
-	var n, unit = 0, ""
+	n, unit := 0, ""
 	if c, _ := fmt.Sscanf(value, "%d%s", &n, &unit); c == 2 && unit == "m" {
-		return fmt.Sprint(n * 60)
+		return strconv.Itoa(n * 60)
 	}
 	return value
 }

@@ -171,7 +171,8 @@ func attach(pid int, handles []handle) error {
 	for _, h := range handles {
 		// /proc is mounted anew at each start of the pot, and its programs can't mount anything over it. What an earlier
 		// process of ours has laid there answers no more.
-		for unix.Unmount(h.at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		for covered := true; covered; {
+			covered = unix.Unmount(h.at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil
 		}
 		if err := unix.MoveMount(h.fd, "", unix.AT_FDCWD, h.at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fmt.Errorf("cover %s: %w", h.at, err)

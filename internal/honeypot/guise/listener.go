@@ -174,7 +174,7 @@ func receive(fd uintptr, n *notification) error {
 		return unix.EPIPE // nobody is left who could ask
 	}
 	*n = notification{}
-	return ioctl(fd, ioctlReceive, unsafe.Pointer(n))
+	return ioctl(fd, ioctlReceive, unsafe.Pointer(n)) //nolint:gosec // the kernel writes a whole notification
 }
 
 // answer writes what is asked for into the program's memory and lets it go on.
@@ -185,7 +185,7 @@ func (l *listener) answer(fd uintptr, n *notification, r *response, describe fun
 	} else if err := write(fd, n, data); err != nil {
 		r.err = -int32(unix.EFAULT)
 	}
-	_ = ioctl(fd, ioctlSend, unsafe.Pointer(r)) // it may have ended
+	_ = ioctl(fd, ioctlSend, unsafe.Pointer(r)) //nolint:gosec // the kernel reads a response; who asked may have ended
 }
 
 // write writes to the memory of the program that asks. The memory is opened first and the question looked at then: if
@@ -195,8 +195,8 @@ func write(fd uintptr, n *notification, data []byte) error {
 	if err != nil {
 		return err //nolint:wrapcheck // only whether
 	}
-	defer unix.Close(mem) //nolint:errcheck // written already
-	if err := ioctl(fd, ioctlValid, unsafe.Pointer(&n.id)); err != nil {
+	defer unix.Close(mem)                                                //nolint:errcheck // written already
+	if err := ioctl(fd, ioctlValid, unsafe.Pointer(&n.id)); err != nil { //nolint:gosec // the kernel reads the number
 		return err
 	}
 	at := n.data.args[0]
@@ -207,12 +207,12 @@ func write(fd uintptr, n *notification, data []byte) error {
 	if err == nil && written < len(data) {
 		err = unix.EFAULT
 	}
-	return err //nolint:wrapcheck // only whether
+	return err
 }
 
 func ioctl(fd uintptr, request uint, arg unsafe.Pointer) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(request), uintptr(arg)); errno != 0 {
-		return errno
+		return errno //nolint:wrapcheck // the caller looks at the number
 	}
 	return nil
 }

@@ -50,59 +50,69 @@ func memoryOf(m Machine, u Usage) memory {
 func meminfo(m Machine) string {
 	u := m.Usage()
 	x := memoryOf(m, u)
-	var b strings.Builder
-	line := func(name string, n int64) { fmt.Fprintf(&b, "%-15s %8d kB\n", name+":", n>>10) }
 	active := x.cached/2 + u.Memory/4
 	anonymous := u.Memory
-	line("MemTotal", m.Memory)
-	line("MemFree", x.free)
-	line("MemAvailable", x.available)
-	line("Buffers", x.buffers)
-	line("Cached", x.cached)
-	line("SwapCached", 0)
-	line("Active", active)
-	line("Inactive", x.cached+x.buffers+anonymous-active)
-	line("Active(anon)", x.shared)
-	line("Inactive(anon)", anonymous)
-	line("Active(file)", active-x.shared)
-	line("Inactive(file)", x.cached+x.buffers-active)
-	line("Unevictable", 0)
-	line("Mlocked", 0)
-	line("SwapTotal", m.Swap)
-	line("SwapFree", m.Swap)
-	line("Zswap", 0)
-	line("Zswapped", 0)
-	line("Dirty", 36<<10)
-	line("Writeback", 0)
-	line("AnonPages", anonymous)
-	line("Mapped", x.cached/4)
-	line("Shmem", x.shared)
-	line("KReclaimable", m.Memory/60)
-	line("Slab", m.Memory/40)
-	line("SReclaimable", m.Memory/60)
-	line("SUnreclaim", m.Memory/40-m.Memory/60)
-	line("KernelStack", int64(u.Procs)*16<<10)
-	line("PageTables", anonymous/80)
-	line("SecPageTables", 0)
-	line("NFS_Unstable", 0)
-	line("Bounce", 0)
-	line("WritebackTmp", 0)
-	line("CommitLimit", m.Swap+m.Memory/2)
-	line("Committed_AS", anonymous*2)
-	line("VmallocTotal", 34359738367<<10)
-	line("VmallocUsed", 21640<<10)
-	line("VmallocChunk", 0)
-	line("Percpu", 1328<<10)
-	line("HardwareCorrupted", 0)
-	line("AnonHugePages", 0)
-	line("ShmemHugePages", 0)
-	line("ShmemPmdMapped", 0)
-	line("FileHugePages", 0)
-	line("FilePmdMapped", 0)
+	var b strings.Builder
+	for _, l := range []struct {
+		name  string
+		bytes int64
+	}{
+		{"MemTotal", m.Memory},
+		{"MemFree", x.free},
+		{"MemAvailable", x.available},
+		{"Buffers", x.buffers},
+		{"Cached", x.cached},
+		{"SwapCached", 0},
+		{"Active", active},
+		{"Inactive", x.cached + x.buffers + anonymous - active},
+		{"Active(anon)", x.shared},
+		{"Inactive(anon)", anonymous},
+		{"Active(file)", active - x.shared},
+		{"Inactive(file)", x.cached + x.buffers - active},
+		{"Unevictable", 0},
+		{"Mlocked", 0},
+		{"SwapTotal", m.Swap},
+		{"SwapFree", m.Swap},
+		{"Zswap", 0},
+		{"Zswapped", 0},
+		{"Dirty", 36 << 10},
+		{"Writeback", 0},
+		{"AnonPages", anonymous},
+		{"Mapped", x.cached / 4},
+		{"Shmem", x.shared},
+		{"KReclaimable", m.Memory / 60},
+		{"Slab", m.Memory / 40},
+		{"SReclaimable", m.Memory / 60},
+		{"SUnreclaim", m.Memory/40 - m.Memory/60},
+		{"KernelStack", int64(u.Procs) * 16 << 10},
+		{"PageTables", anonymous / 80},
+		{"SecPageTables", 0},
+		{"NFS_Unstable", 0},
+		{"Bounce", 0},
+		{"WritebackTmp", 0},
+		{"CommitLimit", m.Swap + m.Memory/2},
+		{"Committed_AS", anonymous * 2},
+		{"VmallocTotal", 34359738367 << 10},
+		{"VmallocUsed", 21640 << 10},
+		{"VmallocChunk", 0},
+		{"Percpu", 1328 << 10},
+		{"HardwareCorrupted", 0},
+		{"AnonHugePages", 0},
+		{"ShmemHugePages", 0},
+		{"ShmemPmdMapped", 0},
+		{"FileHugePages", 0},
+		{"FilePmdMapped", 0},
+	} {
+		kilobytes(&b, l.name, l.bytes)
+	}
 	b.WriteString("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\n")
-	line("Hugepagesize", 2048<<10)
-	line("Hugetlb", 0)
-	line("DirectMap4k", 98112<<10)
-	line("DirectMap2M", m.Memory-98112<<10)
+	kilobytes(&b, "Hugepagesize", 2048<<10)
+	kilobytes(&b, "Hugetlb", 0)
+	kilobytes(&b, "DirectMap4k", 98112<<10)
+	kilobytes(&b, "DirectMap2M", m.Memory-98112<<10)
 	return b.String()
+}
+
+func kilobytes(b *strings.Builder, name string, n int64) {
+	fmt.Fprintf(b, "%-15s %8d kB\n", name+":", n>>10)
 }

@@ -219,6 +219,12 @@ func (n *NS) ListenTCP(addr netip.AddrPort) (*net.TCPListener, error) {
 // DialTCP connects to addr from inside the namespace. Only the socket is made there: waiting for the
 // connection holds no thread.
 func (n *NS) DialTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+	return n.DialTCPFrom(ctx, netip.Addr{}, addr)
+}
+
+// DialTCPFrom does the same from an address that need not be the namespace's own (IP_TRANSPARENT, ip(7)): answers to it
+// have to be led there. An invalid one leaves the choice to the kernel.
+func (n *NS) DialTCPFrom(ctx context.Context, from netip.Addr, addr netip.AddrPort) (*net.TCPConn, error) {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()})
 	if addr.Addr().Is4() {
 		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
@@ -227,8 +233,14 @@ func (n *NS) DialTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, er
 	err := n.Do(func() error {
 		var err error
 		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+		if err == nil && from.IsValid() {
+			err = bindForeign(fd, from)
+		}
 		return os.NewSyscallError("socket", err)
 	})
+	if err != nil && fd >= 0 {
+		_ = unix.Close(fd)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
@@ -253,6 +265,20 @@ func (n *NS) DialTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, er
 		return nil, fmt.Errorf("dial %s: not a TCP connection", addr)
 	}
 	return conn, nil
+}
+
+// bindForeign gives a socket an address that may be another machine's.
+func bindForeign(fd int, from netip.Addr) error {
+	if from.Is4() {
+		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
+			return err //nolint:wrapcheck // the caller says what was done
+		}
+		return unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}) //nolint:wrapcheck // likewise
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1); err != nil {
+		return err //nolint:wrapcheck // likewise
+	}
+	return unix.Bind(fd, &unix.SockaddrInet6{Addr: from.As16()}) //nolint:wrapcheck // likewise
 }
 
 // awaitConnect waits until a connecting socket is connected or failed, or ctx is done.

@@ -198,7 +198,7 @@ func (b *Book) Grant(req event.LeaseRequest) (event.Lease, error) {
 	if req.Expires.After(e.Expires) {
 		e.Expires = req.Expires
 	}
-	e.Target, e.Known = req.Target, e.Known || req.Known
+	e.Target, e.Known, e.Egress = req.Target, e.Known || req.Known, req.Egress
 	e.Touched = now
 	b.keep(e)
 	b.settled = true

@@ -330,3 +330,45 @@ func BenchmarkGrant(b *testing.B) {
 		require.NoError(b, err)
 	}
 }
+
+// Of a pot's leases the strictest policy holds; of one lease the latest word; without one it is never recorded for.
+func TestReachOfPots(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "leases.json")
+	b, c := newBook(t, func(o *pool.BookOptions) { o.File = file })
+	k := event.PotKey{Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web"}
+	ask := func(service event.Service, p event.EgressPolicy) event.Lease {
+		t.Helper()
+		req := request(c, "203.0.113.66/32", "web")
+		req.Service, req.Egress = service, p
+		l, err := b.Grant(req)
+		require.NoError(t, err)
+		return l
+	}
+	reach := func() event.EgressPolicy { return b.Egress(k, event.EgressSinkhole) }
+	assert.Equal(t, event.EgressSinkhole, reach())
+	assert.Equal(t, event.EgressSinkhole, b.Egress(k, event.EgressRecord), "nobody comes in any more")
+	ask(event.SSH, event.EgressRecord)
+	assert.Equal(t, event.EgressRecord, reach())
+	ask(event.Redis, "")
+	assert.Equal(t, event.EgressSinkhole, reach(), "one that says nothing asks for the default")
+	ask(event.MySQL, event.EgressNone)
+	assert.Equal(t, event.EgressNone, reach())
+	l := ask(event.MySQL, event.EgressRecord)
+	assert.Equal(t, event.EgressSinkhole, reach())
+	b.Release(k.Attacker, "web", event.Redis)
+	assert.Equal(t, event.EgressRecord, reach())
+
+	// What the server says later holds, and a restart forgets nothing.
+	require.NoError(t, b.Save())
+	again, _ := newBook(t, func(o *pool.BookOptions) { o.File, o.Now = file, c.Now })
+	assert.Equal(t, event.EgressRecord, again.Egress(k, event.EgressSinkhole))
+	all := b.Leases()
+	for i := range all {
+		if all[i].ID == l.ID {
+			all[i].Egress = event.EgressNone
+		}
+	}
+	c.now = c.now.Add(time.Second)
+	b.Apply(all, c.now)
+	assert.Equal(t, event.EgressNone, reach())
+}

@@ -20,8 +20,8 @@ func (b *Book) Apply(desired []event.Lease, asked time.Time) {
 	for _, d := range desired {
 		known[d.ID] = true
 		if e := b.leases[d.ID]; e != nil {
-			if e.Touched.Before(asked) && !e.Expires.Equal(d.Expires) {
-				e.Expires = d.Expires
+			if e.Touched.Before(asked) && (!e.Expires.Equal(d.Expires) || e.Egress != d.Egress) {
+				e.Expires, e.Egress = d.Expires, d.Egress
 				b.markDirty()
 			}
 			continue

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -70,10 +71,21 @@ type Containers interface {
 
 // Network is what pots are wired into.
 type Network interface {
+	Wiring
+	Reach
+}
+
+// Wiring joins pots to the network.
+type Wiring interface {
 	Wire(p egress.Port) error
 	Wired(p egress.Port) (bool, error)
 	Sweep(keep func(pot string) bool) error
+}
+
+// Reach is the way to pots.
+type Reach interface {
 	Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+	DialAs(ctx context.Context, attacker netip.Prefix, place int, port uint16) (net.Conn, error)
 	Address(index int) netip.Addr
 	Gateway() netip.Addr
 }
@@ -307,6 +319,17 @@ func (p *Pots) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) 
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	return p.o.Network.Dial(ctx, addr)
+}
+
+// dialAs connects as the pot's attacker. What listens on IPv4 only is reached all the same.
+func (p *Pots) dialAs(ctx context.Context, t *pot, addr netip.AddrPort) (net.Conn, error) {
+	within, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := p.o.Network.DialAs(within, t.key.Attacker, t.index, addr.Port())
+	if err != nil && t.key.Attacker.Addr().Is6() && errors.Is(err, syscall.ECONNREFUSED) {
+		return p.dial(ctx, addr)
+	}
+	return conn, err
 }
 
 // awaitSync returns when the engine's pots are known: before that, an address that is free for all we

@@ -41,7 +41,8 @@ func (s *Stay) reach(ctx context.Context, service event.Service) (net.Conn, erro
 	rousing := t.rousing
 	s.p.mu.Unlock()
 
-	conn, err := s.p.dial(ctx, to)
+	come := func(ctx context.Context) (net.Conn, error) { return s.p.dialAs(ctx, t, to) }
+	conn, err := come(ctx)
 	if err == nil || command == "" || s.p.o.Run == nil || !errors.Is(err, syscall.ECONNREFUSED) {
 		return conn, err
 	}
@@ -53,7 +54,7 @@ func (s *Stay) reach(ctx context.Context, service event.Service) (net.Conn, erro
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %s: wait for others that start: %w", errNotRoused, service, ctx.Err())
 	}
-	if conn, err = s.p.dial(ctx, to); err == nil {
+	if conn, err = come(ctx); err == nil {
 		return conn, nil // somebody else was here before
 	}
 	if s.p.memoryShort() { // what answers already goes on; nobody makes the machine start more than it can hold
@@ -63,7 +64,7 @@ func (s *Stay) reach(ctx context.Context, service event.Service) (net.Conn, erro
 		return nil, fmt.Errorf("%w: %s: %w", errNotRoused, service, err)
 	}
 	s.p.note(func() { s.p.counts.Roused++ })
-	return s.p.await(ctx, service, to)
+	return awaitService(ctx, service, come)
 }
 
 // rouse runs the command that starts a service.
@@ -75,12 +76,12 @@ func (p *Pots) rouse(ctx context.Context, way netip.AddrPort, command string) er
 	return p.o.Run(ctx, conn, command)
 }
 
-// await connects to a service as soon as it listens.
-func (p *Pots) await(ctx context.Context, service event.Service, to netip.AddrPort) (net.Conn, error) {
+// awaitService connects to a service as soon as it listens.
+func awaitService(ctx context.Context, service event.Service, come func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	tick := time.NewTicker(rousePoll)
 	defer tick.Stop()
 	for {
-		conn, err := p.dial(ctx, to)
+		conn, err := come(ctx)
 		if err == nil {
 			return conn, nil
 		}

@@ -18,9 +18,10 @@ const (
 	homeIdle = 10 * time.Minute // without evidence a pot's own session ends
 	homeTick = time.Minute
 
-	// PotQuiet and PotGone are why a pot's own session ended.
+	// PotQuiet is why a pot's own session ended.
 	PotQuiet = "nothing more came"
-	PotGone  = "pot removed"
+	// PotGone is why it ended with its pot.
+	PotGone = "pot removed"
 )
 
 var errHomesClosed = errors.New("the node is stopping")
@@ -83,9 +84,16 @@ func (h *Homes) Enter(k event.PotKey, r *Recorder) (left func()) {
 	})
 }
 
+// Open reports whether there is a session that evidence of a pot goes into.
+func (h *Homes) Open(k event.PotKey) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.visits[k]) > 0 || h.own[k] != nil
+}
+
 // Note keeps a piece of evidence of a pot.
 func (h *Homes) Note(p event.Pot, e event.Evidence) {
-	h.With(p, func(r *Recorder) { r.Note(e) })
+	h.With(p, func(r *Recorder) { r.NoteSeen(e) })
 }
 
 // With has fn record what a pot did, quickly. It does not fail: where nothing can be recorded fn gets nil, which

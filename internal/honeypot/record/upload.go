@@ -45,10 +45,19 @@ type spooled struct {
 
 // Create begins a file. Where it cannot be kept, it is noted as truncated.
 func (r *Recorder) Create(channel uint32, how string, path event.Bytes) *File {
+	return r.create(channel, event.File{How: how, Path: path})
+}
+
+// Fetched begins a file that was fetched for a pot; truncated says that it was larger.
+func (r *Recorder) Fetched(url event.Bytes, truncated bool) *File {
+	return r.create(0, event.File{How: "fetched", URL: url, Truncated: truncated})
+}
+
+func (r *Recorder) create(channel uint32, note event.File) *File {
 	if r == nil {
 		return nil
 	}
-	f := &File{r: r, channel: channel, note: event.File{How: how, Path: path}}
+	f := &File{r: r, channel: channel, note: note}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.files >= maxFiles {

@@ -193,6 +193,7 @@ func (k *kernel) drain(ctx context.Context) {
 	// The reader may have come to an end a moment ago, and not said so yet: the second time counts.
 	k.drainOnce(ctx)
 	k.drainOnce(ctx)
+	k.readLost()
 }
 
 func (k *kernel) drainOnce(ctx context.Context) {

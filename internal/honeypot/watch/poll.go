@@ -36,10 +36,16 @@ type polled struct {
 
 // proc is a process as it was.
 type proc struct {
-	start   uint64 // when it was made, in ticks since boot
-	exe     string
-	cmdline string
-	seen    uint64 // CLOCK_MONOTONIC
+	image
+
+	exe  string
+	seen uint64 // CLOCK_MONOTONIC
+}
+
+// image tells one program in a process from the next. A process may write over its arguments, but not move its stack.
+type image struct {
+	start uint64 // when the process was made, in ticks since boot
+	stack uint64 // where its stack begins
 }
 
 func newPoller(w *Watcher, every time.Duration) *poller {
@@ -106,7 +112,7 @@ func (l *poller) look(p *pot, st *polled, tell bool) {
 
 func (l *poller) process(p *pot, st *polled, pid uint32, now uint64, tell bool) {
 	dir := "/proc/" + strconv.FormatUint(uint64(pid), 10)
-	start, ok := startOf(dir)
+	img, ok := imageOf(dir)
 	if !ok {
 		return
 	}
@@ -114,17 +120,16 @@ func (l *poller) process(p *pot, st *polled, pid uint32, now uint64, tell bool) 
 	if err != nil {
 		return // it ends
 	}
-	cmdline := readSome(dir + "/cmdline")
 	old, known := st.procs[pid]
-	if known && old.start == start && old.exe == exe && old.cmdline == cmdline {
+	if known && old.image == img && old.exe == exe {
 		return
 	}
-	fresh := proc{start: start, exe: exe, cmdline: cmdline, seen: now}
+	fresh := proc{image: img, exe: exe, seen: now}
 	st.procs[pid] = fresh
 	if !tell || !known && forked(st, dir, fresh) {
 		return
 	}
-	name := strings.TrimSuffix(exe, " (deleted)")
+	name, cmdline := strings.TrimSuffix(exe, " (deleted)"), readSome(dir+"/cmdline")
 	r := record{kind: executed, at: now, pid: pid, inside: insideOf(int(pid)), exec: &execution{
 		path: name, whole: true, unnamed: name != exe, args: splitArgs([]byte(cmdline)), cut: len(cmdline) >= maxProc,
 	}}
@@ -140,7 +145,7 @@ func forked(st *polled, dir string, fresh proc) bool {
 		if rest, ok := strings.CutPrefix(line, "PPid:"); ok {
 			n, _ := strconv.ParseUint(strings.TrimSpace(rest), 10, 32)
 			parent, known := st.procs[uint32(n)]
-			return known && parent.exe == fresh.exe && parent.cmdline == fresh.cmdline
+			return known && parent.exe == fresh.exe && parent.stack == fresh.stack
 		}
 	}
 	return false
@@ -154,14 +159,8 @@ func (e *execution) findScript() {
 	default:
 		return
 	}
-	for _, a := range e.args[min(1, len(e.args)):] {
-		if strings.HasPrefix(a, "-") {
-			return // its option may be anything
-		}
-		if strings.Contains(a, "/") {
-			e.filename, e.script = a, true
-		}
-		return
+	if len(e.args) > 1 && strings.Contains(e.args[1], "/") && !strings.HasPrefix(e.args[1], "-") { // an option may be anything
+		e.filename, e.script = e.args[1], true
 	}
 }
 
@@ -223,17 +222,18 @@ func pidsOf(pid int) []uint32 {
 	return nil
 }
 
-// startOf reads when a process was made (proc_pid_stat(5), field 22). Its name may hold anything, but ends before
+// imageOf reads fields 22 and 28 of a process's state (proc_pid_stat(5)). Its name may hold anything, but ends before
 // the last bracket.
-func startOf(dir string) (uint64, bool) {
+func imageOf(dir string) (image, bool) {
 	text := readSome(dir + "/stat")
 	i := strings.LastIndexByte(text, ')')
 	fields := strings.Fields(text[i+1:])
-	if i < 0 || len(fields) < 20 || fields[0] == "Z" {
-		return 0, false
+	if i < 0 || len(fields) < 26 || fields[0] == "Z" {
+		return image{}, false
 	}
-	n, err := strconv.ParseUint(fields[19], 10, 64)
-	return n, err == nil
+	start, err := strconv.ParseUint(fields[19], 10, 64)
+	stack, err2 := strconv.ParseUint(fields[25], 10, 64)
+	return image{start: start, stack: stack}, err == nil && err2 == nil
 }
 
 // familyOf returns a process's parent, as the pot counts, and its user.

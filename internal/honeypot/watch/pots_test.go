@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -139,13 +140,13 @@ func startIn(t testing.TB, d *engine.Docker, mode watch.Mode) *watched {
 		assert.NoError(t, w.Close())
 	})
 	w.Add(pot)
-	require.Empty(t, slices.DeleteFunc(w.Findings(), func(f event.Finding) bool { return f.Level == "ok" || mode == watch.Polling }))
+	require.Empty(t, slices.DeleteFunc(w.Findings(), func(f event.Finding) bool { return f.Level == "ok" || mode != watch.EBPF }))
 	return &watched{seen: s, w: w, pot: pot, d: d}
 }
 
 func makePot(t testing.TB, d *engine.Docker) watch.Pot {
 	t.Helper()
-	name := pottest.Name(t, "kkw") + "-" + fmt.Sprint(time.Now().UnixNano())
+	name := pottest.Name(t, "kkw") + "-" + strconv.FormatInt(time.Now().UnixNano(), 10)
 	id, err := d.Create(t.Context(), engine.Spec{Name: name, Image: pottest.Image, Hostname: "web", Resolver: netip.MustParseAddr("10.0.0.1")})
 	require.NoError(t, err)
 	require.NoError(t, d.Start(t.Context(), id))
@@ -316,4 +317,118 @@ func TestTrapsForWhoReadsFiles(t *testing.T) {
 	require.NotNil(t, p.wrote("/etc/shadow"))
 	require.NotNil(t, p.wrote("/tmp/end"))
 	assert.Equal(t, "end\n", p.content(t, p.wrote("/tmp/end").File))
+}
+
+// Both ways of seeing tell the same of what runs long enough to be seen by looking.
+func TestPollingTellsWhatTheKernelTells(t *testing.T) {
+	const script = `mkdir /tmp/p; cd /tmp/p; printf '#!/bin/sh\nsleep 1.3\n' >s; chmod +x s; ./s
+		cp /bin/sleep ./copied; ./copied 1.3
+		mkdir b; cp /bin/busybox b; b/busybox sleep 1.3
+		printf 'sleep 1.25 # as from curl\n' | sh
+		python3 -c 'import time; time.sleep(1.3)'
+		python3 -c '
+import os
+fd = os.memfd_create("m", 0)
+os.write(fd, open("/bin/sleep", "rb").read())
+os.execve(fd, ["[m]", "1.3"], {})'`
+	told := make(map[watch.Mode][]string)
+	for _, mode := range []watch.Mode{watch.EBPF, watch.Polling} {
+		p := start(t, mode)
+		p.run(t, script)
+		for _, x := range p.executions() {
+			args := strings.Join(texts(x.Args), " ")
+			if !strings.Contains(args, "1.3") && !strings.Contains(args, "1.25") && !strings.HasSuffix(args, "./s") || strings.Contains(args, "mkdir /tmp") ||
+				strings.Contains(args, "memfd_create") {
+				continue
+			}
+			sum := ""
+			if x.File != nil {
+				sum = x.File.SHA256
+			}
+			told[mode] = append(told[mode], fmt.Sprintf("%s %s %v %s %s", x.Path, args, x.Unnamed, x.Script, sum))
+		}
+		slices.Sort(told[mode])
+		if mode == watch.Polling {
+			assert.Equal(t, watch.Polling, first(p.w.Mode()))
+		}
+	}
+	assert.Len(t, told[watch.EBPF], 7, "%q", told[watch.EBPF])
+	for _, one := range told[watch.EBPF] {
+		assert.Contains(t, told[watch.Polling], one)
+	}
+}
+
+func first[A, B any](a A, _ B) A { return a }
+
+// A flood is counted, and what comes when it is over is told again. Nobody else's pot suffers.
+func TestFloodIsBounded(t *testing.T) {
+	p := start(t, watch.EBPF)
+	other := makePot(t, p.d)
+	other.Key.Attacker = netip.MustParsePrefix("203.0.113.67/32")
+	p.w.Add(other)
+	const floods = 10_000
+	began := time.Now()
+	p.run(t, fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/true $i; i=$((i+1)); done", floods))
+	_, err := pottest.InPot(t, other.ID, "/bin/true after the flood")
+	require.NoError(t, err)
+	p.w.Flush(t.Context(), other.Key)
+	require.NotNil(t, p.ran("/bin/true", "after", "the", "flood"))
+	told, missed := 0, uint64(0)
+	for _, e := range p.evidence() {
+		switch {
+		case e.Execution != nil && e.Execution.Path == "/usr/bin/true":
+			told++
+		case e.Missed != nil:
+			missed += e.Missed.Executions
+		}
+	}
+	t.Logf("told %d, counted %d", told, missed)
+	assert.InDelta(t, floods+1, uint64(told)+missed, 5, "each is told or counted")
+	assert.LessOrEqual(t, float64(told), 4000+60*time.Since(began).Seconds(), "4,000 at once, and 50 a second")
+	assert.Equal(t, missed, p.w.Counts().Missed.Executions)
+}
+
+func TestForkBombIsSurvived(t *testing.T) {
+	p := start(t, watch.EBPF)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	_ = exec.CommandContext(ctx, "docker", "exec", p.pot.ID, "sh", "-c", "b() { b | b & /bin/true; }; b").Run()
+	require.NoError(t, p.d.Kill(t.Context(), p.pot.ID))
+	p.w.Drop(p.pot.Key)
+	assert.NotEmpty(t, p.executions())
+}
+
+// A pot that is restarted is another run, which has to be added again; what is left of the former is not told.
+func TestRunsOfAPot(t *testing.T) {
+	p := start(t, watch.EBPF)
+	p.run(t, "/bin/true one")
+	require.NoError(t, p.d.Stop(t.Context(), p.pot.ID))
+	p.w.Remove(p.pot.ID)
+	require.NoError(t, p.d.Start(t.Context(), p.pot.ID))
+	c, _, err := p.d.Inspect(t.Context(), p.pot.ID)
+	require.NoError(t, err)
+	p.pot.PID = c.PID
+	p.w.Add(p.pot)
+	p.w.Add(p.pot)
+	p.run(t, "/bin/true two")
+	require.NotNil(t, p.ran("/bin/true", "one"))
+	require.NotNil(t, p.ran("/bin/true", "two"))
+	n := 0
+	for _, x := range p.executions() {
+		if slices.Equal(texts(x.Args), []string{"/bin/true", "two"}) {
+			n++
+		}
+	}
+	assert.Equal(t, 1, n)
+}
+
+func TestOffSeesNothing(t *testing.T) {
+	p := start(t, watch.Off)
+	p.run(t, "/bin/true; echo x >/tmp/x")
+	assert.Empty(t, p.evidence())
+}
+
+func TestModeThatIsNone(t *testing.T) {
+	_, err := watch.New(watch.Options{Mode: "dtrace"})
+	require.ErrorContains(t, err, `"dtrace"; it has to be auto, ebpf, polling or off`)
 }

@@ -287,29 +287,28 @@ func (w *Watcher) count(change func(*Counts)) {
 	w.mu.Unlock()
 }
 
-// Findings says how pots are watched, and what is not seen.
+// Findings says what is not seen of pots, and why; nothing where the kernel tells all of it.
 func (w *Watcher) Findings() []event.Finding {
 	w.mu.Lock()
-	unseen, unwatched, missed := w.unseen, w.unwatched, w.counts.Missed
+	unseen, unwatched := w.unseen, w.unwatched
 	w.mu.Unlock()
-	out := []event.Finding{Describe(w.mode, w.why)}
+	var out []event.Finding
+	if f := Describe(w.mode, w.why); f.Level != levelOK {
+		out = append(out, f)
+	}
 	if unwatched != nil {
 		out = append(out, event.Finding{Level: "error", Subject: subject, Text: unwatched.Error(), Mend: mendOf(unwatched)})
 	}
 	if unseen != nil {
 		out = append(out, event.Finding{Level: "warning", Subject: subject, Text: "what is written to files in pots is not seen: " + unseen.Error(), Mend: mendOf(unseen)})
 	}
-	if missed.Sum() > 0 {
-		out = append(out, event.Finding{
-			Level: "ok", Subject: subject,
-			Text: fmt.Sprintf("too much at once in pots: %d programs, %d connections and %d writes were counted only", missed.Executions, missed.Connections, missed.Writes),
-		})
-	}
 	return out
 }
 
 // subject is what findings of this package are about.
 const subject = "programs in pots"
+
+const levelOK = "ok"
 
 // Describe states a mode as a finding; why says what keeps it from being eBPF.
 func Describe(m Mode, why error) event.Finding {
@@ -324,7 +323,7 @@ func Describe(m Mode, why error) event.Finding {
 	case Auto, EBPF:
 	default:
 	}
-	return event.Finding{Level: "ok", Subject: subject, Text: "are told by the kernel (eBPF)"}
+	return event.Finding{Level: levelOK, Subject: subject, Text: "are told by the kernel (eBPF)"}
 }
 
 func mendOf(err error) string {
@@ -360,7 +359,7 @@ func pidNamespace(pid int) (uint32, error) {
 // nothing is the source of a watcher that is off.
 type nothing struct{}
 
-func (nothing) add(*pot) error            { return nil }
-func (nothing) remove(*pot)               {}
-func (nothing) run(ctx context.Context)   { <-ctx.Done() }
-func (nothing) drain(ctx context.Context) {}
+func (nothing) add(*pot) error          { return nil }
+func (nothing) remove(*pot)             {}
+func (nothing) run(ctx context.Context) { <-ctx.Done() }
+func (nothing) drain(context.Context)   {}

@@ -103,6 +103,8 @@ func (r Renderer) Events(s event.Session, v event.Evidence) []Event {
 		return []Event{r.file(s, v)}
 	case v.Forward != nil:
 		return r.forward(s, v)
+	case v.Egress != nil:
+		return r.egress(s, v)
 	}
 	switch v.Kind { //nolint:exhaustive // those with a field are above
 	case event.EvidenceInput:
@@ -272,6 +274,12 @@ func (r Renderer) command(s event.Session, at time.Time, line event.Bytes) Event
 
 func (r Renderer) file(s event.Session, v event.Evidence) Event {
 	f := v.File
+	if f.How == "fetched" {
+		e := r.base(s, "session.file_download", v.At)
+		e["url"], e["outfile"], e["shasum"], e["destfile"], e["duplicate"] = f.URL.Escaped(), f.SHA256, f.SHA256, f.Path.Escaped(), false
+		e["message"] = fmt.Sprintf("Downloaded URL (%s) with SHA-256 %s to %s", f.URL.Escaped(), f.SHA256, f.SHA256)
+		return e
+	}
 	if f.How == "stdin" {
 		e := r.base(s, "session.file_download", v.At)
 		e["outfile"], e["shasum"], e["destfile"], e["duplicate"] = f.SHA256, f.SHA256, f.Path.Escaped(), false

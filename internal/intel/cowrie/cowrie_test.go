@@ -45,6 +45,10 @@ func schema() (base map[string]string, of map[string]map[string]string) {
 		"log.open":                {"ttylog": "string"},
 		"log.closed":              {"ttylog": "string", "size": "int", "shasum": "string", "duplicate": "bool", "duration_ms": "int"},
 		"direct-tcpip.request":    {"orig_ip": "string", "orig_port": "int"},
+
+		"session.file_download/url":        {"url": "string", "outfile": "string", "shasum": "string", "destfile": "string", "duplicate": "bool"},
+		"session.file_download.failed/url": {"url": "string", "error": "string"},
+		"direct-tcpip.data":                {"data": "string", "id": "int"},
 	}
 }
 
@@ -73,6 +77,11 @@ func evidence() []event.Evidence {
 		{Channel: 3, File: &event.File{How: "sftp", Path: "/tmp/a", SHA256: "s", Size: 3}},
 		{Channel: 4, File: &event.File{How: "scp", Path: "/tmp/b", SHA256: "s", Size: 3}},
 		{Channel: 5, Forward: &event.Forward{What: "direct-tcpip", Destination: "192.0.2.1", Port: 80, Origin: "127.0.0.1", OriginPort: 5}},
+		{Egress: &event.Egress{What: "name", Name: "evil.com", Type: "A"}},
+		{Egress: &event.Egress{What: "request", URL: "http://evil.com/x", How: "sinkhole", Status: 200}},
+		{Egress: &event.Egress{What: "request", URL: "http://evil.com/y", How: "fetched", Status: 200}},
+		{File: &event.File{How: "fetched", URL: "http://evil.com/y", SHA256: "s", Size: 3}},
+		{Egress: &event.Egress{What: "connect", Destination: netip.MustParseAddrPort("45.32.1.2:6667"), Invented: true, Name: "irc.evil.com", Data: "NICK \x00'\r\n"}},
 		{Kind: event.EvidenceMalformed, Data: event.Bytes(strings.Repeat("\x00", 300))},
 		{Kind: event.EvidenceClosed, Reason: "attacker closed"},
 	}
@@ -119,8 +128,10 @@ func TestFieldsAreCowries(t *testing.T) {
 	for _, e := range (cowrie.Renderer{UUID: "u"}).Session(session(), evidence(), map[uint32]cowrie.Log{1: {SHA256: "x", Size: 9}}) {
 		got := decoded(t, e)
 		name := strings.TrimPrefix(got["eventid"].(string), "cowrie.")
-		if _, scp := got["url"]; scp {
+		if _, url := got["url"]; url && name == "session.file_upload" {
 			name += "/scp"
+		} else if url {
+			name += "/url"
 		}
 		if _, key := got["key"]; key && name == "login.failed" {
 			name += "/key"
@@ -213,6 +224,9 @@ func TestHostileBytesStayInTheirPlace(t *testing.T) {
 			{Kind: event.EvidenceInput, Input: b},
 			{File: &event.File{How: "scp", Path: b}},
 			{Forward: &event.Forward{What: "direct-tcpip", Destination: b, Origin: b}},
+			{File: &event.File{How: "fetched", URL: b, Path: b}},
+			{Egress: &event.Egress{What: "request", URL: b, Method: b, How: "sinkhole"}},
+			{Egress: &event.Egress{What: "connect", Name: b, Invented: true, Data: b}},
 			{Kind: event.EvidenceMalformed, Data: b},
 		} {
 			for _, e := range (cowrie.Renderer{}).Events(session(), v) {
@@ -226,4 +240,21 @@ func TestHostileBytesStayInTheirPlace(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Of what a pot did the address that our resolver made up is nobody's, and the name is what others can use.
+func TestCallsAreToldByName(t *testing.T) {
+	at := netip.MustParseAddrPort("45.32.1.2:6667")
+	e := (cowrie.Renderer{}).Events(session(), event.Evidence{Egress: &event.Egress{What: "connect", Destination: at, Name: "irc.evil.com", Invented: true, Data: "NICK '\\\x00\r\n"}})
+	require.Len(t, e, 2)
+	assert.Equal(t, "irc.evil.com", e[0]["dst_ip"])
+	assert.Equal(t, 6667, e[0]["dst_port"])
+	assert.Equal(t, `b'NICK \'\\\x00\r\n'`, e[1]["data"])
+	e = (cowrie.Renderer{}).Events(session(), event.Evidence{Egress: &event.Egress{What: "connect", Destination: at, Name: "irc.evil.com"}})
+	require.Len(t, e, 1)
+	assert.Equal(t, "45.32.1.2", e[0]["dst_ip"])
+	e = (cowrie.Renderer{}).Events(session(), event.Evidence{Egress: &event.Egress{What: "request", URL: "http://evil.com/x.sh", How: "sinkhole"}})
+	require.Len(t, e, 1)
+	assert.Equal(t, "cowrie.session.file_download.failed", e[0]["eventid"])
+	assert.Equal(t, "http://evil.com/x.sh", e[0]["url"])
 }

@@ -340,7 +340,8 @@ func (d *Decider) grant(ctx context.Context, r *event.Redirect) bool {
 	seen := d.opts.Hosts.Addresses(r.Host)
 	l, err := d.opts.Leaser.Grant(ctx, event.LeaseRequest{
 		Op: "grant", Attacker: r.Source, Host: r.Host, Service: r.Service, Seen: seen,
-		Target: Target(r.Source, seen, r.Port), Known: d.logins.Load().Known(r.Source), Expires: r.ExpiresAt,
+		Target: Target(r.Source, seen, r.Port), Known: d.logins.Load().Known(r.Source), Egress: r.Egress,
+		Expires: r.ExpiresAt,
 	})
 	if err != nil {
 		r.Reason = err.Error()

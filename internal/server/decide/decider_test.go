@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is everything around a Decider, in memory.
 type world struct {
+	reach     []event.EgressPolicy // that leases were asked for with
 	mu        sync.Mutex
 	offences  map[string]event.Offence
 	redirects map[string]event.Redirect
@@ -87,6 +88,7 @@ func (w *world) Grant(_ context.Context, r event.LeaseRequest) (event.Lease, err
 		return event.Lease{}, ErrNoNode
 	}
 	w.ports++
+	w.reach = append(w.reach, r.Egress)
 	return event.Lease{Endpoint: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.20"), 20000+w.ports), Node: "node1", Attacker: r.Attacker}, nil
 }
 

@@ -34,6 +34,7 @@ func (d *Decider) redirects(o event.Offence) []event.Redirect {
 		r := event.Redirect{
 			ID: furtherID(o.ID, host, s), Source: o.Source, Host: host, Service: s, Port: port,
 			Rule: o.Rule, OffenceID: o.ID, State: event.Pending, CreatedAt: now, ExpiresAt: now.Add(o.TTL),
+			Egress: o.Egress,
 		}
 		if own {
 			r.ID, r.Spare = RedirectID(o.ID), o.Logins

@@ -236,3 +236,26 @@ func TestRotatedPassword(t *testing.T) {
 		})
 	}
 }
+
+// What a rule says of its offenders' pots goes with every lease, and stays with the redirect, which outlives this process.
+func TestReachGoesWithTheLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	d := start(t, w, nil)
+	o := scoped("1", event.ScopeFleet)
+	o.Egress = event.EgressNone
+	decide(t, d, o)
+	require.Eventually(t, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.reach) >= 3
+	}, 5*time.Second, time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.reach {
+		require.Equal(t, event.EgressNone, p)
+	}
+	for _, r := range w.redirects {
+		require.Equal(t, event.EgressNone, r.Egress)
+	}
+}

@@ -488,3 +488,16 @@ func FuzzCondition(f *testing.F) {
 		d.Observe(event.Position{Sequence: 2}, e, nil)
 	})
 }
+
+// What a rule says that pots may reach goes with its offences.
+func TestEgressGoesWithTheOffence(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]event.EgressPolicy{"": "", "egress: none, ": event.EgressNone, "egress: record, ": event.EgressRecord} {
+		rules := rulesOf(t, "version: 1\nrules:\n  - {name: r, service: ssh, group_by: [source, host], count: 1, within: 1m, action: redirect, "+key+"for: 1h}\n")
+		d := detect.New(detect.Options{Rules: rules})
+		fired := d.Observe(event.Position{Sequence: 1}, guess("203.0.113.66", "root", 0), []byte("x"))
+		if len(fired) != 1 || fired[0].Egress != want {
+			t.Errorf("%q: %+v", key, fired)
+		}
+	}
+}

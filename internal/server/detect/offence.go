@@ -36,7 +36,7 @@ func (d *Detector) offence(g *group, window []entry, sum int, by *occurrence) ev
 
 // sentence says what the rule wants to be done.
 func (d *Detector) sentence(r *ruleState, o *event.Offence, earliest event.Position) {
-	o.Action, o.TTL, o.Severity, o.Scope = r.Action, r.For[0], r.Severity, r.Scope
+	o.Action, o.TTL, o.Severity, o.Scope, o.Egress = r.Action, r.For[0], r.Severity, r.Scope, r.Egress
 	if len(r.For) > 1 {
 		o.Steps = slices.Clone(r.For)
 	}

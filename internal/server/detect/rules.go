@@ -49,6 +49,7 @@ type Rule struct {
 	Action   event.Action
 	Severity event.Severity
 	Scope    event.Scope
+	Egress   event.EgressPolicy // empty: as the node does by default
 	// For says how long to redirect: the first time, the second, and so on; the last holds for all later ones.
 	// The first is also how long the offence is open.
 	For []time.Duration

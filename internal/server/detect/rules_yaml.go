@@ -93,6 +93,7 @@ func (d *decoder) rule(n ast.Node, key string) Rule {
 		{"scope", false, func(n ast.Node, key string) {
 			r.Scope = oneOf(d, n, key, event.ScopeService, event.ScopeTrapped, event.ScopeFleet)
 		}},
+		{"egress", false, func(n ast.Node, key string) { r.Egress = oneOf(d, n, key, event.EgressPolicies()...) }},
 		{"for", true, func(n ast.Node, key string) { r.For = d.steps(n, key) }},
 	})
 	if r.Kinds == nil {

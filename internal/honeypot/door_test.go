@@ -55,6 +55,7 @@ func TestAShellThroughTheDoor(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 5)
 	assert.Equal(t, []string{"web", "root"}, lines[:2])
+	assert.True(t, strings.HasPrefix(lines[2], "203.0.113.66 "), "%s", lines[2])
 	assert.NotEqual(t, "door", lines[3])
 	assert.Contains(t, lines[4], "No such file")
 	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, 20*time.Second, 10*time.Millisecond)

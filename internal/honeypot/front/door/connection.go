@@ -219,7 +219,7 @@ func (c *connection) decide(l *line, m guess) error {
 	if already || closing || (m.method != entry.Password && m.method != entry.Interactive) {
 		return l.send(nil, msgNo, delay)
 	}
-	if reserved(m.account) || m.account == "root" && !rootMay(c.persona) {
+	if reserved(m.account) {
 		if err := c.h.o.Entry.Refuse(c.v, m.method, m.account, m.password); err != nil {
 			return err
 		}

@@ -213,8 +213,6 @@ func TestSettings(t *testing.T) {
 	for _, no := range []string{"internal-sftp", "QUIET", "PermitTunnel yes", "macs", "usepam no"} {
 		assert.NotContains(t, text, no)
 	}
-	assert.False(t, rootMay(event.PersonaSSH{Settings: map[string]string{"permitrootlogin": "without-password"}}))
-	assert.True(t, rootMay(event.PersonaSSH{}))
 	assert.Equal(t, Startups{Begin: 3, Rate: 50, Full: 9}, startupsOf(event.PersonaSSH{Settings: map[string]string{"maxstartups": "3:50:9"}}, Startups{}))
 	assert.Equal(t, Startups{Begin: 7, Rate: 100, Full: 7}, startupsOf(event.PersonaSSH{Settings: map[string]string{"maxstartups": "7"}}, Startups{}))
 	assert.Equal(t, Startups{Begin: 1}, startupsOf(event.PersonaSSH{}, Startups{Begin: 1}))

@@ -60,7 +60,7 @@ func configOf(methods []string, p event.PersonaSSH, socket, subsystem string) st
 	}
 	lines := []string{
 		"UsePAM yes",
-		"PermitRootLogin yes", // the node decides
+		"PermitRootLogin yes", // the node decides: whether a host lets root in, nobody sees from outside
 		"AuthorizedKeysFile none",
 		fmt.Sprintf("AuthorizedKeysCommand /usr/lib/door/key %s %%U %%t %%k %%u", socket),
 		"AuthorizedKeysCommandUser _door",
@@ -137,10 +137,4 @@ func startupsOf(p event.PersonaSSH, otherwise Startups) Startups {
 		return Startups{Begin: n[0], Rate: n[1], Full: n[2]}
 	}
 	return otherwise
-}
-
-// rootMay reports whether a persona's root logs in with a password.
-func rootMay(p event.PersonaSSH) bool {
-	v := p.Settings["permitrootlogin"]
-	return v == "" || v == "yes"
 }

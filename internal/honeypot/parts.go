@@ -19,6 +19,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/door"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
@@ -45,6 +46,8 @@ type parts struct {
 	policy *credential.Policy
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
+	door   *door.Handler // nil where only the builtin front speaks SSH
+	choice *choice       // nil unless both do
 	own    *ownKeys
 	front  *front.Front
 	gate   *gate.Gate
@@ -123,8 +126,12 @@ func (n *Node) open() (_ *parts, err error) {
 		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
 		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
 	})
+	handlers, err := n.handlers(p)
+	if err != nil {
+		return nil, err
+	}
 	if p.front, err = front.New(front.Options{
-		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
+		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
 		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
@@ -153,6 +160,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.front != nil {
 		p.front.Close()
+	}
+	if p.door != nil {
+		p.door.Close()
 	}
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
@@ -318,6 +328,9 @@ func (n *Node) ended(p *parts, l event.Lease) {
 	if p.gate != nil && p.front != nil {
 		p.sync(n.log)
 		p.front.CloseLease(l.ID)
+	}
+	if p.choice != nil {
+		p.choice.forget(l.PotKey())
 	}
 	if p.pots != nil {
 		p.pots.Tidy()

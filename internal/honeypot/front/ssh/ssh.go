@@ -93,6 +93,7 @@ type connection struct {
 	trouble error
 
 	channels atomic.Uint32 // numbered so far
+	agent    atomic.Bool   // the client forwards its agent
 	open     chan struct{}
 	work     sync.WaitGroup
 }

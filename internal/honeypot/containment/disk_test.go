@@ -65,6 +65,12 @@ func TestDiskFillersAreEnded(t *testing.T) {
 		{"deleted", "exec 3>/root/fill; rm /root/fill; head -c 64M /dev/zero >&3; sleep 100"},
 		{"small files", "python3 -c '\nimport os\nn = 0\nwhile True:\n  if n % 1000 == 0: os.makedirs(f\"/root/{n}\"); os.chdir(f\"/root/{n}\")\n  open(str(n), \"w\").close(); n += 1'"},
 		{"deep down", "python3 -c '\nimport os\nos.chdir(\"/root\")\nfor i in range(3000):\n  os.mkdir(\"d\" * 200); os.chdir(\"d\" * 200)\nf = open(\"fill\", \"wb\")\nwhile True: f.write(bytes(1 << 20))'"},
+		{"descriptors", `ulimit -n 4096; exec python3 -c '
+import os, time
+for i in range(40):
+  if os.fork() == 0:
+    held = [os.open("/dev/null", 0) for _ in range(4000)]; time.sleep(1000)
+time.sleep(1000)'`},
 		{"what the engine mounts", "cat /dev/zero > /etc/hosts"},
 		{"the log", "yes $(printf %0900d 0) | logger & yes $(printf %0900d 0) | logger -p auth.info"},
 	} {

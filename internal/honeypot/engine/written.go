@@ -17,6 +17,9 @@ import (
 // as too much.
 const deepest = 256
 
+// mostDescriptors bounds how many descriptors of a pot are looked at, for the same reason: what is more counts as too much.
+const mostDescriptors = 1 << 16
+
 // Amount is what a pot has written.
 type Amount struct {
 	Bytes int64 // that the disk holds for it
@@ -47,6 +50,15 @@ func Written(id string, pid int, most Amount) (a Amount, over bool, err error) {
 	}
 	c.folder(fd, 0)
 	return c.Amount, c.over(most), nil
+}
+
+// Used returns what is used of the file system that a pot's files are on, by whomever; pid is of its first process.
+func Used(pid int) (Amount, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/proc/"+strconv.Itoa(pid)+"/root", &fs); err != nil {
+		return Amount{}, fmt.Errorf("space where process %d writes: %w", pid, err)
+	}
+	return Amount{Bytes: int64(fs.Blocks-fs.Bfree) * fs.Bsize, Files: int64(fs.Files - fs.Ffree)}, nil
 }
 
 // places are where a pot writes.
@@ -193,7 +205,7 @@ func (c *counter) open(pid int) {
 	if err != nil {
 		return
 	}
-	processes := slices.Collect(strings.Lines(group))
+	processes, looked := slices.Collect(strings.Lines(group)), 0
 	for _, line := range processes[:min(len(processes), maxProcesses)] {
 		dir := "/proc/" + strings.TrimSpace(line) + "/fd"
 		f, err := os.Open(dir)
@@ -203,6 +215,9 @@ func (c *counter) open(pid int) {
 		for err == nil && !c.over(c.most) {
 			var names []string
 			names, err = f.Readdirnames(512)
+			if looked += len(names); looked > mostDescriptors {
+				c.Files = c.most.Files + 1
+			}
 			for _, name := range names {
 				var st unix.Stat_t
 				if unix.Stat(filepath.Join(dir, name), &st) == nil && st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
@@ -19,6 +21,11 @@ const (
 	diskEvery   = 250 * time.Millisecond
 	diskShare   = 9
 	diskAtLeast = time.Second
+	// A pot whose files take longer than costly to count is counted anew only when somebody has written as much as a
+	// grain of what a pot may, or after costlyEvery: the attacker decides how many files there are.
+	costly      = 20 * time.Millisecond
+	costlyEvery = 5 * time.Second
+	grain       = 64
 	// askEvery is how often the engine is asked, where it alone knows. That takes it long.
 	askEvery = 5 * time.Second
 )
@@ -40,6 +47,7 @@ func (p *Pots) watchDisk(ctx context.Context) {
 	timer := time.NewTimer(diskEvery)
 	defer timer.Stop()
 	var asked time.Time
+	last := make(map[string]counted)
 	for {
 		select {
 		case <-ctx.Done():
@@ -47,12 +55,25 @@ func (p *Pots) watchDisk(ctx context.Context) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		if p.checkDisk(ctx) && began.Sub(asked) >= askEvery {
+		if p.checkDisk(ctx, last) && began.Sub(asked) >= askEvery {
 			asked = began
 			p.askSizes(ctx)
 		}
 		timer.Reset(min(max(diskEvery, diskShare*time.Since(began)), diskAtLeast))
 	}
+}
+
+// counted says when a container's files were counted, how long that took, and what all together used then.
+type counted struct {
+	at   time.Time
+	took time.Duration
+	used engine.Amount
+}
+
+// stands reports whether a count need not be repeated yet.
+func (c counted) stands(used, most engine.Amount) bool {
+	return c.took > costly && time.Since(c.at) < costlyEvery &&
+		used.Bytes-c.used.Bytes < most.Bytes/grain && used.Files-c.used.Files < most.Files/grain
 }
 
 // writer is a pot whose programs run.
@@ -62,8 +83,9 @@ type writer struct {
 	pid int
 }
 
-// checkDisk looks at the pots that run; ask says that the engine has to be asked for some.
-func (p *Pots) checkDisk(ctx context.Context) (ask bool) {
+// checkDisk looks at the pots that run; ask says that the engine has to be asked for some. What it finds out about
+// containers it keeps in last.
+func (p *Pots) checkDisk(ctx context.Context, last map[string]counted) (ask bool) {
 	var writers []writer
 	p.mu.Lock()
 	for _, t := range p.pots {
@@ -73,11 +95,20 @@ func (p *Pots) checkDisk(ctx context.Context) (ask bool) {
 	}
 	p.mu.Unlock()
 	most := engine.Amount{Bytes: p.o.MaxDisk, Files: max(p.o.MaxDisk/bytesOfFile, leastFiles)}
+	maps.DeleteFunc(last, func(id string, _ counted) bool {
+		return !slices.ContainsFunc(writers, func(w writer) bool { return w.id == id })
+	})
 	for _, w := range writers {
 		if ctx.Err() != nil {
 			return false
 		}
+		used, err := engine.Used(w.pid)
+		if err == nil && last[w.id].stands(used, most) {
+			continue
+		}
+		began := time.Now()
 		a, over, err := p.o.Disk.Written(w.id, w.pid, most)
+		last[w.id] = counted{at: began, took: time.Since(began), used: used}
 		switch {
 		case errors.Is(err, engine.ErrNoLayers):
 			ask = true

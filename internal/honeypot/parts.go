@@ -108,24 +108,7 @@ func (n *Node) open() (_ *parts, err error) {
 		return nil, err
 	}
 	p.guises = guise.New(guise.Options{Log: n.log})
-	p.pots = pool.NewPots(pool.PotsOptions{
-		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
-		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
-		Guise:    p.guise,
-		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
-		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
-		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
-		Run:      p.run, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
-		Changed: func() {
-			if err := p.applyEgress(); err != nil {
-				n.log.Error("what pots may reach", "error", err)
-			}
-			n.poke()
-		},
-		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
-		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
-	})
+	p.pots = pool.NewPots(n.potsOptions(p))
 	handlers, err := n.handlers(p)
 	if err != nil {
 		return nil, err
@@ -142,6 +125,31 @@ func (n *Node) open() (_ *parts, err error) {
 		Listener4: v4, Listener6: v6, NetNS: o.NetNS, Log: n.log,
 	})
 	return p, err
+}
+
+func (n *Node) potsOptions(p *parts) pool.PotsOptions {
+	o := n.o
+	return pool.PotsOptions{
+		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
+		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
+		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
+		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
+		Life: pool.Life{
+			Guise: p.guise, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove,
+			Dress:   func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
+			Removed: func(k event.PotKey) { n.removed(p, k) },
+		},
+		Run: p.run,
+		Changed: func() {
+			if err := p.applyEgress(); err != nil {
+				n.log.Error("what pots may reach", "error", err)
+			}
+			n.poke()
+		},
+		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
+		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter, Log: n.log,
+	}
 }
 
 func canonical(addrs []netip.Addr) []netip.Addr {

@@ -17,6 +17,7 @@ demo=(dockerd=docker.io nft=nftables iptables=iptables mmdebstrap=mmdebstrap)
 test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack ssh=openssh-client
   sshd=openssh-server sshpass=sshpass rsyslogd=rsyslog lmnsd_gtls=rsyslog-gnutls lmnsd_ossl=rsyslog-openssl unshare=util-linux journalctl=systemd
   rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 busybox=busybox-static paramiko=python3-paramiko curl=curl
+  nmap=nmap sshfs=sshfs fusermount=fuse3 ssh-agent=openssh-client
   mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
   nginx=nginx apache2=apache2 vsftpd=vsftpd)
 lint=(shellcheck=shellcheck git=git)

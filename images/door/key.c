@@ -3,7 +3,7 @@
 #include "node.h"
 
 int main(int argc, char **argv) {
-	if (argc != 5)
+	if (argc != 6)
 		return 0;
 	int node = node_connect(argv[1]);
 	if (node < 0)
@@ -11,7 +11,7 @@ int main(int argc, char **argv) {
 	struct message m;
 	message_start(&m, max_message);
 	message_add(&m, "key");
-	for (int i = 2; i < argc; i++) // uid, type, key
+	for (int i = 2; i < argc; i++) // uid, type, key, account
 		message_add(&m, argv[i]);
 	char buf[16];
 	if (node_send(node, &m, NULL, 0) == 0)

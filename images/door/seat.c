@@ -146,6 +146,12 @@ static int open_session(int argc, char **argv) {
 	if (node_send(node, &m, fds, 3) < 0)
 		return -1;
 	message_end(&m);
+	if (!isatty(0)) { // pipes: their ends are the node's to close
+		int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+		for (int i = 0; i < 3; i++)
+			if (nothing < 0 || dup2(nothing, i) < 0)
+				return -1;
+	}
 	return node;
 }
 
@@ -160,7 +166,7 @@ int main(int argc, char **argv) {
 	int node = open_session(argc, argv);
 	if (signals < 0 || node < 0)
 		return 255;
-	struct pollfd wait[] = {{.fd = node, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.fd = 0, .events = 0}};
+	struct pollfd wait[] = {{.fd = node, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.fd = isatty(0) ? 0 : -1, .events = 0}};
 	for (;;) {
 		if (poll(wait, 3, -1) < 0 && errno != EINTR)
 			return 255;
@@ -179,7 +185,7 @@ int main(int argc, char **argv) {
 			else if (strcmp(buf, "signal") == 0 && value != NULL)
 				die(value);
 		}
-		if (wait[2].revents & (POLLHUP | POLLERR | POLLNVAL)) { // the client has closed the session
+		if (wait[2].revents & (POLLHUP | POLLERR | POLLNVAL)) { // the terminal is gone
 			tell(node, "gone", "");
 			wait[2].fd = -1;
 		}

@@ -4,6 +4,7 @@
 // the listener of its filter: the node, which takes it from this process's descriptors. Until it does, such calls wait.
 //
 // By other names than init's it only waits: for what a machine has running that could not do its work in here.
+// It also closes ways out that the engine's filter may leave open. All that runs on the machine comes from this process.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -54,6 +56,50 @@ static int count;
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IS(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
 #define RETURN(value) BPF_STMT(BPF_RET | BPF_K, value)
+#define REFUSE(error) RETURN(SECCOMP_RET_ERRNO | (error))
+
+// Network namespaces keep no socket of other families in: AF_VSOCK leads to the hypervisor, others have the kernel load modules.
+#define FAMILY \
+	LOAD(args[0]), IS(AF_UNIX, 5, 0), IS(AF_INET, 4, 0), IS(AF_INET6, 3, 0), IS(AF_NETLINK, 2, 0), IS(AF_PACKET, 1, 0), \
+	REFUSE(EAFNOSUPPORT), RETURN(SECCOMP_RET_ALLOW)
+#define FAMILY_LENGTH 8
+
+// What engines of today refuse, but older ones don't. What io_uring does is seen by no filter.
+#define URING LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 425, 0, 2), BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 427, 1, 0), REFUSE(EPERM)
+
+static void close_doors(void)
+{
+	struct sock_filter filter[] = {
+		LOAD(arch),
+#if defined(__x86_64__)
+		IS(AUDIT_ARCH_X86_64, 0, 9 + FAMILY_LENGTH),
+		URING,
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1), REFUSE(ENOSYS), // x32: no machine has it
+		IS(41, 2, 0), IS(53, 1, 0), RETURN(SECCOMP_RET_ALLOW),
+		FAMILY,
+		IS(AUDIT_ARCH_I386, 0, 12 + FAMILY_LENGTH),
+		URING,
+		IS(359, 7, 0), IS(360, 6, 0), IS(102, 1, 0), RETURN(SECCOMP_RET_ALLOW),
+		LOAD(args[0]), IS(1, 0, 1), REFUSE(ENOSYS), // socket by socketcall: of which family can't be seen
+		RETURN(SECCOMP_RET_ALLOW),
+		FAMILY,
+#elif defined(__aarch64__)
+		IS(AUDIT_ARCH_AARCH64, 0, 7 + FAMILY_LENGTH),
+		URING,
+		IS(198, 2, 0), IS(199, 1, 0), RETURN(SECCOMP_RET_ALLOW),
+		FAMILY,
+		IS(AUDIT_ARCH_ARM, 0, 7 + FAMILY_LENGTH),
+		URING,
+		IS(281, 2, 0), IS(288, 1, 0), RETURN(SECCOMP_RET_ALLOW),
+		FAMILY,
+#endif
+		RETURN(SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = sizeof(filter) / sizeof(filter[0]), .filter = filter };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+		_exit(1); // rather no machine than an open one
+}
 
 static void listen_for_questions(void)
 {
@@ -168,6 +214,7 @@ int main(int argc, char **argv)
 	sigset_t all;
 	struct timespec tick = { .tv_sec = 1 };
 	struct timespec *wait = NULL;
+	int closed = 0;
 
 	if (getpid() != 1) {
 		signal(SIGHUP, SIG_IGN);
@@ -182,6 +229,10 @@ int main(int argc, char **argv)
 	if (null > 2)
 		close(null);
 	chdir("/");
+	// What of a process outlives its beginning anew and shows nowhere: it says that the doors are closed already.
+	if (prctl(PR_GET_CHILD_SUBREAPER, &closed, 0, 0, 0) || !closed)
+		close_doors();
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	if (argc > 1) { // begun anew without its arguments, which everybody sees
 		listen_for_questions();
 		argv[1] = NULL;

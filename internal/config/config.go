@@ -171,9 +171,12 @@ type Egress struct {
 
 // SSH is what attackers see of a pot's SSH server.
 type SSH struct {
-	Version   string   `yaml:"version" check:"sshversion" help:"What the server calls itself, as SSH-2.0-OpenSSH_9.2p1; empty: as the pot's own server does." placeholder:"SSH-2.0-…"`
-	Methods   []string `yaml:"methods" default:"password,keyboard-interactive" enum:"password,keyboard-interactive" help:"Methods of logging in, beside public keys." placeholder:"METHOD"`
-	FailDelay Duration `yaml:"fail_delay" default:"2s" max:"30s" help:"About how long a wrong password takes." placeholder:"DURATION"`
+	Version    string   `yaml:"version" check:"sshversion" help:"What the server calls itself, as SSH-2.0-OpenSSH_9.2p1; empty: as the pot's own server does." placeholder:"SSH-2.0-…"`
+	Methods    []string `yaml:"methods" default:"password,keyboard-interactive" enum:"password,keyboard-interactive" help:"Methods of logging in, beside public keys." placeholder:"METHOD"`
+	FailDelay  Duration `yaml:"fail_delay" default:"2s" max:"30s" help:"About how long a wrong password takes." placeholder:"DURATION"`
+	Front      string   `yaml:"front" default:"openssh" enum:"openssh,builtin,auto" help:"What speaks SSH with attackers: ${enum}; the system's own sshd, a library that costs less and is told from it, or that one above ssh.at_door." placeholder:"FRONT"`
+	AtDoor     int      `yaml:"at_door" name:"at-door" default:"500" min:"1" max:"20000" help:"With front auto: how many connections at once OpenSSH speaks with." placeholder:"N"`
+	DoorMemory Size     `yaml:"door_memory" name:"door-memory" default:"2GiB" min:"64MiB" help:"Memory of all sshd that speak with attackers together." placeholder:"SIZE"`
 }
 
 // Pool is how pots are kept ready.

@@ -3,6 +3,7 @@ package honeypot_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -12,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
 // boundThousand is what a node may take, with its 1,000 clients, in bytes.
@@ -70,6 +73,65 @@ func BenchmarkThousandSources(b *testing.B) {
 	}
 	b.ReportMetric(float64(most.Load())/1e6, "MB-resident")
 	b.ReportMetric(float64(before)/1e6, "MB-before")
+	b.ReportMetric(float64(many*guessesEach*b.N)/took.Seconds(), "guesses/s")
+}
+
+// boundDoor is what the door of 1,000 sources may take, in bytes: all of its sshd, and what the kernel has for them.
+const boundDoor = 2 << 30
+
+// BenchmarkThousandSourcesAtTheDoor does the same where OpenSSH speaks with them, which keeps each waiting after a wrong
+// password as it does on a real host. The memory is the door's.
+func BenchmarkThousandSourcesAtTheDoor(b *testing.B) {
+	const many, guessesEach = 1000, 3
+	f := withDoor(b)
+	f.opts.Least, f.opts.Most, f.opts.SSH.FailDelay, f.opts.SSH.DoorMemory = 6, 6, 2*time.Second, boundDoor
+	f.opts.Log = slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	f.run(b)
+	leases := make([]event.Lease, many)
+	for i := range leases {
+		leases[i] = f.grant(b, fmt.Sprintf("203.0.%d.%d/32", 113+i/250, 1+i%250))
+	}
+	require.Equal(b, 1, refused(b, f, leases[0], 1), "it is up")
+	_, first := f.door(b)
+	var most, answered atomic.Int64
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if n, err := engine.Memory(first); err == nil {
+					most.Store(max(most.Load(), n))
+				}
+			}
+		}
+	})
+	began := time.Now()
+	for b.Loop() {
+		var wg sync.WaitGroup
+		for _, l := range leases {
+			wg.Go(func() {
+				if refused(b, f, l, guessesEach) == guessesEach {
+					answered.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	took := time.Since(began)
+	close(done)
+	watching.Wait()
+	assert.Equal(b, int64(many*b.N), answered.Load(), "each is answered")
+	require.Positive(b, most.Load())
+	if most.Load() > boundDoor {
+		b.Errorf("NOT within: %d MB, at most %d MB are wanted", most.Load()/1e6, boundDoor/1_000_000)
+	}
+	b.ReportMetric(float64(most.Load())/1e6, "MB-door")
+	b.ReportMetric(float64(resident(b))/1e6, "MB-node-and-clients")
 	b.ReportMetric(float64(many*guessesEach*b.N)/took.Seconds(), "guesses/s")
 }
 

@@ -146,7 +146,7 @@ func newFixture(t testing.TB) *fixture {
 	f.opts = honeypot.Options{
 		Name: name, Version: "test", Bus: f.bus, StateDir: t.TempDir(), NetNS: f.Node,
 		Advertise: []netip.Addr{netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("2001:db8:2::20")},
-		Namespace: pottest.Name(t, "kkp"), Image: pottest.Image, Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond},
+		Namespace: pottest.Name(t, "kkp"), Image: pottest.Image, Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond, Front: honeypot.FrontBuiltin},
 	}
 	t.Cleanup(func() {
 		assert.NoError(t, honeypot.Cleanup(context.Background(), f.opts))
@@ -154,6 +154,10 @@ func newFixture(t testing.TB) *fixture {
 		out, err := exec.Command("docker", "ps", "-aq", "--filter", "label=kokkuri.node="+name).CombinedOutput()
 		assert.NoError(t, err)
 		assert.Empty(t, string(out))
+		out, err = exec.Command("docker", "ps", "-aq", "--filter", "label=kokkuri.door="+name).CombinedOutput()
+		assert.NoError(t, err)
+		assert.Empty(t, string(out))
+		assert.NoFileExists(t, "/run/kokkuri/door/"+name)
 		out, err = exec.Command("ip", "netns", "exec", f.NodeName, "nft", "list", "ruleset").CombinedOutput()
 		assert.NoError(t, err)
 		assert.Empty(t, string(out))

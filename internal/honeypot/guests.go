@@ -43,13 +43,17 @@ func (n *Node) openSecrets(p *parts) (err error) {
 }
 
 // handlers are what speaks the services' protocols.
-func (n *Node) handlers(p *parts) map[event.Service]front.Handler {
+func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	e := entry.New(entry.Options{Enter: p.enter, Admit: p.admit, Policy: p.policy, Authority: p.ca, Hash: furnish.Hash, Log: n.log})
-	return map[event.Service]front.Handler{
-		event.SSH: ssh.New(ssh.Options{
-			Entry: e, HostKeys: p.signers, Version: func(k event.PotKey) string { return n.version(p, k) }, Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
-		}),
+	builtin := ssh.New(ssh.Options{
+		Entry: e, HostKeys: p.signers, Version: func(k event.PotKey) string { return n.version(p, k) },
+		Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
+	})
+	speaker, err := n.speaker(p, e, builtin)
+	if err != nil {
+		return nil, err
 	}
+	return map[event.Service]front.Handler{event.SSH: speaker}, nil
 }
 
 // enter wakes, or makes, an attacker's pot.

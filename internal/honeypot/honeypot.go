@@ -30,6 +30,8 @@ import (
 const (
 	// BuiltinImage is the image of pots that the node builds itself.
 	BuiltinImage = "kokkuri/pot"
+	// DoorImage is the image of the doors of SSH, which the node builds itself, too.
+	DoorImage = "kokkuri/door"
 	// machineImage is what it is built on: a machine with an SSH server, and nothing else to come for.
 	machineImage = "kokkuri/ssh"
 
@@ -103,6 +105,12 @@ type SSH struct {
 	Version   string        // what it calls itself; as the pot's own server where empty
 	Methods   []string      // of logging in
 	FailDelay time.Duration // about how long a wrong password takes; 2 s where 0
+	// Front is what speaks SSH: FrontOpenSSH where empty.
+	Front string
+	// AtDoor is how many connections at once FrontAuto has OpenSSH speak with; 500 where 0.
+	AtDoor     int
+	Door       string // image of the door; DoorImage, which is built, where empty
+	DoorMemory int64  // bytes; 2 GiB where 0
 }
 
 // Pool is how pots are kept ready.
@@ -223,6 +231,9 @@ func (n *Node) work(ctx context.Context, p *parts) error {
 	stack.start(background, p.personas.Run)
 	stack.start(background, func(ctx context.Context) { p.own.keep(ctx, p.come, p.hosts) })
 	stack.start(background, p.pots.Run)
+	if p.door != nil {
+		stack.start(background, p.door.Run)
+	}
 	stack.start(background, p.front.Run)
 	stack.push(func() {
 		if err := p.gate.Close(); err != nil {
@@ -263,7 +274,7 @@ func (n *Node) saveUsage(ctx context.Context, p *parts) {
 	}
 }
 
-// Cleanup removes what a node leaves on the machine: its pots with all they hold, their namespace, and
+// Cleanup removes what a node leaves on the machine: its pots with all they hold, their namespace, its door, and
 // the rules of its endpoints. The state folder stays. The node must not run.
 func Cleanup(ctx context.Context, o Options) error {
 	errs := []error{gate.Remove(o.NetNS, o.Table)}
@@ -277,6 +288,7 @@ func Cleanup(ctx context.Context, o Options) error {
 	for _, p := range pots {
 		errs = append(errs, d.Remove(ctx, p.ID))
 	}
+	errs = append(errs, d.RemoveDoors(ctx), os.RemoveAll(doorDir(o.Name)))
 	if o.Namespace == "" {
 		o.Namespace = NamespaceOf(o.Name)
 	}

@@ -341,7 +341,7 @@ func childNode() int {
 	}
 	n, err := honeypot.New(honeypot.Options{
 		Name: c.Name, StateDir: c.StateDir, Advertise: c.Advertise, Namespace: c.Namespace, Image: c.Image,
-		NetNS: ns, Bus: newBus(), Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond},
+		NetNS: ns, Bus: newBus(), Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond, Front: honeypot.FrontBuiltin},
 	})
 	if err != nil {
 		return 5

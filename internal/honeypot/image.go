@@ -36,6 +36,19 @@ func BuildSuite(ctx context.Context, d *engine.Docker, suite string, progress io
 	return nil
 }
 
+// BuildDoor builds the image of the doors of one of Debian's suites from what is in this binary, where it is missing or old.
+func BuildDoor(ctx context.Context, d *engine.Docker, suite string, progress io.Writer) error {
+	base, err := d.EnsureSuite(ctx, suite, progress)
+	if err != nil {
+		return err
+	}
+	files, err := fs.Sub(images.Files, "door")
+	if err != nil {
+		return fmt.Errorf("image %s: %w", DoorImage, err)
+	}
+	return d.BuildImage(ctx, tagOf(DoorImage, suite), files, map[string]string{"BASE": base}, progress)
+}
+
 // tagOf names the image of a suite; that of the default one has no tag of its own.
 func tagOf(image, suite string) string {
 	if suite == engine.DefaultSuite {

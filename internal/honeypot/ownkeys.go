@@ -16,6 +16,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 )
 
 const (
@@ -34,13 +35,14 @@ type ownKeys struct {
 
 	mu   sync.Mutex
 	keys map[string][]gossh.Signer
+	raw  map[string][]hostkeys.File // the same, as sshd reads them
 }
 
 func openOwnKeys(dir string, ask func(context.Context, string) (event.HostKeys, error), log *slog.Logger) (*ownKeys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("keep host keys: %w", err)
 	}
-	o := &ownKeys{dir: dir, ask: ask, log: log, keys: map[string][]gossh.Signer{}}
+	o := &ownKeys{dir: dir, ask: ask, log: log, keys: map[string][]gossh.Signer{}, raw: map[string][]hostkeys.File{}}
 	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -54,7 +56,8 @@ func openOwnKeys(dir string, ask func(context.Context, string) (event.HostKeys, 
 			_ = os.Remove(file)
 			continue
 		}
-		o.keys[strings.TrimSuffix(filepath.Base(file), ".json")] = signers
+		host := strings.TrimSuffix(filepath.Base(file), ".json")
+		o.keys[host], o.raw[host] = signers, filesOf(kept.Keys)
 	}
 	return o, nil
 }
@@ -72,6 +75,20 @@ func parseKeys(keys []event.HostKey) ([]gossh.Signer, error) {
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+func filesOf(keys []event.HostKey) []hostkeys.File {
+	out := make([]hostkeys.File, 0, len(keys))
+	for i, k := range keys {
+		out = append(out, hostkeys.File{Name: fmt.Sprintf("ssh_host_key_%d", i), Mode: 0o600, Data: k.Private})
+	}
+	return out
+}
+
+func (o *ownKeys) files(host string) []hostkeys.File {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.raw[host]
 }
 
 func (o *ownKeys) signers(host string) []gossh.Signer {
@@ -97,6 +114,7 @@ func (o *ownKeys) fetch(ctx context.Context, host string) error {
 	defer o.mu.Unlock()
 	if len(signers) == 0 {
 		delete(o.keys, host)
+		delete(o.raw, host)
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget host keys: %w", err)
 		}
@@ -109,7 +127,7 @@ func (o *ownKeys) fetch(ctx context.Context, host string) error {
 	if err := errors.Join(os.WriteFile(file+".new", data, 0o600), os.Rename(file+".new", file)); err != nil {
 		return fmt.Errorf("keep host keys: %w", err)
 	}
-	o.keys[host] = signers
+	o.keys[host], o.raw[host] = signers, filesOf(got.Keys)
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/door"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/gate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
@@ -45,6 +46,8 @@ type parts struct {
 	policy *credential.Policy
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
+	door   *door.Handler // nil where only the builtin front speaks SSH
+	choice *choice       // nil unless both do
 	own    *ownKeys
 	front  *front.Front
 	gate   *gate.Gate
@@ -105,26 +108,13 @@ func (n *Node) open() (_ *parts, err error) {
 		return nil, err
 	}
 	p.guises = guise.New(guise.Options{Log: n.log})
-	p.pots = pool.NewPots(pool.PotsOptions{
-		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
-		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
-		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
-		Guise:    p.guise,
-		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
-		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
-		Dress:    func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
-		Run:      p.run, Ask: p.ask, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove, Removed: func(k event.PotKey) { n.removed(p, k) }, Log: n.log,
-		Changed: func() {
-			if err := p.applyEgress(); err != nil {
-				n.log.Error("what pots may reach", "error", err)
-			}
-			n.poke()
-		},
-		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
-		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter,
-	})
+	p.pots = pool.NewPots(n.potsOptions(p))
+	handlers, err := n.handlers(p)
+	if err != nil {
+		return nil, err
+	}
 	if p.front, err = front.New(front.Options{
-		Node: o.Name, Lookup: p.book.Lookup, Handlers: n.handlers(p), Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
+		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
 		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err
@@ -135,6 +125,31 @@ func (n *Node) open() (_ *parts, err error) {
 		Listener4: v4, Listener6: v6, NetNS: o.NetNS, Log: n.log,
 	})
 	return p, err
+}
+
+func (n *Node) potsOptions(p *parts) pool.PotsOptions {
+	o := n.o
+	return pool.PotsOptions{
+		Node: o.Name, Engine: p.engine, Disk: p.engine, Network: p.net, Capacity: p.net.Capacity(), MaxPots: o.MaxPots,
+		MaxDisk: o.PotDisk, Limits: o.Limits, Wanted: p.book.Wanted, Leased: p.book.Leased,
+		Image:    func(ctx context.Context) (string, error) { return n.warmImage(ctx, p) },
+		ImageFor: func(ctx context.Context, k event.PotKey) (string, error) { return n.imageFor(ctx, p, k) },
+		Fits:     func(k event.PotKey, image string) bool { return n.fits(p, k, image) },
+		Life: pool.Life{
+			Guise: p.guise, Woken: p.woken, Archive: p.archive, Died: p.watch.Remove,
+			Dress:   func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
+			Removed: func(k event.PotKey) { n.removed(p, k) },
+		},
+		Run: p.run, Ask: p.ask,
+		Changed: func() {
+			if err := p.applyEgress(); err != nil {
+				n.log.Error("what pots may reach", "error", err)
+			}
+			n.poke()
+		},
+		File: filepath.Join(o.StateDir, "pots.json"), Warm: o.Pool.Warm, KeepFree: o.Pool.KeepFree,
+		PauseAfter: o.Pool.PauseAfter, StopAfter: o.Pool.StopAfter, Log: n.log,
+	}
 }
 
 func canonical(addrs []netip.Addr) []netip.Addr {
@@ -153,6 +168,9 @@ func (p *parts) close(log *slog.Logger) {
 	}
 	if p.front != nil {
 		p.front.Close()
+	}
+	if p.door != nil {
+		p.door.Close()
 	}
 	if p.policy != nil {
 		errs = append(errs, p.policy.Close())
@@ -318,6 +336,9 @@ func (n *Node) ended(p *parts, l event.Lease) {
 	if p.gate != nil && p.front != nil {
 		p.sync(n.log)
 		p.front.CloseLease(l.ID)
+	}
+	if p.choice != nil {
+		p.choice.forget(l.PotKey())
 	}
 	if p.pots != nil {
 		p.pots.Tidy()

@@ -49,7 +49,10 @@ func Run(ctx context.Context, o RunOptions) error {
 		Name: id.Name, Version: o.Version, StateDir: Dir(c), Advertise: advertise, Ports: pool.Ports{First: c.PortRange.First, Last: c.PortRange.Last},
 		Engine: c.Engine, Image: c.Image, Subnet: c.Subnet, KeepPots: time.Duration(c.PotTTL), MaxPots: c.Limits.Pots,
 		Least: c.Guesses.Least, Most: c.Guesses.Most,
-		SSH:   SSH{Version: c.SSH.Version, Methods: c.SSH.Methods, FailDelay: time.Duration(c.SSH.FailDelay)},
+		SSH: SSH{
+			Version: c.SSH.Version, Methods: c.SSH.Methods, FailDelay: time.Duration(c.SSH.FailDelay), Front: c.SSH.Front, AtDoor: c.SSH.AtDoor,
+			DoorMemory: int64(c.SSH.DoorMemory),
+		},
 		Watch: watch.Mode(c.Watch),
 		Pool: Pool{
 			Warm: c.Pool.Warm, KeepFree: int64(c.Pool.KeepFree), PauseAfter: time.Duration(c.Pool.PauseAfter), StopAfter: time.Duration(c.Pool.StopAfter),

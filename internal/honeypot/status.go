@@ -106,6 +106,7 @@ func (n *Node) Findings() []event.Finding {
 func (n *Node) findingsOf(p *parts) []event.Finding {
 	out := append(p.pots.Findings(), n.personaFindings(p)...)
 	out = append(out, p.watch.Findings()...)
+	out = append(out, p.doorFindings()...)
 	out = append(out, p.egressFindings()...)
 	n.mu.Lock()
 	for _, f := range n.findings {

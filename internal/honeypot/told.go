@@ -29,7 +29,7 @@ const (
 // guise has the kernel tell a pot of a machine that is no container.
 func (p *parts) guise(ctx context.Context, id string, pid int, owner func() event.PotKey) error {
 	usage := usageOf(pid)
-	return p.guises.Wear(ctx, id, pid, func() guise.Machine { //nolint:wrapcheck // it says which pot
+	return p.guises.Wear(ctx, id, pid, func() guise.Machine {
 		k := owner()
 		m := guise.Machine{Nodename: "localhost", Memory: machineMemory, Usage: usage}
 		if k.Host != "" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kokkuri/kokkuri/images"
 	"github.com/kokkuri/kokkuri/internal/honeypot"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
 // reach says clearly when no engine answers.
@@ -48,6 +49,9 @@ func (l *Lab) buildImages(ctx context.Context) error {
 		}
 	}
 	// The node would build it, but who waits here sees what goes on.
+	if err := honeypot.BuildDoor(ctx, l.build, engine.DefaultSuite, progress); err != nil {
+		return err
+	}
 	if err := honeypot.BuildImage(ctx, l.build, progress); err != nil {
 		return fmt.Errorf("image of the pots: %w", err)
 	}

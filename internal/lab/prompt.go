@@ -14,7 +14,7 @@ import (
 )
 
 // boundPrompt is how many times as long as the real server a pot may take to a prompt.
-const boundPrompt = 1.5
+const boundPrompt = 1.2
 
 // promptCount is how many prompts a bench waits for on each side.
 const promptCount = 30

@@ -20,6 +20,11 @@ func (d *Docker) Sizes(ctx context.Context) (map[string]int64, error) {
 	return out, nil
 }
 
+// Written counts what a running pot has written; see the function of that name.
+func (d *Docker) Written(id string, pid int, most Amount) (a Amount, over bool, err error) {
+	return Written(id, pid, most)
+}
+
 // Kill ends a pot's processes at once; its files stay. One that does not run is no error.
 func (d *Docker) Kill(ctx context.Context, id string) error {
 	d.thaw(ctx, id)

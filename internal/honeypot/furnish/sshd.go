@@ -38,13 +38,14 @@ func (p *Pot) sshd(s event.PersonaSSH) error {
 	return p.Write(sshdConfig, []byte(text), 0o644, 0, 0)
 }
 
-// shown are the settings that show in the file, as OpenSSH writes their names; versions from 7 on know them.
+// shown are the settings that show in the file, as OpenSSH writes their names; versions from 7 on know them. MaxStartups is
+// not among them: of that the last value holds, and so the node could be kept out.
 func shown() []string {
 	return []string{
 		"SyslogFacility", "LogLevel", "LoginGraceTime", "PermitRootLogin", "StrictModes", "MaxAuthTries", "MaxSessions", "PubkeyAuthentication",
 		"HostbasedAuthentication", "PasswordAuthentication", "PermitEmptyPasswords", "GSSAPIAuthentication", "UsePAM", "AllowAgentForwarding",
 		"AllowTcpForwarding", "GatewayPorts", "X11Forwarding", "X11DisplayOffset", "X11UseLocalhost", "PermitTTY", "PrintMotd", "PrintLastLog",
-		"TCPKeepAlive", "PermitUserEnvironment", "Compression", "ClientAliveInterval", "ClientAliveCountMax", "UseDNS", "MaxStartups",
+		"TCPKeepAlive", "PermitUserEnvironment", "Compression", "ClientAliveInterval", "ClientAliveCountMax", "UseDNS",
 		"PermitTunnel", "VersionAddendum", "DisableForwarding", "AllowStreamLocalForwarding", "PermitUserRC",
 	}
 }

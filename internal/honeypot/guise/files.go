@@ -10,11 +10,16 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+)
+
+const (
+	attributesFor = time.Hour // that the kernel asks no more about a file
+	largestRead   = 4096      // bytes at once: each read holds as much of the node's memory
 )
 
 // files is a FUSE file system with a folder for each pot. It is attached nowhere: pots get single files of it.
@@ -35,7 +40,9 @@ func openFiles() (*files, error) {
 		return nil, err
 	}
 	root := &fs.Inode{}
-	server, err := fuse.NewServer(fs.NewNodeFS(root, &fs.Options{}), fmt.Sprintf("/dev/fd/%d", dev), &fuse.MountOptions{AllowOther: true})
+	forever := attributesFor
+	server, err := fuse.NewServer(unasked{fs.NewNodeFS(root, &fs.Options{AttrTimeout: &forever})}, fmt.Sprintf("/dev/fd/%d", dev),
+		&fuse.MountOptions{AllowOther: true, MaxWrite: largestRead, DisableXAttrs: true, DisableReadDirPlus: true})
 	if err != nil {
 		_ = unix.Close(mount)
 		return nil, fmt.Errorf("serve files of /proc: %w", err)
@@ -51,7 +58,7 @@ func openFiles() (*files, error) {
 
 // mountFuse makes a file system whose questions come out of a descriptor of /dev/fuse.
 func mountFuse(dev int) (int, error) {
-	return mountNew("fuse", "source", "proc", "fd", strconv.Itoa(dev), "rootmode", "40000", "user_id", "0", "group_id", "0", "allow_other", "")
+	return mountNew("fuse", "source", "proc", "fd", strconv.Itoa(dev), "rootmode", "40000", "user_id", "0", "group_id", "0", "max_read", strconv.Itoa(largestRead), "allow_other", "")
 }
 
 // mountNew makes a file system that is attached nowhere (fsopen(2)); settings are names and values, flags have none.
@@ -121,6 +128,7 @@ func (f *files) cover(pot string, pid int, describe func() Machine) error {
 		f.root.AddChild(pot, folder, true)
 	}
 	var handles []handle
+	shared, made := &share{}, time.Now()
 	defer func() {
 		for _, h := range handles {
 			_ = unix.Close(h.fd)
@@ -128,7 +136,7 @@ func (f *files) cover(pot string, pid int, describe func() Machine) error {
 	}()
 	for name, text := range texts() {
 		flat := strings.ReplaceAll(name, "/", "-")
-		folder.AddChild(flat, folder.NewPersistentInode(context.Background(), &file{text: text, describe: describe}, fs.StableAttr{Mode: unix.S_IFREG}), true)
+		folder.AddChild(flat, folder.NewPersistentInode(context.Background(), &file{text: text, describe: describe, share: shared, made: made}, fs.StableAttr{Mode: unix.S_IFREG}), true)
 		fd, err := unix.OpenTree(f.mount, path.Join(pot, flat), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
 			return fmt.Errorf("cover /proc/%s: %w", name, err)
@@ -190,45 +198,4 @@ func attach(pid int, handles []handle) error {
 		}
 	}
 	return nil
-}
-
-// file is a file whose content is made when it is opened.
-type file struct {
-	fs.Inode
-
-	text     func(Machine) string
-	describe func() Machine
-}
-
-var (
-	_ fs.NodeOpener    = (*file)(nil)
-	_ fs.NodeGetattrer = (*file)(nil)
-)
-
-// Getattr implements fs.NodeGetattrer.
-func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	out.Mode, out.Nlink = unix.S_IFREG|0o444, 1
-	return 0
-}
-
-// Open implements fs.NodeOpener.
-func (f *file) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) { //nolint:ireturn // the library's
-	if flags&unix.O_ACCMODE != unix.O_RDONLY {
-		return nil, 0, unix.EACCES
-	}
-	return &content{text: f.text(f.describe())}, fuse.FOPEN_DIRECT_IO, 0
-}
-
-// content is what a file says to who has opened it.
-type content struct{ text string }
-
-var _ fs.FileReader = (*content)(nil)
-
-// Read implements fs.FileReader.
-func (c *content) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) { //nolint:ireturn // the library's
-	if off < 0 || off >= int64(len(c.text)) {
-		return fuse.ReadResultData(nil), 0
-	}
-	n := copy(dest, c.text[off:])
-	return fuse.ReadResultData(dest[:n]), 0
 }

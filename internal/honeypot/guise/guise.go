@@ -102,7 +102,7 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 		err = g.files.cover(pot, pid, describe) //nolint:contextcheck // likewise
 	}
 	if err != nil {
-		_ = l.f.Close()
+		l.close()
 		return fmt.Errorf("guise of pot %s: %w", pot, err)
 	}
 	serving, cancel := context.WithCancel(context.Background()) // until Close

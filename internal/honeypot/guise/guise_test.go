@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
@@ -124,5 +125,20 @@ func TestQuestionsWaitForTheNode(t *testing.T) {
 func TestManyQuestions(t *testing.T) {
 	_, say, _ := begin(t, "guise-test-3")
 	assert.Equal(t, "done", say("for i in $(seq 20); do for j in 1 2 3 4 5; do timeout -s KILL 0.02 busybox sh -c 'while :; do busybox uname; done' & done >/dev/null 2>&1; wait; done 2>/dev/null; echo done"))
+	assert.Equal(t, "6.1.0-28-amd64", say("uname -r"))
+}
+
+// A question that somebody in the pot took before the node, by the listener of its first process, is not waited for.
+func TestQuestionThatWasTaken(t *testing.T) {
+	_, say, pid := begin(t, "guise-test-4")
+	assert.Equal(t, "6.1.0-28-amd64", say("uname -r"))
+	taken := make(chan error, 1)
+	go func() { taken <- guise.TakeNone(pid) }()
+	select {
+	case err := <-taken:
+		require.ErrorIs(t, err, unix.EINTR)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for the next one")
+	}
 	assert.Equal(t, "6.1.0-28-amd64", say("uname -r"))
 }

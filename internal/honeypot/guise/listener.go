@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 	"unsafe"
@@ -21,11 +22,10 @@ const (
 	listenPoll   = 2 * time.Millisecond
 )
 
-// A pot that asks on and on is answered this often.
-const (
-	burst      = 256
-	burstEvery = 100 * time.Millisecond
-)
+// receiveWithin is how long a question may take to be received, once there is one. Who is root in a pot can take
+// the listener from its first process as well as we, and so the question before us: the kernel would let us wait for the
+// next one, for ever.
+const receiveWithin = 250 * time.Millisecond
 
 // notification and response are struct seccomp_notif and seccomp_notif_resp of linux/seccomp.h.
 type (
@@ -58,7 +58,17 @@ const (
 )
 
 // listener is the end of a pot's filter where its questions come out.
-type listener struct{ f *os.File }
+type listener struct {
+	f     *os.File
+	spare int // the same, see receive
+	null  *os.File
+}
+
+func (l *listener) close() {
+	_ = l.f.Close()
+	_ = unix.Close(l.spare)
+	_ = l.null.Close()
+}
 
 // awaitListener takes the listener as soon as it is there.
 func awaitListener(ctx context.Context, pid int) (*listener, error) {
@@ -104,18 +114,34 @@ func takeListener(pid int) (*listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("take the listener of its filter: %w", err)
 		}
-		if err := unix.SetNonblock(fd, true); err != nil {
-			_ = unix.Close(fd)
-			return nil, fmt.Errorf("take the listener of its filter: %w", err)
-		}
-		return &listener{f: os.NewFile(uintptr(fd), link)}, nil
+		return newListener(fd)
 	}
 	return nil, errNoListener
 }
 
+func newListener(fd int) (*listener, error) {
+	fail := func(err error) (*listener, error) {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("take the listener of its filter: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fail(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return fail(err)
+	}
+	spare, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		_ = null.Close()
+		return fail(err)
+	}
+	return &listener{f: os.NewFile(uintptr(fd), "listener"), spare: spare, null: null}, nil
+}
+
 // serve answers until the pot has ended or ctx is done.
 func (l *listener) serve(ctx context.Context, describe func() Machine) {
-	defer l.f.Close() //nolint:errcheck // only read
+	defer l.close()
 	stop := context.AfterFunc(ctx, func() { _ = l.f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	raw, err := l.f.SyscallConn()
@@ -126,7 +152,7 @@ func (l *listener) serve(ctx context.Context, describe func() Machine) {
 	for ctx.Err() == nil {
 		var n notification
 		var got error
-		if err := raw.Read(func(fd uintptr) bool { got = receive(fd, &n); return !errors.Is(got, unix.EAGAIN) }); err != nil {
+		if err := raw.Read(func(fd uintptr) bool { got = l.receive(fd, &n); return !errors.Is(got, unix.EAGAIN) }); err != nil {
 			return
 		}
 		switch {
@@ -155,7 +181,7 @@ func (l *listener) serve(ctx context.Context, describe func() Machine) {
 }
 
 // receive takes a question, if there is one; EAGAIN says that there is none.
-func receive(fd uintptr, n *notification) error {
+func (l *listener) receive(fd uintptr, n *notification) error {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
 		ready, err := unix.Poll(fds, 0)
@@ -173,8 +199,33 @@ func receive(fd uintptr, n *notification) error {
 	if fds[0].Revents&unix.POLLIN == 0 {
 		return unix.EPIPE // nobody is left who could ask
 	}
+	return l.take(fd, n)
+}
+
+// take takes a question that was there a moment ago.
+func (l *listener) take(fd uintptr, n *notification) error {
 	*n = notification{}
-	return ioctl(fd, ioctlReceive, unsafe.Pointer(n)) //nolint:gosec // the kernel writes a whole notification
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread, broken := unix.Gettid(), make(chan struct{})
+	timer := time.AfterFunc(receiveWithin, func() {
+		defer close(broken)
+		// A signal has the kernel begin the call anew, and then it finds something else there, which knows no such call.
+		_ = unix.Dup3(int(l.null.Fd()), int(fd), unix.O_CLOEXEC)
+		_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG)
+	})
+	err := ioctl(fd, ioctlReceive, unsafe.Pointer(n)) //nolint:gosec // the kernel writes a whole notification
+	if timer.Stop() {
+		return err
+	}
+	<-broken
+	if restore := unix.Dup3(l.spare, int(fd), unix.O_CLOEXEC); restore != nil {
+		return restore //nolint:wrapcheck // the caller looks at the number
+	}
+	if errors.Is(err, unix.ENOTTY) {
+		return unix.EINTR
+	}
+	return err
 }
 
 // answer writes what is asked for into the program's memory and lets it go on.

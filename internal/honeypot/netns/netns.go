@@ -127,6 +127,15 @@ func (n *NS) Fd() int {
 	return int(n.file.Fd())
 }
 
+// Share returns a descriptor of the namespace, which is the caller's, to be given to another process.
+func (n *NS) Share() (*os.File, error) {
+	fd, err := unix.FcntlInt(n.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("share network namespace %s: %w", n.name, err)
+	}
+	return os.NewFile(uintptr(fd), n.name), nil
+}
+
 // Same reports whether both are the same namespace.
 func (n *NS) Same(other *NS) (bool, error) {
 	a, err := n.id()
@@ -316,4 +325,30 @@ func awaitConnect(ctx context.Context, f *os.File) error {
 func connected(fd int) bool {
 	_, err := unix.Getpeername(fd)
 	return err == nil
+}
+
+// Anonymous makes a namespace without a name: it goes when nobody has it open any more.
+func Anonymous() (*NS, error) {
+	type made struct {
+		ns  *NS
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with its goroutine
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread() // but never the main one: another does the work while this is held
+			ns, err := Anonymous()
+			done <- made{ns, err}
+			return
+		}
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- made{err: fmt.Errorf("make a network namespace: %w", err)}
+			return
+		}
+		ns, err := OpenPath("/proc/thread-self/ns/net")
+		done <- made{ns, err}
+	}()
+	m := <-done
+	return m.ns, m.err
 }

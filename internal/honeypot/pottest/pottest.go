@@ -59,6 +59,39 @@ func EngineAt(t testing.TB, node, host string) *engine.Docker {
 	return d
 }
 
+// DoorImage is the tag of the doors' image in tests.
+const DoorImage = "kokkuri/door:test"
+
+// Doors returns an engine with the doors' image built. The node's doors are removed when the test ends.
+func Doors(t testing.TB, node string) *engine.Docker {
+	t.Helper()
+	d, err := engine.New(engine.Options{Node: node})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, d.RemoveDoors(context.Background()))
+		assert.NoError(t, d.Close())
+	})
+	buildDoor(t, d, DoorImage, engine.DefaultSuite)
+	return d
+}
+
+// DoorOf builds the image of the doors of one of Debian's suites, and returns its tag.
+func DoorOf(t testing.TB, d *engine.Docker, suite string) string {
+	t.Helper()
+	tag := DoorImage + "-" + suite
+	buildDoor(t, d, tag, suite)
+	return tag
+}
+
+func buildDoor(t testing.TB, d *engine.Docker, tag, suite string) {
+	t.Helper()
+	base, err := d.EnsureSuite(t.Context(), suite, t.Output())
+	require.NoError(t, err)
+	files, err := fs.Sub(images.Files, "door")
+	require.NoError(t, err)
+	require.NoError(t, d.BuildImage(t.Context(), tag, files, map[string]string{"BASE": base}, t.Output()))
+}
+
 // RemovePots removes all pots of the engine's node.
 func RemovePots(t testing.TB, d *engine.Docker) {
 	t.Helper()

@@ -86,6 +86,7 @@ func programOfService(s event.Service) program {
 		return programOf([]byte("dovecot"))
 	case event.PAM:
 		return program{service: event.PAM, read: pamMessage}
+	case event.ServicePot: // no program of a host's
 	}
 	return program{}
 }

@@ -19,9 +19,25 @@ const boundSCP = 70
 // BenchmarkSCP copies a file of 256 MiB with OpenSSH's scp straight to an sshd, and through the front to
 // the same one.
 func BenchmarkSCP(b *testing.B) {
+	b.Run("builtin", func(b *testing.B) { benchmarkSCP(b, builtin) })
+	b.Run("door", func(b *testing.B) { benchmarkSCP(b, openSSH) })
+}
+
+// BenchmarkDoorSoak has ten thousand connections that make no sense at a door, which has what it had afterwards.
+func BenchmarkDoorSoak(b *testing.B) {
+	s := newSite(b, openSSH)
+	s.dialUntilUp(b)
+	for b.Loop() {
+		s.forget(b)
+		s.garbage(b, 10_000)
+	}
+}
+
+func benchmarkSCP(b *testing.B, via transport) {
+	b.Helper()
 	key := filepath.Join(b.TempDir(), "id")
 	require.NoError(b, exec.CommandContext(b.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
-	s := newSite(b, nil)
+	s := newSite(b, via)
 	s.letIn(b)
 	public, err := os.ReadFile(key + ".pub")
 	require.NoError(b, err)

@@ -23,8 +23,11 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-func TestWhoGetsIn(t *testing.T) {
-	s := newSite(t, nil)
+func TestWhoGetsIn(t *testing.T) { each(t, testWhoGetsIn) }
+
+func testWhoGetsIn(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	try := func(password string, options ...string) int {
 		_, errs, code := s.opensshAs(t, password, "", append(options, "-o", "NumberOfPasswordPrompts=1", "127.0.0.1", "true")...)
 		if code == 255 {
@@ -58,8 +61,11 @@ func TestWhoGetsIn(t *testing.T) {
 }
 
 // Who has logged in somewhere may be honest: the password is not kept.
-func TestPasswordsOfKnownUsersAreHashed(t *testing.T) {
-	s := newSite(t, nil)
+func TestPasswordsOfKnownUsersAreHashed(t *testing.T) { each(t, testPasswordsOfKnownUsersAreHashed) }
+
+func testPasswordsOfKnownUsersAreHashed(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.setKnown()
 	s.opensshAs(t, "my own", "", "-o", "NumberOfPasswordPrompts=1", "127.0.0.1", "true")
 	all := s.ended(t, 1)
@@ -77,8 +83,11 @@ func TestPasswordsOfKnownUsersAreHashed(t *testing.T) {
 	}
 }
 
-func TestClientAndKeysAreNoted(t *testing.T) {
-	s := newSite(t, nil)
+func TestClientAndKeysAreNoted(t *testing.T) { each(t, testClientAndKeysAreNoted) }
+
+func testClientAndKeysAreNoted(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	key := filepath.Join(t.TempDir(), "id")
 	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
@@ -107,8 +116,11 @@ func TestClientAndKeysAreNoted(t *testing.T) {
 	assert.True(t, strings.HasPrefix(string(public), keys[0].Key.Key))
 }
 
-func TestOpenSSHRuns(t *testing.T) {
-	s := newSite(t, nil)
+func TestOpenSSHRuns(t *testing.T) { each(t, testOpenSSHRuns) }
+
+func testOpenSSHRuns(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	for name, c := range map[string]struct {
 		stdin string
@@ -142,8 +154,11 @@ func TestOpenSSHRuns(t *testing.T) {
 	}
 }
 
-func TestWhatRanIsNoted(t *testing.T) {
-	s := newSite(t, nil)
+func TestWhatRanIsNoted(t *testing.T) { each(t, testWhatRanIsNoted) }
+
+func testWhatRanIsNoted(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	_, _, code := s.openssh(t, "", "-o", "SendEnv=LC_TEST", "127.0.0.1", "printf '\\033[2J'; exit 7")
 	require.Equal(t, 7, code)
@@ -180,8 +195,11 @@ func TestWhatRanIsNoted(t *testing.T) {
 	require.Len(t, closed, 1)
 }
 
-func TestControlMaster(t *testing.T) {
-	s := newSite(t, nil)
+func TestControlMaster(t *testing.T) { each(t, testControlMaster) }
+
+func testControlMaster(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	control := filepath.Join(t.TempDir(), "c")
 	_, errs, code := s.openssh(t, "", "-M", "-S", control, "-f", "-N", "127.0.0.1")
@@ -212,8 +230,11 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-func TestForwarding(t *testing.T) {
-	s := newSite(t, nil)
+func TestForwarding(t *testing.T) { each(t, testForwarding) }
+
+func testForwarding(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	target := web(t)
 	_, targetPort, err := net.SplitHostPort(target)
@@ -260,8 +281,11 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
-func TestForwardingThatFailsIsTold(t *testing.T) {
-	s := newSite(t, nil)
+func TestForwardingThatFailsIsTold(t *testing.T) { each(t, testForwardingThatFailsIsTold) }
+
+func testForwardingThatFailsIsTold(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	c := s.dial(t)
 	_, err := c.Dial("tcp", "127.0.0.1:1")
@@ -286,8 +310,11 @@ func something(t *testing.T, size int) (path, sum string) {
 }
 
 // Each client brings a file and fetches it again.
-func TestFilesByEveryClient(t *testing.T) {
-	s := newSite(t, nil)
+func TestFilesByEveryClient(t *testing.T) { each(t, testFilesByEveryClient) }
+
+func testFilesByEveryClient(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	port := strconv.Itoa(int(s.Addr.Port()))
 	opts := strings.Join(s.options(), " ")
@@ -406,8 +433,11 @@ func fingerprint(t *testing.T, s *site) string {
 	return fields[1]
 }
 
-func TestOtherClientsRun(t *testing.T) {
-	s := newSite(t, nil)
+func TestOtherClientsRun(t *testing.T) { each(t, testOtherClientsRun) }
+
+func testOtherClientsRun(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	port := strconv.Itoa(int(s.Addr.Port()))
 	t.Run("plink", func(t *testing.T) {
@@ -452,8 +482,11 @@ c.close()
 	})
 }
 
-func TestWindowsSignalsAndTheirNotes(t *testing.T) {
-	s := newSite(t, nil)
+func TestWindowsSignalsAndTheirNotes(t *testing.T) { each(t, testWindowsSignalsAndTheirNotes) }
+
+func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
 	s.letIn(t)
 	c := s.dial(t)
 	session, err := c.NewSession()
@@ -495,4 +528,69 @@ func TestWindowsSignalsAndTheirNotes(t *testing.T) {
 	exits := kinds(all, event.EvidenceExit)
 	require.Len(t, exits, 1)
 	assert.Equal(t, 9, exits[0].Exit.Status)
+}
+
+// The client's agent answers in the pot, and what for, is noted.
+func TestAgentForwarding(t *testing.T) { each(t, testAgentForwarding) }
+
+func testAgentForwarding(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
+	s.letIn(t)
+	dir := t.TempDir()
+	socket, key := filepath.Join(dir, "agent"), filepath.Join(dir, "id")
+	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
+	agent := exec.CommandContext(t.Context(), "ssh-agent", "-D", "-a", socket)
+	require.NoError(t, agent.Start())
+	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	require.Eventually(t, func() bool { _, err := os.Stat(socket); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	_, errs, code := run(t, "", "env", "SSH_AUTH_SOCK="+socket, "ssh-add", "-q", key)
+	require.Zero(t, code, errs)
+	want, _, _ := run(t, "", "ssh-keygen", "-l", "-f", key)
+	for range 2 { // also for the next connection
+		out, errs, code := s.openssh(t, "", "-A", "-o", "IdentityAgent="+socket, "127.0.0.1", "ssh-add -l; ssh-add -l")
+		require.Zero(t, code, errs)
+		assert.Equal(t, 2, strings.Count(out, strings.Fields(want)[1]), out)
+	}
+	forwards := kinds(s.ended(t, 2), event.EvidenceForward)
+	require.Len(t, forwards, 4)
+	assert.Equal(t, event.Forward{What: "auth-agent@openssh.com"}, *forwards[0].Forward)
+	out, _, code := s.openssh(t, "", "-a", "127.0.0.1", "echo ${SSH_AUTH_SOCK:-none}")
+	require.Zero(t, code)
+	assert.Equal(t, "none\n", out)
+}
+
+func TestSSHFS(t *testing.T) { each(t, testSSHFS) }
+
+func testSSHFS(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via)
+	s.letIn(t)
+	far, here := t.TempDir(), t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sshfs", "-f", "-p", strconv.Itoa(int(s.Addr.Port())), "-o", "password_stdin", "-o", "StrictHostKeyChecking=no",
+		"-o", "UserKnownHostsFile=/dev/null", "-o", "PreferredAuthentications=password", account+"@127.0.0.1:"+far, here)
+	cmd.Stdin = strings.NewReader(password + "\n")
+	var log lockedBuffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	require.NoError(t, cmd.Start())
+	unmount := func() { _ = exec.Command("fusermount", "-u", here).Run() }
+	t.Cleanup(func() { unmount(); _ = cmd.Process.Kill() })
+	require.Eventually(t, func() bool {
+		mounts, err := os.ReadFile("/proc/mounts")
+		return err == nil && strings.Contains(string(mounts), " "+here+" fuse.sshfs ")
+	}, 20*time.Second, 20*time.Millisecond)
+	require.NoError(t, os.WriteFile(filepath.Join(here, "a file"), []byte("by sshfs"), 0o600))
+	got, err := os.ReadFile(filepath.Join(far, "a file"))
+	require.NoError(t, err)
+	assert.Equal(t, "by sshfs", string(got))
+	require.NoError(t, os.Rename(filepath.Join(here, "a file"), filepath.Join(here, "b")))
+	entries, err := os.ReadDir(far)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	assert.Equal(t, "b", entries[0].Name())
+	unmount()
+	require.NoError(t, cmd.Wait(), "%s", log.String())
+	files := kinds(s.ended(t, 1), event.EvidenceFile)
+	require.Len(t, files, 1)
+	assert.Equal(t, filepath.Join(far, "a file"), string(files[0].File.Path))
 }

@@ -108,7 +108,8 @@ func (c *connection) forward(nc ssh.NewChannel) {
 	c.join(number, outer, inner, outerReqs, reqs)
 }
 
-// fromPot offers the client the connections that the pot got at ports that it listens on for the client.
+// fromPot offers the client the connections that the pot got at ports that it listens on for the client, and those to the
+// client's agent.
 func (c *connection) fromPot() {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -116,6 +117,8 @@ func (c *connection) fromPot() {
 		f, ok := destination(nc.ChannelType(), nc.ExtraData())
 		switch nc.ChannelType() {
 		case "forwarded-tcpip", "forwarded-streamlocal@openssh.com":
+		case "auth-agent@openssh.com":
+			f, ok = event.Forward{What: nc.ChannelType()}, c.agent.Load()
 		default:
 			ok = false
 		}

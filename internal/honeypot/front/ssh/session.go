@@ -74,6 +74,9 @@ func (s *session) request(req *ssh.Request) bool {
 		}
 		s.note(event.Evidence{Kind: event.EvidenceSignal, Signal: string(entry.Clip(m.Signal, maxName))})
 		return s.pass(req)
+	case "auth-agent-req@openssh.com":
+		s.c.agent.Store(true)
+		return s.pass(req)
 	case "break", "xon-xoff", "eow@openssh.com":
 		return s.pass(req)
 	}

@@ -3,8 +3,11 @@ package ssh_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -23,11 +26,14 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
+	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/door"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
 	"github.com/kokkuri/kokkuri/internal/honeypot/record"
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
@@ -54,7 +60,7 @@ type site struct {
 	authorized string
 	vault      *record.Vault
 	policy     *credential.Policy
-	handler    *ssh.Handler
+	handler    front.Handler
 	log        lockedBuffer // sshd's
 
 	mu       sync.Mutex
@@ -72,7 +78,34 @@ func attacker() event.PotKey {
 	return event.PotKey{Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web"}
 }
 
-func newSite(t testing.TB, change func(*ssh.Options)) *site {
+// transport is what speaks SSH with the attacker.
+type transport string
+
+const (
+	builtin transport = "builtin"
+	openSSH transport = "door"
+)
+
+// each runs a test with every transport.
+func each(t *testing.T, test func(t *testing.T, via transport)) {
+	t.Helper()
+	for _, via := range []transport{builtin, openSSH} {
+		t.Run(string(via), func(t *testing.T) { test(t, via) })
+	}
+}
+
+// choices are what a site can have otherwise.
+type choices struct {
+	kinds []event.HostKeyKind // of host keys; nil: the usual ones
+	door  func(*door.Options) // changes the door's
+}
+
+func newSite(t testing.TB, via transport) *site {
+	t.Helper()
+	return newSiteWith(t, via, choices{})
+}
+
+func newSiteWith(t testing.TB, via transport, want choices) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir(), sums: map[string]string{}, reasons: map[string]string{}}
 	ca, err := inside.OpenAuthority(filepath.Join(s.dir, "authority"))
@@ -98,13 +131,50 @@ func newSite(t testing.TB, change func(*ssh.Options)) *site {
 		Admit:  func(event.PotKey, front.Stay, credential.Guest) (func(), error) { return nil, nil },
 		Policy: s.policy, Authority: ca, Hash: func(string) (string, error) { return "$6$hash", nil },
 	})
-	o := ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func(event.PotKey) string { return "" }, FailDelay: time.Millisecond}
-	if change != nil {
-		change(&o)
+	if via == openSSH {
+		s.handler = openDoor(t, e, keys, want)
+	} else {
+		s.handler = ssh.New(ssh.Options{Entry: e, HostKeys: keys.Signers, Version: func(event.PotKey) string { return "" }, FailDelay: time.Millisecond})
 	}
-	s.handler = ssh.New(o)
 	s.listen(t)
 	return s
+}
+
+// openDoor runs a door for the test.
+func openDoor(t testing.TB, e *entry.Entry, keys *hostkeys.Keys, want choices) *door.Handler {
+	t.Helper()
+	var id [4]byte
+	_, _ = rand.Read(id[:])
+	node := "door-" + hex.EncodeToString(id[:])
+	o := door.Options{
+		Entry: e, Engine: pottest.Doors(t, node), Dir: filepath.Join("/run/kokkuri/door", node), FailDelay: time.Millisecond,
+		Spec: func(context.Context, string) (engine.DoorSpec, error) {
+			return engine.DoorSpec{Image: pottest.DoorImage}, nil
+		},
+		HostKeys: func(k event.PotKey) ([]hostkeys.File, error) { return keys.FilesOf(k, k.Host, want.kinds) },
+		Network:  func(front.Stay) (*os.File, error) { return os.Open("/proc/self/ns/net") }, // this machine stands for the pot
+		Startups: door.Startups{Begin: 1000, Rate: 30, Full: 1000},
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	for _, kind := range want.kinds {
+		if kind.Type == "rsa" {
+			require.NoError(t, keys.MakeRSA(attacker().Host, kind.Bits))
+		}
+	}
+	if want.door != nil {
+		want.door(&o)
+	}
+	h, err := door.New(o)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { h.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		h.Close()
+	})
+	return h
 }
 
 // stay is the pot: this machine, as far as its sshd shows it.

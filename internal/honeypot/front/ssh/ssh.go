@@ -93,6 +93,7 @@ type connection struct {
 	trouble error
 
 	channels atomic.Uint32 // numbered so far
+	agent    atomic.Bool   // the client forwards its agent
 	open     chan struct{}
 	work     sync.WaitGroup
 }
@@ -114,7 +115,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	defer c.leave()
 
 	_ = v.Conn.SetDeadline(time.Now().Add(h.o.Grace))
-	conn, chans, reqs, err := ssh.NewServerConn(c.wire, c.config(signers)) //nolint:contextcheck // its callbacks have none; c has
+	conn, chans, reqs, err := ssh.NewServerConn(c.wire, c.config(signers))
 	if err != nil {
 		return c.whyNot(ctx, err)
 	}
@@ -164,7 +165,7 @@ func (c *connection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 	for nc := range chans {
 		select {
 		case c.open <- struct{}{}:
-			c.work.Go(func() { //nolint:contextcheck // c has it
+			c.work.Go(func() {
 				defer func() { <-c.open }()
 				c.channel(nc)
 			})

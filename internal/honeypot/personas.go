@@ -2,7 +2,6 @@ package honeypot
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -275,21 +274,7 @@ func (n *Node) remember(ctx context.Context, p *parts, d pool.Dressing, pot *fur
 	if err := pot.Remember(past); err != nil {
 		n.log.WarnContext(ctx, "a pot has no past", "container", d.ID, "error", err)
 	}
-	// Its attacker's programs come a long time after those that the machine was started with.
-	err = guise.Begun(ctx, d.PID)
-	if err == nil {
-		err = guise.SetLastPID(ctx, d.PID, laterPID(seed))
-	}
-	if err != nil {
-		n.log.WarnContext(ctx, "a pot's processes have low numbers", "container", d.ID, "error", err)
-	}
 	return nil
-}
-
-// laterPID is a process's number of a machine that has run for some weeks.
-func laterPID(seed []byte) int {
-	const first, span = 11000, 15000
-	return first + int(binary.BigEndian.Uint32(seed))%span
 }
 
 // personaFindings say whose pots are not what they should be.

@@ -87,9 +87,19 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 	if err != nil {
 		return fmt.Errorf("guise of pot %s: %w", pot, err)
 	}
-	if err := begin(ctx, pid); err != nil {
+	number := numbering{pot: pot, pid: pid}
+	number.begin(ctx)
+	if err := g.put(pot, pid, l, describe); err != nil { //nolint:contextcheck // likewise
+		return err
+	}
+	if err := number.goOn(ctx); err != nil {
 		g.log.WarnContext(ctx, "processes of a pot have low numbers", "pot", pot, "error", err)
 	}
+	return nil
+}
+
+// put has questions answered that come out of a listener.
+func (g *Guises) put(pot string, pid int, l *listener, describe func() Machine) (err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if w := g.worn[pot]; w != nil {
@@ -99,7 +109,7 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 		err = errors.New("the node stops")
 	}
 	if err == nil && g.files != nil {
-		err = g.files.cover(pot, pid, describe) //nolint:contextcheck // likewise
+		err = g.files.cover(pot, pid, describe)
 	}
 	if err != nil {
 		l.close()

@@ -2,6 +2,8 @@ package guise
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -14,22 +16,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstPID is the number before that of the first service of a machine.
-const firstPID = 367
+const (
+	firstPID    = 367 // the number before that of the first service of a machine
+	laterPID    = 11000
+	laterSpan   = 15000
+	beginWithin = 2 * time.Second
+)
 
-const beginWithin = 2 * time.Second
-
-// begin has a pot's services counted as those of a machine are, where none of them runs yet.
-func begin(ctx context.Context, pid int) error {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-	if err != nil || len(children) > 0 {
-		return nil //nolint:nilerr // it has begun, or ended
-	}
-	return SetLastPID(ctx, pid, firstPID)
+// numbering gives a pot's processes numbers of a machine that has run for some weeks. It is done before anybody watches
+// what runs in the pot, which would take the node's hand for the attacker's.
+type numbering struct {
+	pot string
+	pid int // of its first process
+	err error
+	new bool // nothing else has run in it yet
 }
 
-// Begun waits until a pot's first process has started what is to run from the start on, and waits for something to do.
-func Begun(ctx context.Context, pid int) error {
+// begin has the first services counted as those of a machine are.
+func (n *numbering) begin(ctx context.Context) {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", n.pid))
+	if err != nil || len(children) > 0 {
+		return // it has ended, or begun under an earlier process of ours
+	}
+	n.new = true
+	n.err = countOn(ctx, n.pid, firstPID)
+}
+
+// goOn has what comes after the services counted as if it came much later.
+func (n *numbering) goOn(ctx context.Context) error {
+	if !n.new || n.err != nil {
+		return n.err
+	}
+	if err := begun(ctx, n.pid); err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(n.pot))
+	return countOn(ctx, n.pid, laterPID+int(binary.BigEndian.Uint32(sum[:]))%laterSpan)
+}
+
+// begun waits until a pot's first process has started what is to run from the start on, and waits for something to do.
+func begun(ctx context.Context, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, beginWithin)
 	defer cancel()
 	poll := time.NewTicker(listenPoll)
@@ -51,19 +77,19 @@ func Begun(ctx context.Context, pid int) error {
 	}
 }
 
-// SetLastPID has the pot's processes counted on from a number (ns_last_pid of the kernel's documentation of
+// countOn has the pot's processes counted on from a number (ns_last_pid of the kernel's documentation of
 // /proc/sys/kernel). pid is of the pot's first process. The kernel takes it only of a process within, so a shell of the
 // node's is in there for a moment: with the node's own files and rights, which nobody in the pot can look into.
-func SetLastPID(ctx context.Context, pid, last int) error {
+func countOn(ctx context.Context, pid, last int) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and end with the thread, whose children are the pot's
-		done <- setLastPID(ctx, pid, last)
+		done <- writeLastPID(ctx, pid, last)
 	}()
 	return <-done
 }
 
-func setLastPID(ctx context.Context, pid, last int) error {
+func writeLastPID(ctx context.Context, pid, last int) error {
 	ns, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("count its processes: %w", err)

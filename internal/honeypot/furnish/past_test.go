@@ -109,3 +109,19 @@ func TestPastIsInOrder(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkRemember(b *testing.B) {
+	dir := b.TempDir()
+	for _, name := range []string{"etc", "var/log", "var/spool/cron/crontabs", "var/lib/dbus", "var/mail", "usr/local/sbin", "boot", "run", "home/martin"} {
+		require.NoError(b, os.MkdirAll(filepath.Join(dir, name), 0o755))
+	}
+	for name, text := range map[string]string{"hostname": "web\n", "passwd": "martin:x:1003:1003::/home/martin:/bin/bash\n", "group": "crontab:x:101:\n"} {
+		require.NoError(b, os.WriteFile(filepath.Join(dir, "etc", name), []byte(text), 0o600))
+	}
+	pot, err := furnish.OpenRoot(dir)
+	require.NoError(b, err)
+	defer pot.Close()
+	for b.Loop() {
+		require.NoError(b, pot.Remember(past()))
+	}
+}

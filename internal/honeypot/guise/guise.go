@@ -79,7 +79,7 @@ func (g *Guises) Covered() error { return g.why }
 
 // Wear has a pot that was created for it, and started, told of the machine that describe returns, which is asked each
 // time somebody looks. pid is of the pot's first process. It may be repeated, and has to be after each start of the pot.
-func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() Machine) error { //nolint:contextcheck // it is worn longer than the call takes
+func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() Machine) error {
 	if g.wears(pot, pid) {
 		return nil
 	}

@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -208,21 +206,4 @@ func (p *Pot) histories(x Past, people []resident, random *rand.Rand) error {
 	mail := fmt.Sprintf("From root@%[1]s %[2]s\nFrom: root@%[1]s (Cron Daemon)\nTo: root@%[1]s\nSubject: Cron <root@%[1]s> /usr/local/sbin/backup-etc\nDate: %[3]s\n\ntar: etc/mtab: file changed as we read it\n\n",
 		host, at.Format(time.ANSIC), at.Format(time.RFC1123Z))
 	return errors.Join(append(errs, p.Write("/var/mail/root", []byte(mail), 0o600, 0, 8))...)
-}
-
-// boot puts there what a boot loader would have started. The files are empty inside, and take no room.
-func (p *Pot) boot(x Past) error {
-	if x.Release == "" || strings.ContainsAny(x.Release, "/\x00\n") || len(x.Release) > 64 {
-		return nil
-	}
-	errs := []error{}
-	for name, size := range map[string]int64{"vmlinuz": 8_173_632, "initrd.img": 31_457_943, "config": 259_543, "System.map": 83} {
-		f, err := p.regular("/boot/"+name+"-"+x.Release, unix.O_RDWR|unix.O_CREAT, 0o644)
-		if err == nil {
-			err = errors.Join(f.Truncate(size), f.Close())
-		}
-		errs = append(errs, err)
-	}
-	errs = append(errs, p.symlink("boot/vmlinuz-"+x.Release, "/vmlinuz"), p.symlink("boot/initrd.img-"+x.Release, "/initrd.img"))
-	return errors.Join(errs...)
 }

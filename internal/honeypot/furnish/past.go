@@ -54,7 +54,7 @@ func (p *Pot) Remember(x Past) error {
 	people := peopleOf(string(passwd))
 	random := rand.New(rand.NewChaCha8(sha256.Sum256(x.Seed))) //nolint:gosec // the seed is a secret
 	visits := visitsOf(x, people, random)
-	errs := []error{p.remember(x, visits), p.logs(x, visits, random), p.jobs(people, random), p.histories(x, people, random), p.boot(x)}
+	errs := []error{p.remember(x, visits), p.logs(x, visits, random), p.jobs(people, random), p.histories(x, people, random)}
 	id := fmt.Sprintf("%x\n", sha256.Sum256(append([]byte("machine-id "), x.Seed...)))[:32] + "\n"
 	for _, file := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
 		errs = append(errs, p.Write(file, []byte(id), 0o444, 0, 0))

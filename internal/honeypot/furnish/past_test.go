@@ -20,7 +20,7 @@ import (
 func aged(t *testing.T, x furnish.Past) string {
 	t.Helper()
 	dir, pot := system(t)
-	for _, name := range []string{"var/log", "var/spool/cron/crontabs", "var/lib/dbus", "var/mail", "usr/local/sbin", "boot", "run", "home/martin"} {
+	for _, name := range []string{"var/log", "var/spool/cron/crontabs", "var/lib/dbus", "var/mail", "usr/local/sbin", "run", "home/martin"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/hostname"), []byte("web\n"), 0o600))
@@ -36,7 +36,7 @@ func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	require.NoError(t, filepath.Walk(dir, func(name string, info os.FileInfo, err error) error {
-		if err == nil && info.Mode().IsRegular() && !strings.Contains(name, "/boot/") {
+		if err == nil && info.Mode().IsRegular() {
 			out[strings.TrimPrefix(name, dir)] = read(t, name)
 		}
 		return err
@@ -68,9 +68,6 @@ func TestPastIsWhatItsToolsRead(t *testing.T) {
 	assert.Contains(t, auth, "Accepted publickey for martin from 10.")
 	assert.NotContains(t, auth, "of the time when it waited")
 	assert.Regexp(t, `(?m)^\d+ \d+ \* \* \* /usr/local/sbin/backup-etc$`, read(t, dir, "var/spool/cron/crontabs/root"))
-	link, err := os.Readlink(filepath.Join(dir, "vmlinuz"))
-	require.NoError(t, err)
-	assert.FileExists(t, filepath.Join(dir, link))
 }
 
 func TestPastIsTheSameForTheSameMachine(t *testing.T) {
@@ -111,17 +108,20 @@ func TestPastIsInOrder(t *testing.T) {
 }
 
 func BenchmarkRemember(b *testing.B) {
-	dir := b.TempDir()
-	for _, name := range []string{"etc", "var/log", "var/spool/cron/crontabs", "var/lib/dbus", "var/mail", "usr/local/sbin", "boot", "run", "home/martin"} {
-		require.NoError(b, os.MkdirAll(filepath.Join(dir, name), 0o755))
-	}
-	for name, text := range map[string]string{"hostname": "web\n", "passwd": "martin:x:1003:1003::/home/martin:/bin/bash\n", "group": "crontab:x:101:\n"} {
-		require.NoError(b, os.WriteFile(filepath.Join(dir, "etc", name), []byte(text), 0o600))
-	}
-	pot, err := furnish.OpenRoot(dir)
-	require.NoError(b, err)
-	defer pot.Close()
-	for b.Loop() {
+	for range b.N {
+		b.StopTimer()
+		dir := b.TempDir()
+		for _, name := range []string{"etc", "var/log", "var/spool/cron/crontabs", "var/lib/dbus", "var/mail", "usr/local/sbin", "home/martin"} {
+			require.NoError(b, os.MkdirAll(filepath.Join(dir, name), 0o755))
+		}
+		for name, text := range map[string]string{"hostname": "web\n", "passwd": "martin:x:1003:1003::/home/martin:/bin/bash\n", "group": "crontab:x:101:\n"} {
+			require.NoError(b, os.WriteFile(filepath.Join(dir, "etc", name), []byte(text), 0o600))
+		}
+		pot, err := furnish.OpenRoot(dir)
+		require.NoError(b, err)
+		b.StartTimer()
 		require.NoError(b, pot.Remember(past()))
+		b.StopTimer()
+		pot.Close()
 	}
 }

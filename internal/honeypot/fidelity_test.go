@@ -1,6 +1,7 @@
 package honeypot_test
 
 import (
+	"fmt"
 	"regexp"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 // tells is what no look at a pot may show: what it is made of, and whose it is.
-var tells = regexp.MustCompile(`(?i)docker|kokkuri|honeypot|containerd|\b(moby|lxc)\b|02:42:|[0-9a-f]{64}|\bCA ED25519\b|mmdebstrap`)
+var tells = regexp.MustCompile(`(?i)docker|kokkuri|honeypot|containerd|\b(moby|lxc)\b|\b02:42(:[0-9a-f]{2}){4}|[0-9a-f]{64}|\bCA ED25519\b|mmdebstrap`)
 
 // look is something that attackers look at, and what they may and may not see.
 type look struct {
@@ -95,7 +96,7 @@ func TestNothingInsideTellsAPot(t *testing.T) {
 		Accounts: []event.PersonaAccount{{Name: "anna", UID: 1000, GID: 1000, Comment: "Anna,,,", Home: "/home/anna", Shell: "/bin/bash"}},
 		Groups:   []event.PersonaGroup{{Name: "anna", GID: 1000}},
 	})
-	f.run(t)
+	_, stop := f.run(t)
 	l := f.grant(t, "203.0.113.66/32")
 	require.Eventually(t, func() bool {
 		out, err := f.shell(t.Context(), l.Endpoint, "hostname")
@@ -130,4 +131,18 @@ func TestNothingInsideTellsAPot(t *testing.T) {
 		term.await(`# $`)
 		assert.Contains(t, term.say("echo still here"), "still here")
 	})
+	// What the node does for all this is no evidence against the attacker.
+	stop()
+	f.bus.mu.Lock()
+	defer f.bus.mu.Unlock()
+	seen := 0
+	for _, left := range f.bus.evidence {
+		for _, e := range left {
+			if e.Execution != nil {
+				seen++
+				assert.NotContains(t, fmt.Sprintf("%s", e.Execution.Args), "ns_last_pid")
+			}
+		}
+	}
+	assert.Positive(t, seen, "executions are seen")
 }

@@ -158,10 +158,25 @@ func (p *Process) Stop(ctx context.Context) error {
 
 // Kill ends the process with SIGKILL, as a crash would.
 func (p *Process) Kill(ctx context.Context) error {
+	pids, err := p.PIDs()
+	if err != nil {
+		return err
+	}
 	if err := p.signal(syscall.SIGKILL); err != nil {
 		return err
 	}
-	return p.gone(ctx, patience)
+	// One that is dying has no command line any more, but its files, and locks, for a while.
+	return wait(ctx, patience, func() (bool, error) { return !slices.ContainsFunc(pids, lives), nil })
+}
+
+// lives reports whether a process has anything left.
+func lives(pid int) bool {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
 func (p *Process) signal(sig syscall.Signal) error {

@@ -15,8 +15,9 @@ import (
 
 const nobody = 65534
 
-// people gives the pot a persona's accounts and groups. Those of the image that its files belong to stay as they are;
-// the image's own people go, with their homes, unless the persona has them too.
+// people gives the pot a persona's accounts and groups. Those of the image that its files belong to stay as they are, and
+// so do people whose passwords are there to be guessed, by FTP as well; the image's others go, with their homes, unless
+// the persona has them too.
 func (p *Pot) people(v event.Persona) error {
 	var texts [3]string
 	for i, file := range []string{"/etc/passwd", "/etc/group", "/etc/shadow"} {
@@ -81,7 +82,7 @@ func (d *accounts) become(v event.Persona) (gone []string, made []event.PersonaA
 			continue
 		}
 		_, wants := wanted[f[0]]
-		if person(uint32(uid)) && !wants {
+		if person(uint32(uid)) && !wants && !d.guessable(f[0]) {
 			dropped[f[0]] = true
 			if home, ok := strings.CutPrefix(f[5], "/home/"); ok && home != "" && !strings.Contains(home, "/") {
 				gone = append(gone, f[5])
@@ -94,12 +95,18 @@ func (d *accounts) become(v event.Persona) (gone []string, made []event.PersonaA
 		}
 		passwd.WriteString(strings.Join(f, ":") + "\n")
 	}
-	groups := d.groups(v, dropped)
+	groups, moved := d.groups(v, dropped)
 	for _, a := range v.Accounts {
+		for person(a.UID) && used[a.UID] { // the image's own has it
+			a.UID++
+		}
 		if lineOf([]byte(d.passwd), a.Name) != "" || used[a.UID] || a.UID == 0 || a.UID == nobody {
 			continue // the image's own, or in the way of it
 		}
 		used[a.UID] = true
+		if to, ok := moved[a.GID]; ok {
+			a.GID = to
+		}
 		fmt.Fprintf(&passwd, "%s:x:%d:%d:%s:%s:%s\n", a.Name, a.UID, a.GID, a.Comment, orElse(a.Home, "/nonexistent"), orElse(d.shell(a.Shell), "/usr/sbin/nologin"))
 		if person(a.UID) {
 			made = append(made, a)
@@ -108,6 +115,11 @@ func (d *accounts) become(v event.Persona) (gone []string, made []event.PersonaA
 	d.passwd, d.group = passwd.String(), groups
 	d.hide(dropped)
 	return gone, made
+}
+
+// guessable reports whether an account has a password, and is not locked.
+func (d *accounts) guessable(name string) bool {
+	return strings.HasPrefix(field(lineOf([]byte(d.shadow), name), 1), "$")
 }
 
 func person(uid uint32) bool { return uid >= firstUser && uid <= lastUser }
@@ -128,8 +140,10 @@ func (d *accounts) shell(shell string) string {
 	return "/bin/bash" // as zsh and others would be: something that answers
 }
 
-// groups merges the groups, of which some lose their people.
-func (d *accounts) groups(v event.Persona, dropped map[string]bool) string {
+// groups merges the groups, of which some lose their people. The persona's that have the number of one that stays
+// are moved to another.
+func (d *accounts) groups(v event.Persona, dropped map[string]bool) (text string, moved map[uint32]uint32) {
+	moved = map[uint32]uint32{}
 	here := map[string]bool{}
 	for line := range strings.Lines(d.passwd) {
 		here[field(line, 0)] = !dropped[field(line, 0)]
@@ -163,13 +177,20 @@ func (d *accounts) groups(v event.Persona, dropped map[string]bool) string {
 		out.WriteString(strings.Join(f, ":") + "\n")
 	}
 	for _, g := range v.Groups {
+		own := g.GID
+		for person(g.GID) && used[uint64(g.GID)] {
+			g.GID++
+		}
 		if lineOf([]byte(d.group), g.Name) != "" && !dropped[g.Name] || used[uint64(g.GID)] {
 			continue
+		}
+		if g.GID != own {
+			moved[own] = g.GID
 		}
 		used[uint64(g.GID)] = true
 		fmt.Fprintf(&out, "%s:x:%d:%s\n", g.Name, g.GID, strings.Join(present(g.Members), ","))
 	}
-	return out.String()
+	return out.String(), moved
 }
 
 // hide brings shadow(5) in line with the accounts. Nobody knows the passwords of the new ones, since they have none;

@@ -99,26 +99,29 @@ ZED="1"
 		assert.Equal(t, "Ciao\n", read(t, dir, "etc/motd"))
 		assert.Equal(t, `root:x:0:0:Capo:/root:/bin/bash
 www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+admin:x:1000:1000:Administrator:/home/admin:/bin/bash
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-anna:x:1000:1000:Anna,,,:/home/anna:/bin/bash
-bert:x:1001:100::/srv/bert:/bin/bash
+anna:x:1001:1001:Anna,,,:/home/anna:/bin/bash
+bert:x:1002:100::/srv/bert:/bin/bash
 prometheus:x:113:120::/var/lib/prometheus:/usr/sbin/nologin
 `, read(t, dir, "etc/passwd"))
 		assert.Equal(t, `root:x:0:
-sudo:x:27:anna
+sudo:x:27:admin,anna
 www-data:x:33:
 users:x:100:
+admin:x:1000:
 nogroup:x:65534:
-anna:x:1000:
+anna:x:1001:
 prometheus:x:120:
 `, read(t, dir, "etc/group"))
 		shadow := read(t, dir, "etc/shadow")
 		assert.Contains(t, shadow, "root:$6$a$b:")
 		assert.Regexp(t, `\nanna:\$y\$j9T\$[./A-Za-z0-9]{22}\$[./A-Za-z0-9]{43}:`, shadow)
 		assert.Contains(t, shadow, "\nprometheus:!:")
-		assert.NotContains(t, shadow, "admin")
-		assert.Equal(t, 6, strings.Count(shadow, "\n"))
-		assert.NoDirExists(t, filepath.Join(dir, "home/admin"))
+		assert.Contains(t, shadow, "admin:$6$x$y:", "who can be guessed stays")
+		assert.NotContains(t, shadow, "martin")
+		assert.Equal(t, 7, strings.Count(shadow, "\n"))
+		assert.DirExists(t, filepath.Join(dir, "home/admin"))
 		assert.NoDirExists(t, filepath.Join(dir, "home/martin"))
 		assert.FileExists(t, filepath.Join(dir, "home/anna/.bashrc"))
 	}

@@ -3,6 +3,7 @@
 // Where it is asked to (any argument), and the kernel can (5.0), it has uname(2) and sysinfo(2) answered by whoever holds
 // the listener of its filter: the node, which takes it from this process's descriptors. Until it does, such calls wait.
 //
+// By other names than init's it only waits: for what a machine has running that could not do its work in here.
 // It also closes ways out that the engine's filter may leave open. All that runs on the machine comes from this process.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,15 +36,20 @@
 #define FIRST_PAUSE 1  // seconds between an end and the next start
 #define LAST_PAUSE 60
 
-// service is a line of the list: what runs, or after the word "once" what is run at the start only.
+// service is a line of the list: what runs. After the word "zoned" it is something that learns of another time zone
+// only when it is started anew.
 struct service {
 	char line[256];
 	char *argv[24];
 	pid_t pid;
 	time_t started, again;
 	int pause;
-	int once;
+	int zoned, anew;
 };
+
+// What the first process of a machine has in its environment, and what services have.
+static char *const own_env[] = { "HOME=/", "TERM=linux", NULL };
+static char *const their_env[] = { "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 
 static struct service services[MOST];
 static int count;
@@ -140,8 +147,8 @@ static void read_list(const char *path)
 		strcpy(s->line, line);
 		for (char *w = strtok(s->line, " "); w && n < 23; w = strtok(NULL, " "))
 			s->argv[n++] = w;
-		if (n && !strcmp(s->argv[0], "once")) {
-			s->once = 1;
+		if (n && !strcmp(s->argv[0], "zoned")) {
+			s->zoned = 1;
 			memmove(s->argv, s->argv + 1, sizeof(char *) * n);
 		}
 		if (s->argv[0])
@@ -160,13 +167,30 @@ static void start(struct service *s)
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		setsid();
-		execv(s->argv[0], s->argv);
+		// As systemd has it: after an @ comes the name by which the program is called.
+		if (s->argv[0][0] == '@' && s->argv[1])
+			execve(s->argv[0] + 1, s->argv + 1, their_env);
+		execve(s->argv[0], s->argv, their_env);
 		_exit(127);
 	}
 	if (s->pid < 0) {
 		s->pid = 0;
 		s->again = s->started + LAST_PAUSE;
 	}
+}
+
+// run_asked runs the command in a file that the node has written.
+static void run_asked(const char *path)
+{
+	static char line[1024];
+	struct service s = { .argv = { "/bin/sh", "-c", line } };
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return;
+	if (fgets(line, sizeof line, f))
+		start(&s);
+	fclose(f);
 }
 
 static void ended(pid_t pid)
@@ -177,12 +201,11 @@ static void ended(pid_t pid)
 		if (s->pid != pid)
 			continue;
 		s->pid = 0;
-		if (s->once)
-			return;
 		if (now - s->started > LAST_PAUSE)
 			s->pause = 0;
 		s->pause = s->pause ? (s->pause * 2 > LAST_PAUSE ? LAST_PAUSE : s->pause * 2) : FIRST_PAUSE;
-		s->again = now + s->pause;
+		s->again = s->anew ? now : now + s->pause;
+		s->anew = 0;
 	}
 }
 
@@ -193,8 +216,12 @@ int main(int argc, char **argv)
 	struct timespec *wait = NULL;
 	int closed = 0;
 
-	if (getpid() != 1)
+	if (getpid() != 1) {
+		signal(SIGHUP, SIG_IGN);
+		while (argc == 1 && strstr(argv[0], "/systemd-"))
+			pause();
 		return 1;
+	}
 	int null = open("/dev/null", O_RDWR);
 	if (null >= 0)
 		for (int fd = 0; fd < 3; fd++)
@@ -209,7 +236,7 @@ int main(int argc, char **argv)
 	if (argc > 1) { // begun anew without its arguments, which everybody sees
 		listen_for_questions();
 		argv[1] = NULL;
-		execv("/lib/systemd/systemd", argv);
+		execve("/lib/systemd/systemd", argv, own_env);
 	}
 	for (int fd = 3; fd < 64; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
@@ -218,6 +245,8 @@ int main(int argc, char **argv)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	read_list("/usr/lib/systemd/machine.list");
+	struct utsname name;
+	uname(&name); // which waits for the node: it has a say in what number the first service gets
 	for (int i = 0; i < count; i++)
 		start(&services[i]);
 	for (;;) {
@@ -245,6 +274,14 @@ int main(int argc, char **argv)
 			for (int i = 0; i < count; i++)
 				if (services[i].pid > 0)
 					kill(services[i].pid, SIGHUP);
+		if (sig == SIGUSR2)
+			for (int i = 0; i < count; i++)
+				if (services[i].zoned && services[i].pid > 0) {
+					services[i].anew = 1;
+					kill(services[i].pid, SIGTERM);
+				}
+		if (sig == SIGUSR1)
+			run_asked("/run/systemd/asked");
 		if (sig == SIGTERM || sig == SIGINT || sig == SIGPWR) {
 			kill(-1, SIGTERM);
 			return 0;

@@ -74,6 +74,19 @@ func (p *parts) run(ctx context.Context, conn net.Conn, command string) error {
 	return nil
 }
 
+// ask has a pot's first process run a command, and waits for its end.
+func (p *parts) ask(ctx context.Context, id string, pid int, command string) error {
+	pot, err := furnish.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer pot.Close()
+	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
+		return engine.ErrGone
+	}
+	return pot.Ask(ctx, command, func() error { return unix.Kill(pid, unix.SIGUSR1) })
+}
+
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.
 func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (settled func(), err error) {
 	id := stay.Pot().ID

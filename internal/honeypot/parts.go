@@ -140,7 +140,7 @@ func (n *Node) potsOptions(p *parts) pool.PotsOptions {
 			Dress:   func(ctx context.Context, d pool.Dressing) error { return n.dress(ctx, p, d) },
 			Removed: func(k event.PotKey) { n.removed(p, k) },
 		},
-		Run: p.run,
+		Run: p.run, Ask: p.ask,
 		Changed: func() {
 			if err := p.applyEgress(); err != nil {
 				n.log.Error("what pots may reach", "error", err)

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
+	"github.com/kokkuri/kokkuri/internal/honeypot/guise"
 	"github.com/kokkuri/kokkuri/internal/honeypot/persona"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 )
@@ -241,8 +243,38 @@ func (n *Node) dress(ctx context.Context, p *parts, d pool.Dressing) error {
 		if err := pot.Become(v.Persona, own); err != nil { // it is a pot all the same
 			n.log.WarnContext(ctx, "a pot is not all that its persona says", "container", d.ID, "host", d.Host, "error", err)
 		}
+		if v.Persona.TimeZone != "" && d.Guised { // what writes times and waits for them begins anew (images/ssh/init.c)
+			_ = unix.Kill(d.PID, unix.SIGUSR2) // it may have ended, which shows below
+		}
 	}
-	return pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()})
+	if err := pot.Make(furnish.Machine{Hostname: name, Domain: v.Persona.Domain, Address: d.Address, Resolver: p.net.Gateway(), HostKeys: files, Authority: p.ca.PublicKey()}); err != nil {
+		return err
+	}
+	return n.remember(ctx, p, d, pot, v.Persona)
+}
+
+// remember gives a pot a past: what was before its attacker, and since when it runs.
+func (n *Node) remember(ctx context.Context, p *parts, d pool.Dressing, pot *furnish.Pot, v event.Persona) error {
+	seed, err := p.keys.Seed(d.Host)
+	if err != nil {
+		return err
+	}
+	m := machineOf(v)
+	own(&m)
+	past := furnish.Past{Seed: seed, Now: time.Now(), Booted: guise.Booted(), Zone: time.UTC, Release: m.Release}
+	if zone, err := time.LoadLocation(v.TimeZone); err == nil {
+		past.Zone = zone
+	}
+	if err := pot.Boot(past.Booted, past.Release); err != nil { // it is a pot all the same
+		n.log.WarnContext(ctx, "a pot does not know since when it runs", "container", d.ID, "error", err)
+	}
+	if !d.First {
+		return nil
+	}
+	if err := pot.Remember(past); err != nil {
+		n.log.WarnContext(ctx, "a pot has no past", "container", d.ID, "error", err)
+	}
+	return nil
 }
 
 // personaFindings say whose pots are not what they should be.

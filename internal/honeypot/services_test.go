@@ -101,6 +101,10 @@ true`)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"OK", "1", "1", "0"}, strings.Fields(out), "one server, a child of the first process, that knows nothing of how it was started")
 
+	out, err = f.shell(t.Context(), shell.Endpoint, "grep -c ' CA ' /var/log/auth.log; true")
+	require.NoError(t, err)
+	assert.Equal(t, "0\n", out, "no log tells of a login that started it")
+
 	// Its attacker ends it; whoever comes next has it again.
 	_, err = f.shell(t.Context(), shell.Endpoint, "redis-cli -a 123456 --no-auth-warning save; pkill -9 redis-server; while pidof redis-server; do sleep 0.1; done")
 	require.NoError(t, err)

@@ -2,6 +2,9 @@ package honeypot
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +41,7 @@ func (p *parts) guise(ctx context.Context, id string, pid int, owner func() even
 			}
 		}
 		own(&m)
+		m.BootID = bootID(p, k.Host)
 		return m
 	})
 }
@@ -52,6 +56,15 @@ func machineOf(v event.Persona) guise.Machine {
 		m.Memory = v.Machine.Memory
 	}
 	return m
+}
+
+// bootID names this start of a host's machines; the node's own would tell that they are on one.
+func bootID(p *parts, host string) string {
+	of, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // it changes when the node is started anew, as it should
+	seed, _ := p.keys.Seed(host)                            // never fails
+	b := sha256.Sum256(append(seed, of...))
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80 // a random one (RFC 9562)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
 // own fills in from the node's own kernel what a persona does not say.

@@ -38,7 +38,7 @@ func TestWhatAPotHolds(t *testing.T) {
 	}
 	slices.Sort(from)
 	assert.Equal(t, []string{
-		"/ overlay", "/proc/cmdline fuse", "/proc/loadavg fuse", "/proc/meminfo fuse", "/proc/sys/kernel/osrelease fuse", "/proc/sys/kernel/version fuse", "/proc/version fuse",
+		"/ overlay", "/proc/cmdline fuse", "/proc/loadavg fuse", "/proc/meminfo fuse", "/proc/sys/kernel/osrelease fuse", "/proc/sys/kernel/random/boot_id fuse", "/proc/sys/kernel/version fuse", "/proc/version fuse",
 	}, from)
 	assert.NotContains(t, p.say(t, "echo x > /proc/meminfo && echo written; echo x > /proc/sys/kernel/osrelease && echo written"), "written\n")
 	assert.Equal(t, "0", p.say(t, "cat /proc/keys | wc -l"))

@@ -2,6 +2,8 @@ package guise
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
@@ -119,6 +121,7 @@ func abort(mount int) error {
 
 // cover makes the pot's files, and lays them over those of its /proc.
 func (f *files) cover(pot string, pid int, describe func() Machine) error {
+	pot = folderOf(pot)
 	folder := f.root.GetChild(pot)
 	if folder == nil {
 		folder = f.root.NewPersistentInode(context.Background(), &fs.Inode{}, fs.StableAttr{Mode: unix.S_IFDIR})
@@ -148,7 +151,13 @@ func (f *files) cover(pot string, pid int, describe func() Machine) error {
 	return <-done
 }
 
-func (f *files) forget(pot string) { f.root.RmChild(pot) }
+func (f *files) forget(pot string) { f.root.RmChild(folderOf(pot)) }
+
+// folderOf names a pot's folder, which the pot sees in its list of mounts: not by the container.
+func folderOf(pot string) string {
+	sum := sha256.Sum256([]byte(pot))
+	return hex.EncodeToString(sum[:4])
+}
 
 type handle struct {
 	fd int
@@ -176,6 +185,8 @@ func attach(pid int, handles []handle) error {
 	for _, at := range []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} {
 		_ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // it is not mounted any more
 	}
+	// Only a container sees the control groups without what is at their top; systemd-detect-virt looks for that.
+	_ = unix.Unmount("/sys/fs/cgroup", unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // likewise
 	for _, h := range handles {
 		// /proc is mounted anew at each start of the pot, and its programs can't mount anything over it. What an earlier
 		// process of ours has laid there answers no more.

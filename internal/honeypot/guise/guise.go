@@ -25,6 +25,7 @@ type Machine struct {
 	Compiler string // as in /proc/version; empty where nobody knows
 	Hardware string // as uname -m
 	Cmdline  string // what its kernel was started with
+	BootID   string // of this start of it, as random(4) has it
 	Memory   int64  // bytes
 	Swap     int64  // bytes
 	Usage    func() Usage
@@ -78,7 +79,7 @@ func (g *Guises) Covered() error { return g.why }
 
 // Wear has a pot that was created for it, and started, told of the machine that describe returns, which is asked each
 // time somebody looks. pid is of the pot's first process. It may be repeated, and has to be after each start of the pot.
-func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() Machine) error { //nolint:contextcheck // it is worn longer than the call takes
+func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() Machine) error {
 	if g.wears(pot, pid) {
 		return nil
 	}
@@ -86,6 +87,19 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 	if err != nil {
 		return fmt.Errorf("guise of pot %s: %w", pot, err)
 	}
+	number := numbering{pot: pot, pid: pid}
+	number.begin(ctx)
+	if err := g.put(pot, pid, l, describe); err != nil { //nolint:contextcheck // likewise
+		return err
+	}
+	if err := number.goOn(ctx); err != nil {
+		g.log.WarnContext(ctx, "processes of a pot have low numbers", "pot", pot, "error", err)
+	}
+	return nil
+}
+
+// put has questions answered that come out of a listener.
+func (g *Guises) put(pot string, pid int, l *listener, describe func() Machine) (err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if w := g.worn[pot]; w != nil {
@@ -93,8 +107,9 @@ func (g *Guises) Wear(ctx context.Context, pot string, pid int, describe func() 
 	}
 	if g.closed {
 		err = errors.New("the node stops")
-	} else if g.files != nil {
-		err = g.files.cover(pot, pid, describe) //nolint:contextcheck // likewise
+	}
+	if err == nil && g.files != nil {
+		err = g.files.cover(pot, pid, describe)
 	}
 	if err != nil {
 		l.close()
@@ -146,6 +161,9 @@ func (g *Guises) Close() {
 		}
 	}
 }
+
+// Booted is when the node was started, and so were pots.
+func Booted() time.Time { return time.Now().Add(-uptime()) }
 
 // uptime is how long the node runs: pots' programs have been started by its clock.
 func uptime() time.Duration {

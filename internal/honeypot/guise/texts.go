@@ -8,12 +8,13 @@ import (
 // texts are the files of /proc that are covered, and what is in them.
 func texts() map[string]func(Machine) string {
 	return map[string]func(Machine) string{
-		"version":              version,
-		"meminfo":              meminfo,
-		"loadavg":              loadavg,
-		"cmdline":              func(m Machine) string { return m.Cmdline + "\n" },
-		"sys/kernel/osrelease": func(m Machine) string { return m.Release + "\n" },
-		"sys/kernel/version":   func(m Machine) string { return m.Version + "\n" },
+		"version":                   version,
+		"meminfo":                   meminfo,
+		"loadavg":                   loadavg,
+		"cmdline":                   func(m Machine) string { return m.Cmdline + "\n" },
+		"sys/kernel/random/boot_id": func(m Machine) string { return m.BootID + "\n" },
+		"sys/kernel/osrelease":      func(m Machine) string { return m.Release + "\n" },
+		"sys/kernel/version":        func(m Machine) string { return m.Version + "\n" },
 	}
 }
 

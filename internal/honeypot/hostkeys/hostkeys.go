@@ -123,6 +123,16 @@ func (k *Keys) derive(pot event.PotKey, kinds []event.HostKeyKind) ([]named, err
 	return out, nil
 }
 
+// Seed is what all else that is made up for the machines of a host is derived from: the same for all attackers, so
+// that they see the same.
+func (k *Keys) Seed(host string) ([]byte, error) {
+	seed, err := hkdf.Key(sha256.New, k.secret, []byte(host), "kokkuri machine", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive what a machine is made up of: %w", err)
+	}
+	return seed, nil
+}
+
 func (k *Keys) bytes(pot event.PotKey, what string, n int) ([]byte, error) {
 	b, err := hkdf.Key(sha256.New, k.secret, []byte(pot.Attacker.String()+" "+pot.Host), "kokkuri host key "+what, n)
 	if err != nil {

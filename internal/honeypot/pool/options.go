@@ -83,6 +83,9 @@ type PotsOptions struct {
 	// Run runs a command in a pot over a connection to its SSH server, which is Run's from then on, and
 	// returns when the command has ended. Without it only those services are there that start with the pot.
 	Run func(ctx context.Context, conn net.Conn, command string) error
+	// Ask has the first process of a pot run a command, and returns when that has ended; Run is used where Ask is nil,
+	// or the process is none of ours.
+	Ask func(ctx context.Context, id string, pid int, command string) error
 	// Changed is called when a pot changed.
 	Changed func()
 
@@ -122,4 +125,5 @@ type Dressing struct {
 	PID     int // of its first process
 	Address netip.Addr
 	First   bool // it was nobody's before
+	Guised  bool // its first process is one of ours
 }

@@ -94,6 +94,7 @@ type pot struct {
 	created  time.Time
 	lastSeen time.Time
 	services map[event.Service]uint16
+	guised   bool                     // its first process is one of ours
 	starts   map[event.Service]string // commands that start those that don't start with the pot
 	rousing  chan struct{}            // held by who starts one of these; nil before
 	ready    bool                     // wired, and its services answered

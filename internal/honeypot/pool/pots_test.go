@@ -155,7 +155,7 @@ func TestPotKeepsItsFilesThroughWhateverHappens(t *testing.T) {
 	keeps(bannerOf(t, p, leaseOf(1)))
 
 	// The attacker kills all that it can: the first process stays, and starts the rest anew.
-	_, _ = pottest.InPot(t, pot.ID, "kill -9 1; kill -TERM 1; kill -HUP 1; kill -9 -1")
+	_, _ = pottest.InPot(t, pot.ID, "kill -9 1; kill -TERM 1; kill -HUP 1; old=$(pgrep -ox sshd); kill -9 -1; while kill -0 $old; do :; done")
 	keeps(bannerOf(t, p, leaseOf(1)))
 	assert.Equal(t, "running", p.List()[0].State)
 

@@ -60,15 +60,22 @@ func (s *Stay) reach(ctx context.Context, service event.Service) (net.Conn, erro
 	if s.p.memoryShort() { // what answers already goes on; nobody makes the machine start more than it can hold
 		return nil, fmt.Errorf("%w: %s: %w", errNotRoused, service, errNoMemory)
 	}
-	if err := s.p.rouse(ctx, way, command); err != nil {
+	if err := s.p.rouse(ctx, t, way, command); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errNotRoused, service, err)
 	}
 	s.p.note(func() { s.p.counts.Roused++ })
 	return awaitService(ctx, service, come)
 }
 
-// rouse runs the command that starts a service.
-func (p *Pots) rouse(ctx context.Context, way netip.AddrPort, command string) error {
+// rouse runs the command that starts a service: by the pot's first process where that listens to us, since its log
+// would tell of a login.
+func (p *Pots) rouse(ctx context.Context, t *pot, way netip.AddrPort, command string) error {
+	p.mu.Lock()
+	id, pid, asks := t.id, t.pid, t.guised && p.o.Ask != nil
+	p.mu.Unlock()
+	if asks {
+		return p.o.Ask(ctx, id, pid, command)
+	}
 	conn, err := p.dial(ctx, way)
 	if err != nil {
 		return err

@@ -158,14 +158,14 @@ func (p *Pots) guise(ctx context.Context, t *pot, c engine.Container) error {
 // dress has the pot made its attacker's machine, once for each run.
 func (p *Pots) dress(ctx context.Context, t *pot) error {
 	p.mu.Lock()
-	id, run, image := t.id, t.run, t.image
+	id, run, image, guised := t.id, t.run, t.image, t.guised
 	p.mu.Unlock()
 	former := p.ledger.dressed(id)
 	if p.o.Dress == nil || former == run {
 		return nil
 	}
 	if err := p.o.Dress(ctx, Dressing{
-		PotKey: t.key, ID: id, Image: image, PID: t.pid, Address: p.o.Network.Address(t.index), First: former == "",
+		PotKey: t.key, ID: id, Image: image, PID: t.pid, Address: p.o.Network.Address(t.index), First: former == "", Guised: guised,
 	}); err != nil {
 		return fmt.Errorf("dress pot %s: %w", t.name, err)
 	}

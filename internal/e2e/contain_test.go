@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
@@ -47,20 +49,51 @@ func TestPotReachesNothing(t *testing.T) {
 
 	nowhere := func(when string) {
 		t.Helper()
-		targets := append(forbidden(t), neighbour+"/22")
+		before := sunk(t, first)
+		targets := forbidden(t)
 		var script strings.Builder
-		for _, target := range targets {
+		for _, target := range append(targets, neighbour+"/22") {
 			host, port, _ := strings.Cut(target, "/")
 			script.WriteString("( " + reach(host, port) + " | sed 's|^|" + target + " |' ) & ")
 		}
 		got := out(t, shell, script.String()+"wait")
-		assert.Equal(t, len(targets), strings.Count(got, "out of reach"), "%s:\n%s", when, got)
-		assert.NotContains(t, got, "reached", when)
+		assert.Contains(t, got, neighbour+"/22 out of reach\n", when)
+		for _, target := range targets {
+			host, port, _ := strings.Cut(target, "/")
+			if netip.MustParseAddr(host).IsLoopback() { // its own
+				assert.Contains(t, got, target+" out of reach\n", when)
+				continue
+			}
+			// Whatever it was that answered, it was the sinkhole.
+			eventually(t, "what the pot sent to "+target+" is evidence, "+when, func() (bool, error) {
+				to := netip.MustParseAddrPort(net.JoinHostPort(host, port))
+				return sunk(t, first)[to] > before[to], nil
+			})
+		}
 	}
 	nowhere("as it is")
 	flushMachine(t)
 	shell = comesToPot(t, first) // what its front needs is mended, its open connections may have been cut
 	nowhere("after nft flush ruleset on the machine")
+}
+
+// sunk counts what an attacker's pots sent where, and the sinkhole took.
+func sunk(t *testing.T, attacker netip.Addr) map[netip.AddrPort]int {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	all, err := the.SessionsOf(ctx, attacker)
+	require.NoError(t, err)
+	found := map[netip.AddrPort]int{}
+	for _, s := range all {
+		left, err := the.API().Evidence(ctx, s.ID)
+		require.NoError(t, err)
+		for _, e := range left {
+			if e.Egress != nil {
+				found[e.Egress.Destination]++
+			}
+		}
+	}
+	return found
 }
 
 // flushMachine flushes the machine's rules. The engine's come back when the test ends, ours by themselves.

@@ -62,7 +62,7 @@ func looks() []look {
 		{command: "cat /etc/passwd", has: []string{`(?m)^anna:x:100\d:`, `(?m)^sshd:`}},
 		{command: "cat /etc/os-release /etc/issue /etc/debian_version", has: []string{`Debian GNU/Linux 12`, `(?m)^12\.\d`}},
 		{command: "crontab -l", has: []string{`(?m)^\d+ \d+ \* \* .* /\S+`}},
-		{command: "crontab -l -u anna; ls -1 /etc/cron.d /etc/cron.daily /var/spool/cron/crontabs", has: []string{`(?m)^\d+ .* \* `, `dpkg`, `(?m)^anna$`}},
+		{command: "cat /var/spool/cron/crontabs/[a-q]*; ls -1 /etc/cron.d /etc/cron.daily /var/spool/cron/crontabs", has: []string{`(?m)^\d+ .* \* `, `dpkg`, `(?m)^(anna|admin)$`}},
 		{command: "ls -la ~; history | tail -3; tail -3 ~/.bash_history", has: []string{`\.bash_history`, `\.bashrc`}},
 		{command: "ls -la /home/anna; cat /home/anna/.bash_history", has: []string{`\.bash_logout`, `(?m)^sudo |^cd |^ls`}},
 		{command: "ls -la /var/mail", has: []string{`root`}},

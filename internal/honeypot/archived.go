@@ -12,6 +12,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/archive"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
+	"github.com/kokkuri/kokkuri/internal/honeypot/record"
 )
 
 // notedChanges bounds the changes of a pot that are evidence of their own; the list in the vault has them all.
@@ -38,10 +39,12 @@ func (p *parts) archive(ctx context.Context, k event.PotKey, id string) error {
 		}
 		summary.SHA256, summary.Size = list.SHA256, list.Size
 	}
-	for _, d := range found.Changes[:min(len(found.Changes), notedChanges)] {
-		p.seen(k, id, event.Evidence{Kind: event.EvidenceChange, Change: &d})
-	}
-	p.seen(k, id, event.Evidence{Kind: event.EvidenceArchive, Archive: &summary})
+	p.homes.WithOwn(event.Pot{ID: id, Name: id, Attacker: k.Attacker, Host: k.Host}, func(r *record.Recorder) {
+		for _, d := range found.Changes[:min(len(found.Changes), notedChanges)] {
+			r.NoteSeen(event.Evidence{Kind: event.EvidenceChange, Change: &d})
+		}
+		r.NoteSeen(event.Evidence{Kind: event.EvidenceArchive, Archive: &summary})
+	})
 	return nil
 }
 

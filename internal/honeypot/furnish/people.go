@@ -96,7 +96,16 @@ func (d *accounts) become(v event.Persona) (gone []string, made []event.PersonaA
 		passwd.WriteString(strings.Join(f, ":") + "\n")
 	}
 	groups, moved := d.groups(v, dropped)
-	for _, a := range v.Accounts {
+	made = d.add(&passwd, v.Accounts, used, moved)
+	d.passwd, d.group = passwd.String(), groups
+	d.hide(dropped)
+	return gone, made
+}
+
+// add adds a persona's accounts, and returns the people among them. Where the image's own has a number, the next free one
+// is taken.
+func (d *accounts) add(passwd *strings.Builder, people []event.PersonaAccount, used map[uint32]bool, moved map[uint32]uint32) (made []event.PersonaAccount) {
+	for _, a := range people {
 		for person(a.UID) && used[a.UID] { // the image's own has it
 			a.UID++
 		}
@@ -107,14 +116,12 @@ func (d *accounts) become(v event.Persona) (gone []string, made []event.PersonaA
 		if to, ok := moved[a.GID]; ok {
 			a.GID = to
 		}
-		fmt.Fprintf(&passwd, "%s:x:%d:%d:%s:%s:%s\n", a.Name, a.UID, a.GID, a.Comment, orElse(a.Home, "/nonexistent"), orElse(d.shell(a.Shell), "/usr/sbin/nologin"))
+		fmt.Fprintf(passwd, "%s:x:%d:%d:%s:%s:%s\n", a.Name, a.UID, a.GID, a.Comment, orElse(a.Home, "/nonexistent"), orElse(d.shell(a.Shell), "/usr/sbin/nologin"))
 		if person(a.UID) {
 			made = append(made, a)
 		}
 	}
-	d.passwd, d.group = passwd.String(), groups
-	d.hide(dropped)
-	return gone, made
+	return made
 }
 
 // guessable reports whether an account has a password, and is not locked.

@@ -106,6 +106,17 @@ func (h *Homes) With(p event.Pot, fn func(*Recorder)) {
 		fn(v[len(v)-1])
 		return
 	}
+	h.withOwnLocked(k, p, fn)
+}
+
+// WithOwn does the same with the pot's own session, whoever is there: for what belongs to the pot, not to a visit.
+func (h *Homes) WithOwn(p event.Pot, fn func(*Recorder)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.withOwnLocked(event.PotKey{Attacker: p.Attacker, Host: p.Host}, p, fn)
+}
+
+func (h *Homes) withOwnLocked(k event.PotKey, p event.Pot, fn func(*Recorder)) {
 	own, err := h.ownLocked(k, p)
 	if err != nil && !errors.Is(err, errHomesClosed) {
 		h.log.Error("what a pot did is not recorded", "pot", p.Name, "error", err)

@@ -180,8 +180,8 @@ func (c *Conn) natsOptions() []nats.Option {
 		nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(func(*nats.Conn) { c.connected() }),
 		nats.ReconnectHandler(func(*nats.Conn) { c.connected() }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { c.disconnected(nc, err) }),
+		nats.ReconnectErrHandler(func(nc *nats.Conn, err error) { c.disconnected(nc, err) }),
 		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }),
 		nats.ErrorHandler(c.asyncError),
 	}
@@ -229,8 +229,8 @@ func (c *Conn) address() string {
 	return strings.Join(c.opts.URLs, ",")
 }
 
-func (c *Conn) disconnected(err error) {
-	if c.nc != nil && c.nc.IsClosed() {
+func (c *Conn) disconnected(nc *nats.Conn, err error) {
+	if nc.IsClosed() {
 		return
 	}
 	if err == nil {

@@ -79,13 +79,13 @@ func TestPotsAreWhatTheirHostsAre(t *testing.T) {
 	assert.NotEmpty(t, f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519))
 	assert.Empty(t, f.hostKey(t, one.Endpoint, ssh.KeyAlgoECDSA256), "the host has none")
 
-	look := "hostname; hostname -f; id anna; id admin 2>&1; date +%Z; cat /etc/motd; grep -E '^(MaxAuthTries|UseDNS)' /etc/ssh/sshd_config; ls /home; " +
+	look := "hostname; hostname -f; id anna; id martin 2>&1; date +%Z; cat /etc/motd; grep -E '^(MaxAuthTries|UseDNS)' /etc/ssh/sshd_config; ls /home; " +
 		"ls /etc/ssh | grep -c host_; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2"
-	want := "www1\nwww1.corp.example\nuid=1000(anna) gid=1000(anna) groups=1000(anna),100(users)\nid: ‘admin’: no such user\n"
+	want := "www1\nwww1.corp.example\nuid=1000(anna) gid=1000(anna) groups=1000(anna),100(users)\nid: ‘martin’: no such user\n"
 	out, err := f.shell(t.Context(), one.Endpoint, "export LC_ALL=C.UTF-8; "+look)
 	require.NoError(t, err, out)
 	assert.True(t, strings.HasPrefix(out, want), out)
-	assert.Regexp(t, `\nCES?T\nCiao\nMaxAuthTries 3\nUseDNS yes\nanna\n`, out)
+	assert.Regexp(t, `\nCES?T\nCiao\nMaxAuthTries 3\nUseDNS yes\nadmin\nanna\n`, out)
 	assert.Contains(t, out, f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519), "the key inside is the one that is shown")
 
 	// What an attacker's pot was it stays, over changes at the host and starts of the node; others' are as the host is now.

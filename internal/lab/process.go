@@ -169,14 +169,16 @@ func (p *Process) Kill(ctx context.Context) error {
 	return wait(ctx, patience, func() (bool, error) { return !slices.ContainsFunc(pids, lives), nil })
 }
 
-// lives reports whether a process has anything left.
+// lives reports whether a process has anything left. The first of its threads may have ended before others.
 func lives(pid int) bool {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	data, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return false
 	}
+	threads, _ := os.ReadDir(filepath.Join(dir, "task"))
 	_, rest, _ := strings.Cut(string(data), ") ")
-	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	return len(threads) > 1 || !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
 func (p *Process) signal(sig syscall.Signal) error {

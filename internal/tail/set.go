@@ -103,6 +103,7 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 		watcher = NewWatcher(s.o.Log)
 		defer watcher.Close()
 	}
+	began := time.Now()
 	known, err := s.mark()
 	if err != nil {
 		return err
@@ -134,7 +135,7 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 		}
 		s.dropped.Store(0)
 		for _, log := range s.find() {
-			f, err := s.add(log, watcher, s.o.FromHead || known || !first)
+			f, err := s.add(log, watcher, s.o.FromHead || known || !first || bornSince(s.expand(log.path), began))
 			if err != nil {
 				return err
 			}

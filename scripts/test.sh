@@ -35,10 +35,10 @@ gotest() {
 units() {
   local packages
   mapfile -t packages < <(go list ./... | grep -v "^$module/internal/e2e")
-  CGO_ENABLED=1 gotest units -race -timeout 12m "${packages[@]}"
+  CGO_ENABLED=1 gotest units -race -timeout 25m "${packages[@]}"
 }
 
-endtoend() { gotest e2e -count=1 -timeout 15m -v ./internal/e2e/...; }
+endtoend() { gotest e2e -count=1 -timeout 25m -v ./internal/e2e/...; }
 
 lint() {
   local bad=0

@@ -38,12 +38,16 @@ func (d *Docker) EnsureSuite(ctx context.Context, suite string, progress io.Writ
 	defer d.buildMu.Unlock()
 
 	tag, registryBase := basePrefix+suite, "debian:"+suite+"-slim"
-	_, err := d.cli.ImageInspect(ctx, tag)
-	if err == nil {
-		return tag, nil
+	if there, err := d.has(ctx, tag); there || err != nil {
+		return tag, err
 	}
-	if !errdefs.IsNotFound(err) {
-		return "", d.wrap(err, "look for the image "+tag)
+	done, err := takeTurn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	if there, err := d.has(ctx, tag); there || err != nil { // by whoever had its turn before
+		return tag, err
 	}
 	say(progress, "base image: pulling %s", registryBase)
 	pullErr := d.pull(ctx, registryBase)
@@ -60,6 +64,14 @@ func (d *Docker) EnsureSuite(ctx context.Context, suite string, progress io.Writ
 		return "", err
 	}
 	return tag, nil
+}
+
+func (d *Docker) has(ctx context.Context, tag string) (bool, error) {
+	_, err := d.cli.ImageInspect(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, d.wrap(err, "look for the image "+tag)
 }
 
 // say tells people how far it is; that they don't listen is no failure.

@@ -39,14 +39,17 @@ func (d *Docker) BuildImage(ctx context.Context, tag string, files fs.FS, args m
 	if err != nil {
 		return fmt.Errorf("build %s: %w", tag, err)
 	}
-	found, err := d.cli.ImageInspect(ctx, tag)
-	switch {
-	case err == nil && found.Config != nil && found.Config.Labels[labelContent] == content:
-		return nil
-	case err != nil && !errdefs.IsNotFound(err):
-		return d.wrap(err, "look for the image "+tag)
+	if there, err := d.built(ctx, tag, content); there || err != nil {
+		return err
 	}
-
+	done, err := takeTurn(ctx)
+	if err != nil {
+		return fmt.Errorf("build %s: %w", tag, err)
+	}
+	defer done()
+	if there, err := d.built(ctx, tag, content); there || err != nil { // by whoever had its turn before
+		return err
+	}
 	say(progress, "image %s: building", tag)
 	buildArgs := make(map[string]*string, len(args))
 	for k, v := range args {
@@ -65,6 +68,18 @@ func (d *Docker) BuildImage(ctx context.Context, tag string, files fs.FS, args m
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end below
 	return readStream(resp.Body, progress, "build "+tag)
+}
+
+// built reports whether an image was built from a content.
+func (d *Docker) built(ctx context.Context, tag, content string) (bool, error) {
+	found, err := d.cli.ImageInspect(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, d.wrap(err, "look for the image "+tag)
+	}
+	return found.Config != nil && found.Config.Labels[labelContent] == content, nil
 }
 
 // contentHash names everything that an image is built from, the base image's identity included.

@@ -79,7 +79,7 @@ func TestNothingLostNothingDoubled(t *testing.T) {
 				w.write(t, text)
 			},
 			"rotate": func(t *rapid.T) {
-				for i := 9; i > 0; i-- {
+				for i := 99; i > 0; i-- { // so many that none is deleted while it is still read: its number would be the next one's
 					_ = os.Rename(fmt.Sprintf("%s.%d", w.log, i), fmt.Sprintf("%s.%d", w.log, i+1))
 				}
 				require.NoError(t, os.Rename(w.log, w.log+".1"))

@@ -103,8 +103,7 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 		watcher = NewWatcher(s.o.Log)
 		defer watcher.Close()
 	}
-	began := time.Now()
-	known, err := s.mark()
+	known, err := s.known()
 	if err != nil {
 		return err
 	}
@@ -135,7 +134,7 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 		}
 		s.dropped.Store(0)
 		for _, log := range s.find() {
-			f, err := s.add(log, watcher, s.o.FromHead || known || !first || bornSince(s.expand(log.path), began))
+			f, err := s.add(log, watcher, s.o.FromHead || known || !first)
 			if err != nil {
 				return err
 			}
@@ -148,6 +147,11 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 				}
 			})
 		}
+		if first && !known {
+			if err := s.mark(); err != nil {
+				return err
+			}
+		}
 		timer.Reset(s.o.Poll)
 		select {
 		case <-ctx.Done():
@@ -159,35 +163,46 @@ func (s *Set) Run(ctx context.Context, take func(ctx context.Context, host strin
 	return nil
 }
 
-// mark notes that this pattern is followed and reports whether it was before: then all that is unknown is new.
-func (s *Set) mark() (known bool, err error) {
+// known reports whether this pattern was followed before: then all that is unknown is new.
+func (s *Set) known() (bool, error) {
 	if s.o.Dir == "" {
 		return false, nil
 	}
-	path := filepath.Join(s.o.Dir, "set.json")
-	var was struct {
-		Pattern string `json:"pattern"`
+	var was setNote
+	b, err := os.ReadFile(s.notePath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	if b, err := os.ReadFile(path); err == nil {
-		if json.Unmarshal(b, &was) == nil && was.Pattern == s.o.Path {
-			return true, nil
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return false, fmt.Errorf("read what was followed: %w", err)
 	}
-	was.Pattern = s.o.Path
-	b, err := json.Marshal(was)
-	if err != nil {
-		return false, fmt.Errorf("note what is followed: %w", err)
-	}
-	if err := makeDir(path); err != nil {
-		return false, err
-	}
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		return false, fmt.Errorf("note what is followed: %w", err)
-	}
-	return false, nil
+	return json.Unmarshal(b, &was) == nil && was.Pattern == s.o.Path, nil
 }
+
+// mark notes that this pattern is followed: once all that was there has been found.
+func (s *Set) mark() error {
+	if s.o.Dir == "" {
+		return nil
+	}
+	b, err := json.Marshal(setNote{Pattern: s.o.Path})
+	if err != nil {
+		return fmt.Errorf("note what is followed: %w", err)
+	}
+	if err := makeDir(s.notePath()); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.notePath(), b, 0o600); err != nil {
+		return fmt.Errorf("note what is followed: %w", err)
+	}
+	return nil
+}
+
+// setNote is what is kept of a pattern.
+type setNote struct {
+	Pattern string `json:"pattern"`
+}
+
+func (s *Set) notePath() string { return filepath.Join(s.o.Dir, "set.json") }
 
 func (s *Set) expand(text string) string {
 	p := pattern{text: text}

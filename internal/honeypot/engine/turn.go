@@ -21,7 +21,7 @@ const (
 func takeTurn(ctx context.Context) (done func(), err error) {
 	f, err := os.OpenFile(filepath.Join(os.TempDir(), turnFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return func() {}, nil //nolint:nilerr // see above
+		return func() {}, nil
 	}
 	poll := time.NewTicker(turnPoll)
 	defer poll.Stop()

@@ -75,7 +75,7 @@ func TestRealSFTP(t *testing.T) {
 func TestRealSFTPLarge(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("100 MiB")
+		t.Skip("-short: it moves 100 MiB; CI runs without")
 	}
 	from, to := t.TempDir(), t.TempDir()
 	data := random(100 << 20)
@@ -190,7 +190,7 @@ func TestRealSCPRefused(t *testing.T) {
 func TestRealSCPLarge(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("100 MiB")
+		t.Skip("-short: it moves 100 MiB; CI runs without")
 	}
 	from, to := t.TempDir(), t.TempDir()
 	data := random(100 << 20)

@@ -225,7 +225,7 @@ func server(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("no sftp-server")
+	t.Fatal("no sftp-server: scripts/deps.sh test installs openssh-server")
 	return ""
 }
 
@@ -233,7 +233,7 @@ func server(t *testing.T) string {
 func scp(t *testing.T, s *sinks, dir string, cut int64, fails bool, args ...string) (lost bool) {
 	t.Helper()
 	if _, err := exec.LookPath("scp"); err != nil {
-		t.Skip("no scp")
+		t.Fatal("no scp: scripts/deps.sh test installs openssh-client")
 	}
 	f := &front{dir: dir, cut: cut}
 	f.tap = func(args []string) (tap, error) {

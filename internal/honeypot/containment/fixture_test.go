@@ -165,6 +165,21 @@ func (p *pot) ask(ctx context.Context, command string) answer {
 	return answer{strings.TrimSpace(string(out)), err}
 }
 
+// askWhile does the same, and calls fn over and over meanwhile.
+func (p *pot) askWhile(t *testing.T, command string, fn func()) answer {
+	t.Helper()
+	asked := make(chan answer, 1)
+	go func() { asked <- p.ask(t.Context(), command) }()
+	for {
+		select {
+		case a := <-asked:
+			return a
+		default:
+			fn()
+		}
+	}
+}
+
 // say runs a command as root and returns what it printed.
 func (p *pot) say(t *testing.T, command string) string {
 	t.Helper()

@@ -36,18 +36,9 @@ func TestFloodOfQuestions(t *testing.T) {
 	a.bring(t, build(t, "asker"))
 	b.isWell(t)
 	before := useOf(t)
-	flood := make(chan answer, 1)
-	go func() { flood <- a.ask(t.Context(), "/root/asker flood 5") }()
 	answered := 0
-	for ended := false; !ended; answered++ {
-		select {
-		case out := <-flood:
-			assert.Equal(t, answer{out: "done"}, out)
-			ended = true
-		default:
-			b.isWell(t)
-		}
-	}
+	out := a.askWhile(t, "/root/asker flood 5", func() { b.isWell(t); answered++ })
+	assert.Equal(t, answer{out: "done"}, out)
 	t.Logf("the other pot was asked %d times meanwhile", answered)
 	before.holds(t)
 	a.isWell(t)
@@ -60,17 +51,7 @@ func TestThousandsOfOpenFiles(t *testing.T) {
 	a.bring(t, build(t, "asker"))
 	b.isWell(t)
 	before := useOf(t)
-	opened := make(chan answer, 1)
-	go func() { opened <- a.ask(t.Context(), "ulimit -n 4096; /root/asker opens 6") }()
-	var out answer
-	for out == (answer{}) {
-		select {
-		case out = <-opened:
-		default:
-			b.isWell(t)
-			before.holds(t)
-		}
-	}
+	out := a.askWhile(t, "ulimit -n 4096; /root/asker opens 6", func() { b.isWell(t); before.holds(t) })
 	require.NoError(t, out.err)
 	n, err := strconv.Atoi(out.out)
 	require.NoError(t, err, out.out)

@@ -199,25 +199,13 @@ func (s *session) dialAgent() *os.File {
 
 // fromPot serves what the pot opens: the agent is where the attacker is.
 func (c *connection) fromPot(g *entry.Guest) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for nc := range g.Pot.Channels() {
+	g.FromPot(c.open, func(nc ssh.NewChannel) func() {
 		s := c.agent()
 		if nc.ChannelType() != "auth-agent@openssh.com" || s == nil {
-			_ = nc.Reject(ssh.UnknownChannelType, "unknown channel type")
-			continue
+			return nil
 		}
-		select {
-		case c.open <- struct{}{}:
-		default:
-			_ = nc.Reject(ssh.ResourceShortage, "open failed")
-			continue
-		}
-		all.Go(func() {
-			defer func() { <-c.open }()
-			c.joinAgent(nc, s)
-		})
-	}
+		return func() { c.joinAgent(nc, s) }
+	})
 }
 
 func (c *connection) joinAgent(nc ssh.NewChannel, s *session) {

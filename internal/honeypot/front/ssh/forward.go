@@ -111,9 +111,7 @@ func (c *connection) forward(nc ssh.NewChannel) {
 // fromPot offers the client the connections that the pot got at ports that it listens on for the client, and those to the
 // client's agent.
 func (c *connection) fromPot() {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for nc := range c.guest.Pot.Channels() {
+	c.guest.FromPot(c.open, func(nc ssh.NewChannel) func() {
 		f, ok := destination(nc.ChannelType(), nc.ExtraData())
 		switch nc.ChannelType() {
 		case "forwarded-tcpip", "forwarded-streamlocal@openssh.com":
@@ -123,20 +121,10 @@ func (c *connection) fromPot() {
 			ok = false
 		}
 		if !ok {
-			_ = nc.Reject(ssh.UnknownChannelType, "unknown channel type")
-			continue
+			return nil
 		}
-		select {
-		case c.open <- struct{}{}:
-		default:
-			_ = nc.Reject(ssh.ResourceShortage, "open failed")
-			continue
-		}
-		all.Go(func() {
-			defer func() { <-c.open }()
-			c.offer(nc, f)
-		})
-	}
+		return func() { c.offer(nc, f) }
+	})
 }
 
 func (c *connection) offer(nc ssh.NewChannel, f event.Forward) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,6 +53,8 @@ func (c *sessionsShowCmd) Run(ctx context.Context, a *app) error {
 	if err := a.fields(sessionView().fields(a, s)); err != nil || len(left) == 0 {
 		return err
 	}
+	// What the node sees of programs is told a moment after what came over the connection.
+	slices.SortStableFunc(left, func(a, b event.Evidence) int { return a.At.Compare(b.At) })
 	rows := make([][]cell, len(left))
 	for i, e := range left {
 		rows[i] = []cell{

@@ -147,3 +147,14 @@ func TestSessionsAreExported(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "malware", string(data))
 }
+
+// What the node sees of programs is told later than what came over the connection.
+func TestWhatWasLeftIsShownInTheOrderOfItsTime(t *testing.T) {
+	t.Parallel()
+	b := visited(t)
+	b.left[4].At, b.left[7].At = b.left[7].At, b.left[4].At
+	out := newWorld(t, b).ok(t, "sessions show 0123456789ab")
+	early, late := strings.Index(out, "4.000 s"), strings.Index(out, "7.000 s")
+	require.Positive(t, early)
+	assert.Less(t, early, late)
+}

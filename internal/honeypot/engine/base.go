@@ -22,7 +22,7 @@ const (
 	DefaultSuite = "bookworm"
 
 	basePrefix = "kokkuri/base:"
-	mergedUsr  = "/usr/share/mmdebstrap/hooks/merged-usr"
+	mergedUsr  = "/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh"
 	pullIdle   = 10 * time.Second // a registry that says nothing for so long is given up
 )
 
@@ -121,7 +121,9 @@ func (d *Docker) bootstrap(ctx context.Context, suite, tag string, progress io.W
 	}
 	args := []string{"--variant=minbase", "--format=tar"}
 	if _, err := os.Stat(mergedUsr); err == nil && suite != DefaultSuite {
-		args = append(args, "--hook-dir="+mergedUsr) // as Debian's installer has had it since 10; from 12 on it is always so
+		// As Debian's installer has had it since 10; from 12 on it is always so. Only the first of the hooks: the second wants a
+		// package that older releases lack, and the first makes one up, which goes again.
+		args = append(args, `--setup-hook=`+mergedUsr+` "$1"`, `--customize-hook=chroot "$1" dpkg --purge usr-is-merged`)
 	}
 	args = append(args, suite, "-")
 	if d.o.Mirror != "" {

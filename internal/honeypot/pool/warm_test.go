@@ -176,9 +176,10 @@ func TestWhosePotItIsOutlivesTheProcess(t *testing.T) {
 	s = enter(t, p, 2)
 	defer s.Close()
 	assert.NotEqual(t, id, s.Pot().ID)
-	_, found, err := f.engine.Inspect(t.Context(), id)
-	require.NoError(t, err)
-	assert.False(t, found)
+	require.Eventually(t, func() bool {
+		_, found, err := f.engine.Inspect(t.Context(), id)
+		return err == nil && !found
+	}, 20*time.Second, 50*time.Millisecond, "it is removed")
 	assert.FileExists(t, f.file+".broken")
 }
 

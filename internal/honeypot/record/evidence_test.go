@@ -62,6 +62,34 @@ func TestEvidenceIsInTheRecordingInOrder(t *testing.T) {
 	assert.Equal(t, 2, noted)
 }
 
+// A session is told of before the first of its recording is on the disk.
+func TestEvidenceOfASessionThatHasHardlyBegun(t *testing.T) {
+	dir := t.TempDir()
+	v := openVault(t, dir, nil)
+	rec, err := v.Begin(headerOf("0123456789ab"))
+	require.NoError(t, err)
+	left, _, err := v.Evidence("0123456789ab", "", false, 0, 1<<20)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	rec.Note(login("root", true))
+	parts, err := filepath.Glob(filepath.Join(dir, "*", "0123456789ab.part"))
+	require.NoError(t, err)
+	require.Len(t, parts, 1)
+	whole, err := os.ReadFile(parts[0])
+	require.NoError(t, err)
+	for n := range whole {
+		require.NoError(t, os.WriteFile(parts[0], whole[:n], 0o600))
+		left, _, err := v.Evidence("0123456789ab", "", false, 0, 1<<20)
+		require.NoError(t, err, "%d of %d bytes", n, len(whole))
+		assert.Empty(t, left)
+	}
+	require.NoError(t, os.WriteFile(parts[0], whole[:10], 0o600))
+	_, _, err = v.Evidence("0123456789ab", "", true, 0, 1<<20)
+	require.ErrorIs(t, err, recording.ErrFormat, "it has ended, so this is all")
+	_, _, err = rec.Close("end")
+	require.NoError(t, err)
+}
+
 func TestEvidenceGoesOnWhereBytesAreTruncated(t *testing.T) {
 	v := openVault(t, t.TempDir(), func(o *record.VaultOptions) { o.MaxSession = 64 << 10 })
 	rec, err := v.Begin(headerOf("0123456789ab"))

@@ -55,6 +55,9 @@ func (v *Vault) Evidence(session, sum string, ended bool, from int64, most int) 
 	}
 	defer f.Close() //nolint:errcheck // read-only
 	rd, err := reader(f, from)
+	if !ended && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return nil, from, nil // it has hardly begun
+	}
 	if err != nil {
 		return nil, from, fmt.Errorf("read the evidence of session %s: %w", session, err)
 	}

@@ -90,7 +90,7 @@ func (x *terminal) shows(t *testing.T, after int, want string) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		return bytes.Contains(x.shown[after:], []byte(want))
-	}, 10*time.Second, time.Millisecond, "%q is not shown", want)
+	}, time.Minute, time.Millisecond, "%q is not shown", want)
 }
 
 // longSession is a server with a session that a shell was open in for ten minutes: it says one, two and so on, to

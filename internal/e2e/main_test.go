@@ -24,7 +24,7 @@ import (
 )
 
 // soon is how long anything may take that takes milliseconds when the machine has nothing else to do.
-const soon = 15 * time.Second
+const soon = time.Minute
 
 // wrong are five passwords that nobody has: as many as the shipped rule takes.
 func wrong() []string { return []string{"alpha", "bravo", "charlie", "delta", "echo"} }

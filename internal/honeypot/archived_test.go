@@ -80,5 +80,5 @@ func TestWorldLastsAndIsArchived(t *testing.T) {
 	require.Eventually(t, func() bool {
 		out, err := exec.Command("docker", "ps", "-aq", "--filter", "label=kokkuri.node="+f.opts.Name).CombinedOutput()
 		return assert.NoError(t, err) && len(out) == 0
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }

@@ -41,7 +41,7 @@ func (f *fixture) called(t *testing.T, what string, want func(event.Egress) bool
 			found = all[i]
 		}
 		return i >= 0
-	}, 20*time.Second, 20*time.Millisecond, "%s; there is %+v", what, f.calls())
+	}, time.Minute, 20*time.Millisecond, "%s; there is %+v", what, f.calls())
 	return found
 }
 
@@ -140,7 +140,7 @@ func TestWhatAPotDoesByItself(t *testing.T) {
 	l := f.grant(t, "203.0.113.66/32")
 	_, err := f.shell(t.Context(), l.Endpoint, "true")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(f.bus.ended()) > 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) > 0 }, time.Minute, 10*time.Millisecond)
 	pot := pottest.Run(t, "docker", "ps", "-q", "--filter", "label=kokkuri.node="+f.opts.Name)
 	call := func(path string) {
 		t.Helper()
@@ -162,7 +162,7 @@ func TestWhatAPotDoesByItself(t *testing.T) {
 	assert.Equal(t, "node stopping", s.Reason)
 
 	n, _ := f.run(t)
-	require.Eventually(t, func() bool { return n.Stats().PotsHeld == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return n.Stats().PotsHeld == 1 }, time.Minute, 10*time.Millisecond)
 	call("/second")
 	first := f.called(t, "first", request("http://cron.example.com/first"))
 	second := f.called(t, "second", request("http://cron.example.com/second"))

@@ -58,7 +58,7 @@ func TestAShellThroughTheDoor(t *testing.T) {
 	assert.True(t, strings.HasPrefix(lines[2], "203.0.113.66 "), "%s", lines[2])
 	assert.NotEqual(t, "door", lines[3])
 	assert.Contains(t, lines[4], "No such file")
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, time.Minute, 10*time.Millisecond)
 	s := f.bus.ended()[0]
 	assert.Equal(t, "root", string(s.Account))
 	assert.Equal(t, 2, s.Guesses)
@@ -149,7 +149,7 @@ func TestTheDoorIsNoWayAround(t *testing.T) {
 	require.Error(t, err, "it is nowhere else")
 	require.NoError(t, c.Close())
 
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, time.Minute, 10*time.Millisecond)
 	var asked []string
 	for _, e := range f.bus.left(f.bus.ended()[0].ID) {
 		if e.Kind == event.EvidenceForward {
@@ -185,7 +185,7 @@ func TestTheDoorHoldsNobodyOfUse(t *testing.T) {
 			assert.Equal(t, "2", p.status["Seccomp"], p.name)
 		}
 		return seen["seat nobody"] == 1
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	// Beside the first process: the connection's root, which has lost what entered the pot's network, its user, and the seat.
 	assert.Equal(t, map[string]int{"door root with SYS_ADMIN": 1, "sshd root": 1, "sshd nobody": 1, "seat nobody": 1}, seen)
 	require.NoError(t, in.Close())
@@ -265,7 +265,7 @@ func TestTheDoorComesBack(t *testing.T) {
 	id, _ := f.door(t)
 	pottest.Run(t, "docker", "kill", id)
 	require.Error(t, c.Wait())
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, time.Minute, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		out, err := f.shell(t.Context(), l.Endpoint, "echo again")
 		return err == nil && out == "again\n"
@@ -306,7 +306,7 @@ func TestAutoTurnsToTheBuiltinFront(t *testing.T) {
 	assert.Equal(t, "SSH-2.0-builtin", banner(two))
 	require.NoError(t, two.Close())
 	require.NoError(t, one.Close())
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == 2 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 2 }, time.Minute, 10*time.Millisecond)
 	two, err = f.dial(t.Context(), second.Endpoint)
 	require.NoError(t, err)
 	defer two.Close() //nolint:errcheck // a test's connection
@@ -315,5 +315,5 @@ func TestAutoTurnsToTheBuiltinFront(t *testing.T) {
 	require.Len(t, findings, 1)
 	assert.Contains(t, findings[0].Text, "1 attackers meet the builtin front")
 	f.release(t, second)
-	require.Eventually(t, func() bool { return len(doorFindings(n)) == 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(doorFindings(n)) == 0 }, time.Minute, 10*time.Millisecond)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -147,6 +148,7 @@ func newFixture(t testing.TB) *fixture {
 		Name: name, Version: "test", Bus: f.bus, StateDir: t.TempDir(), NetNS: f.Node,
 		Advertise: []netip.Addr{netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("2001:db8:2::20")},
 		Namespace: pottest.Name(t, "kkp"), Image: pottest.Image, Least: 1, Most: 1, SSH: honeypot.SSH{FailDelay: time.Millisecond, Front: honeypot.FrontBuiltin},
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	t.Cleanup(func() {
 		assert.NoError(t, honeypot.Cleanup(context.Background(), f.opts))
@@ -182,7 +184,7 @@ func (f *fixture) run(t testing.TB) (n *honeypot.Node, stop func()) {
 		f.bus.mu.Lock()
 		defer f.bus.mu.Unlock()
 		return f.bus.serve != nil
-	}, 20*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	return n, stop
 }
 

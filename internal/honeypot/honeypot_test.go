@@ -51,7 +51,7 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 	_, err = f.login(t.Context(), one.Endpoint, "wrong")
 	require.ErrorContains(t, err, "unable to authenticate")
 
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == 3 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 3 }, time.Minute, 10*time.Millisecond)
 	for _, s := range f.bus.ended() {
 		assert.Equal(t, f.opts.Name, s.Node)
 		assert.Positive(t, s.BytesIn)
@@ -65,7 +65,7 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 		f.bus.mu.Lock()
 		defer f.bus.mu.Unlock()
 		return len(f.bus.status.Pots) == 2 && len(f.bus.status.Services) == 1
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	assert.Empty(t, f.bus.status.Findings)
 	assert.Equal(t, []event.Service{event.SSH}, f.bus.status.Services)
 	assert.Equal(t, f.opts.Advertise, f.bus.status.Addresses)
@@ -90,7 +90,7 @@ func TestAttackersHavePotsOfTheirOwn(t *testing.T) {
 	require.NoError(t, err)
 	f.release(t, one)
 	require.Error(t, c.Wait())
-	require.Eventually(t, func() bool { return n.Stats().PotsHeld == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return n.Stats().PotsHeld == 1 }, time.Minute, 10*time.Millisecond)
 	_, err = f.shell(t.Context(), two.Endpoint, "true")
 	require.NoError(t, err)
 	reply := f.bus.request(t.Context(), event.LeaseRequest{Op: "dance"})
@@ -229,7 +229,7 @@ func TestTwoAttackersCannotReachEachOther(t *testing.T) {
 			}
 		}
 		return !slices.ContainsFunc(elsewhere, func(a string) bool { return !pinged[a] })
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }
 
 func TestServerThatIsAway(t *testing.T) {
@@ -245,7 +245,7 @@ func TestServerThatIsAway(t *testing.T) {
 	f.bus.mu.Lock()
 	f.bus.away = false
 	f.bus.mu.Unlock()
-	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) == 1 }, time.Minute, 10*time.Millisecond)
 }
 
 func TestServersLeasesAreFollowed(t *testing.T) {
@@ -255,7 +255,7 @@ func TestServersLeasesAreFollowed(t *testing.T) {
 	stop()
 	require.NoError(t, os.RemoveAll(f.opts.StateDir))
 	n, _ := f.run(t)
-	require.Eventually(t, func() bool { return n.Stats().Leases == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return n.Stats().Leases == 1 }, time.Minute, 10*time.Millisecond)
 	out, err := f.shell(t.Context(), l.Endpoint, "echo here")
 	require.NoError(t, err, out)
 }
@@ -269,7 +269,7 @@ func TestEngineThatIsDownIsAFinding(t *testing.T) {
 	l := f.grant(t, "203.0.113.66/32")
 	_, err := f.shell(t.Context(), l.Endpoint, "true")
 	require.Error(t, err)
-	require.Eventually(t, func() bool { return len(f.bus.ended()) > 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.bus.ended()) > 0 }, time.Minute, 10*time.Millisecond)
 	assert.Contains(t, f.bus.ended()[0].Reason, "cannot reach the Docker engine")
 	require.Eventually(t, func() bool {
 		f.bus.mu.Lock()
@@ -277,7 +277,7 @@ func TestEngineThatIsDownIsAFinding(t *testing.T) {
 		return slices.ContainsFunc(f.bus.status.Findings, func(x event.Finding) bool {
 			return x.Subject == "engine" && strings.Contains(x.Mend, "systemctl start docker")
 		})
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	proxy.Up(t)
 	require.Eventually(t, func() bool { return len(n.Findings()) == 0 }, 60*time.Second, 50*time.Millisecond)
 	_, err = f.shell(t.Context(), l.Endpoint, "true")
@@ -329,7 +329,7 @@ func TestAddressOfAnotherMachineIsAFinding(t *testing.T) {
 	n, _ := f.run(t)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(n.Findings(), func(x event.Finding) bool { return x.Subject == "advertise" })
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // child are the options of a node in a process of its own.
@@ -408,7 +408,7 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 	}
 
 	f.run(t)
-	require.Eventually(t, func() bool { return visits(f.bus.ended()) >= before+many }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return visits(f.bus.ended()) >= before+many }, time.Minute, 10*time.Millisecond)
 	found := 0
 	for _, s := range f.bus.ended() {
 		if s.Reason != honeypot.NodeStopped {

@@ -40,7 +40,7 @@ func (f *fixture) banner(t *testing.T, to netip.AddrPort) string {
 	conn, err := f.dial(t.Context(), to)
 	require.NoError(t, err)
 	defer conn.Close() //nolint:errcheck // only looked at
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)
 	return strings.TrimRight(line, "\r\n")
@@ -52,7 +52,7 @@ func (f *fixture) hostKey(t *testing.T, to netip.AddrPort, algorithms ...string)
 	conn, err := f.dial(t.Context(), to)
 	require.NoError(t, err)
 	defer conn.Close() //nolint:errcheck // only looked at
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	_, _, _, _ = ssh.NewClientConn(conn, "web:22", &ssh.ClientConfig{
 		User: "x", HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error { seen = ssh.FingerprintSHA256(key); return nil },
@@ -74,8 +74,8 @@ func TestPotsAreWhatTheirHostsAre(t *testing.T) {
 	f.bus.learn(first)
 	_, stop := f.run(t)
 	one := f.grant(t, "203.0.113.66/32")
-	require.Eventually(t, func() bool { return f.banner(t, one.Endpoint) == first.SSH.Identification }, 20*time.Second, 50*time.Millisecond)
-	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoRSASHA512) != "" }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.banner(t, one.Endpoint) == first.SSH.Identification }, time.Minute, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoRSASHA512) != "" }, time.Minute, 50*time.Millisecond)
 	assert.NotEmpty(t, f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519))
 	assert.Empty(t, f.hostKey(t, one.Endpoint, ssh.KeyAlgoECDSA256), "the host has none")
 
@@ -97,7 +97,7 @@ func TestPotsAreWhatTheirHostsAre(t *testing.T) {
 	stop()
 	_, stop = f.run(t)
 	two := f.grant(t, "203.0.113.67/32")
-	require.Eventually(t, func() bool { return f.banner(t, two.Endpoint) == second.SSH.Identification }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.banner(t, two.Endpoint) == second.SSH.Identification }, time.Minute, 50*time.Millisecond)
 	assert.Equal(t, first.SSH.Identification, f.banner(t, one.Endpoint))
 	out, err = f.shell(t.Context(), two.Endpoint, "hostname")
 	require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestOwnHostKeysStayInFront(t *testing.T) {
 	f.bus.keys["web"] = event.HostKeys{Keys: []event.HostKey{{Type: "ed25519", Private: text}}}
 	_, stop := f.run(t)
 	one := f.grant(t, "203.0.113.66/32")
-	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) == own }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) == own }, time.Minute, 50*time.Millisecond)
 	out, err := f.shell(t.Context(), one.Endpoint, "cat /etc/ssh/ssh_host_*; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
 	require.NoError(t, err)
 	assert.NotContains(t, out, own, "a pot has keys of its own")
@@ -158,7 +158,7 @@ func TestOwnHostKeysStayInFront(t *testing.T) {
 	f.bus.mu.Unlock()
 	stop()
 	_, stop = f.run(t)
-	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) != own }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return f.hostKey(t, one.Endpoint, ssh.KeyAlgoED25519) != own }, time.Minute, 50*time.Millisecond)
 	files, err := filepath.Glob(filepath.Join(f.opts.StateDir, "ownkeys", "*"))
 	require.NoError(t, err)
 	assert.Empty(t, files)

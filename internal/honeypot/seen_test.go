@@ -52,7 +52,7 @@ func TestWhatRunsInAPotIsEvidenceOfItsSession(t *testing.T) {
 				}
 				s = ended[0]
 				return s.Evidence > 0 && len(f.bus.left(s.ID)) == s.Evidence
-			}, 20*time.Second, 10*time.Millisecond)
+			}, time.Minute, 10*time.Millisecond)
 			left := f.bus.left(s.ID)
 			x := executed(left, "/bin/sh", "/tmp/x")
 			require.NotNil(t, x, "%+v", left)
@@ -100,11 +100,11 @@ func TestWhatRunsWhenNobodyIsThere(t *testing.T) {
 		}
 		return s, n
 	}
-	require.Eventually(t, func() bool { _, n := beacons(); return n >= 2 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { _, n := beacons(); return n >= 2 }, time.Minute, 10*time.Millisecond)
 	s, before := beacons()
 	assert.Equal(t, l.Attacker, s.Attacker)
 	assert.NotEmpty(t, s.PotID)
 	stop()
 	_, _ = f.run(t)
-	require.Eventually(t, func() bool { _, n := beacons(); return n > before+1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { _, n := beacons(); return n > before+1 }, time.Minute, 10*time.Millisecond)
 }

@@ -133,7 +133,7 @@ func (f *fixture) endsWith(t *testing.T, service event.Service, reason string) {
 			}
 		}
 		return false
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // Many who come at once don't make the machine start more than it can hold.

@@ -65,7 +65,7 @@ func (s *site) dial(t *testing.T, dir string) (*pki.Client, *bus.Conn) {
 	c, err := bus.Dial(t.Context(), id.BusOptions(nil))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, c.WaitConnected(ctx))
 	return id, c

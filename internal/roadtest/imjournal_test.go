@@ -102,7 +102,7 @@ func TestImjournal(t *testing.T) {
 	}
 	login()
 	const genuine = "Failed password for root from 127.0.0.1 "
-	require.Eventually(t, func() bool { return len(s.with(genuine)) == 1 && len(s.with("203.0.113.66")) == 3 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.with(genuine)) == 1 && len(s.with("203.0.113.66")) == 3 }, time.Minute, 10*time.Millisecond)
 	var p parse.Parser
 	for _, line := range s.with("203.0.113.66") {
 		require.Contains(t, string(line), `[kokkuri@32473 uid="65534"`)
@@ -123,5 +123,5 @@ func TestImjournal(t *testing.T) {
 	j.Rotate(t)
 	login()
 	imjournal(t, j, taking(t, s), dir)
-	require.Eventually(t, func() bool { return len(s.with(genuine)) >= 3 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.with(genuine)) >= 3 }, time.Minute, 10*time.Millisecond)
 }

@@ -30,7 +30,7 @@ func TestGuessesAtRedis(t *testing.T) {
 		out, _ := exec.CommandContext(t.Context(), "redis-cli", append([]string{"-p", port}, args...)...).CombinedOutput()
 		return string(out)
 	}
-	require.Eventually(t, func() bool { return cli("PING") == "PONG\n" }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return cli("PING") == "PONG\n" }, time.Minute, 10*time.Millisecond)
 	s := &stream{}
 	collectInto(t, s, collect.Options{Redis: []collect.Redis{{Address: "127.0.0.1:" + port}}})
 	const guesses = 30
@@ -50,7 +50,7 @@ func TestGuessesAtRedis(t *testing.T) {
 		}
 		return all, sure
 	}
-	require.Eventually(t, func() bool { all, _ := counted(); return all >= guesses }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { all, _ := counted(); return all >= guesses }, time.Minute, 20*time.Millisecond)
 	all, sure := counted()
 	require.Equal(t, guesses, all)
 	require.Positive(t, sure)

@@ -77,7 +77,7 @@ func (k *taker) got() []string {
 
 // until waits until cond holds for the lines.
 func (k *taker) until(t require.TestingT, cond func(lines []string) bool) {
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		k.mu.Lock()
 		ok, changed := cond(k.lines), k.changed
@@ -143,5 +143,5 @@ func paths(t *testing.T) (log, cur string) {
 
 // eventually waits until cond holds.
 func eventually(t require.TestingT, what string, cond func() bool) {
-	require.Eventually(t, cond, 10*time.Second, time.Millisecond, what)
+	require.Eventually(t, cond, time.Minute, time.Millisecond, what)
 }

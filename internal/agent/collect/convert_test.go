@@ -190,9 +190,9 @@ func TestOpenRecordIsPublishedWhenNothingFollows(t *testing.T) {
 	s := &stream{}
 	file := filepath.Join(t.TempDir(), "soft.log")
 	c, _ := begun(t, Options{StateDir: t.TempDir(), Publish: s.publish, Logs: []Log{{Path: file, Format: testFormats()["joined"]}}})
-	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 5*time.Second, time.Millisecond, "the first look is over")
+	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, time.Millisecond, "the first look is over")
 	require.NoError(t, os.WriteFile(file, []byte("one\n more\n"), 0o600))
-	require.Eventually(t, func() bool { return len(s.got()) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.got()) == 1 }, time.Minute, time.Millisecond)
 	require.Equal(t, `1 - web soft - - [kokkuri@32473 format="joined" file="`+file+`"] one#012 more`, s.got()[0])
 }
 
@@ -233,7 +233,7 @@ func TestConverterKilled(t *testing.T) {
 				found, err := filepath.Glob(filepath.Join(k.state, "cursors", "soft*.json"))
 				found2, err2 := filepath.Glob(filepath.Join(k.state, "cursors", "*soft*.json"))
 				return err == nil && err2 == nil && len(found)+len(found2) > 0
-			}, 10*time.Second, time.Millisecond)
+			}, time.Minute, time.Millisecond)
 			var want []string
 			f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 			require.NoError(t, err)
@@ -243,7 +243,7 @@ func TestConverterKilled(t *testing.T) {
 			require.Eventually(t, func() bool { // a log that was rotated away before it was ever seen is not looked for
 				got, _ := read(t, k.out)
 				return len(got) > 0
-			}, 20*time.Second, time.Millisecond)
+			}, time.Minute, time.Millisecond)
 			for round := range 40 {
 				for range 1 + rand.IntN(20) {
 					n := strconv.Itoa(len(want))

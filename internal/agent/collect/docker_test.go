@@ -155,7 +155,7 @@ func TestContainers(t *testing.T) {
 	stateExists(t, o.StateDir, "containers.json")
 	arrive := func(want []string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return len(s.got()) >= len(want) }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return len(s.got()) >= len(want) }, time.Minute, 10*time.Millisecond)
 		require.Equal(t, want, byStream(t, s.got()))
 	}
 	// Another one under the same name.
@@ -171,7 +171,7 @@ func TestContainers(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, e.call(http.MethodPost, "/containers/"+second+"/restart", nil, "", nil))
 	e.wait(second)
 	_, stop = begun(t, o)
-	require.Eventually(t, func() bool { return len(s.got()) >= 500 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.got()) >= 500 }, time.Minute, 10*time.Millisecond)
 	stop()
 	require.Len(t, s.got(), 500)
 	count := map[string]int{}
@@ -184,7 +184,7 @@ func TestContainers(t *testing.T) {
 	// A driver whose log nobody else can read.
 	e.run(name+"-other-2", "none", "0", "1", "0s")
 	c, _ := begun(t, o)
-	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 	require.Contains(t, c.Findings()[0].Text, "log driver none")
 }
 
@@ -194,7 +194,7 @@ func TestContainersWithoutEngine(t *testing.T) {
 		StateDir: t.TempDir(), Publish: (&stream{}).publish, DockerSocket: filepath.Join(t.TempDir(), "no.sock"),
 		Containers: []Container{{Name: "web", Format: Plain("soft")}},
 	})
-	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 	require.Contains(t, c.Findings()[0].Mend, "agent.docker_socket")
 }
 

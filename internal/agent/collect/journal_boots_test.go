@@ -59,7 +59,7 @@ func (m *machine) following(t *testing.T, not int) (pid int) {
 		}
 		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
 		return err == nil && pid != not
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	return pid
 }
 
@@ -73,7 +73,7 @@ func killChild(t *testing.T, pid int) {
 		}
 		child, err := strconv.Atoi(strings.TrimSpace(string(b)))
 		return err == nil && syscall.Kill(child, syscall.SIGKILL) == nil
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // first logs until one arrives: from then on, all that is logged is followed.
@@ -212,7 +212,7 @@ echo $n >$dir/n`
 		if diff := cmp.Diff(want, byKind(messages(s.got()))); diff != "" {
 			c.Errorf("written - and got +:\n%s\nin the journal:\n%s", diff, cmp.Diff(want, byKind(inJournal(t, m.Journald))))
 		}
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }
 
 // TestJournalVacuumedWhileFollowed: what is vacuumed while the bus takes nothing is noticed by the collector that goes on running.
@@ -230,12 +230,12 @@ func TestJournalVacuumedWhileFollowed(t *testing.T) {
 	log(t, m.Journald, "late")
 	m.Vacuum(t)
 	s.set(func() { s.down = false })
-	require.Eventually(t, func() bool { return slices.Contains(messages(s.got()), "late") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return slices.Contains(messages(s.got()), "late") }, time.Minute, 10*time.Millisecond)
 	// journalctl may still hold a file that was removed.
 	got := messages(s.got())
 	t.Logf("%d of 602 were read", len(got))
 	if len(got) < 602 {
-		require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 		require.Contains(t, c.Findings()[0].Text, "vacuumed")
 	}
 }

@@ -46,7 +46,7 @@ func stateExists(t *testing.T, state, name string) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat(filepath.Join(state, "cursors", name))
 		return err == nil
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // messages are what follows the structured data.
@@ -64,7 +64,7 @@ func holds(t *testing.T, s *stream, want []string) {
 		if diff := cmp.Diff(want, messages(s.got())); diff != "" {
 			c.Errorf("written - and got +:\n%s", diff)
 		}
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func TestJournal(t *testing.T) {
@@ -88,7 +88,7 @@ func TestJournal(t *testing.T) {
 	want := []string{
 		"plain", "nobody's", "bytes \xff", "\x1b[31m]\"\\", "two", "one#012t\xffwo", strings.Repeat("x", maxLine/4), "twice", "last",
 	}
-	require.Eventually(t, func() bool { return len(s.got()) >= len(want) }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.got()) >= len(want) }, time.Minute, 10*time.Millisecond)
 	got := s.got()
 	if diff := cmp.Diff(want, messages(got)); diff != "" {
 		t.Errorf("written - and got +:\n%s", diff)
@@ -134,7 +134,7 @@ func log(t *testing.T, j *journaltest.Journald, message string) {
 	require.Eventually(t, func() bool {
 		held = inJournal(t, j)
 		return slices.Contains(held, message)
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 }
 
 // inJournal are the messages that the journal holds.
@@ -187,7 +187,7 @@ func TestJournalKilled(t *testing.T) {
 			require.Eventually(t, func() bool {
 				pids := k.children()
 				return len(pids) == 1 && syscall.Kill(pids[0], syscall.SIGKILL) == nil
-			}, 10*time.Second, time.Millisecond)
+			}, time.Minute, time.Millisecond)
 			continue
 		}
 		k.again(80 * time.Millisecond)
@@ -196,7 +196,7 @@ func TestJournalKilled(t *testing.T) {
 	require.NoError(t, cat.Wait())
 	k.holds(want, messages)
 	var left []int
-	require.Eventually(t, func() bool { left = k.children(); return len(left) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { left = k.children(); return len(left) == 1 }, time.Minute, time.Millisecond)
 	k.kill()
-	require.Eventually(t, func() bool { return syscall.Kill(left[0], 0) != nil }, 10*time.Second, time.Millisecond, "journalctl ends with its collector")
+	require.Eventually(t, func() bool { return syscall.Kill(left[0], 0) != nil }, time.Minute, time.Millisecond, "journalctl ends with its collector")
 }

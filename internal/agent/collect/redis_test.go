@@ -43,7 +43,7 @@ func startRedis(t *testing.T, root string, args ...string) *redisServer {
 		port = 15_000 + rand.IntN(5000)
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
 		return err == nil && l.Close() == nil
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	r := &redisServer{root: root, dir: dir, port: port, args: args}
 	r.start(t)
 	t.Cleanup(func() { r.stop() })
@@ -79,7 +79,7 @@ func (r *redisServer) start(t *testing.T) {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func (r *redisServer) stop() {
@@ -135,7 +135,7 @@ func counts(t *testing.T, s *stream, want map[string]int) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		got, _ := guesses(t, s.got())
 		assert.Equal(c, want, got)
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 }
 
 // roots are this machine's redis-server, and those of other releases where their roots were made.
@@ -166,7 +166,7 @@ func testRedis(t *testing.T, r *redisServer) {
 	require.Eventually(t, func() bool {
 		found, _ := filepath.Glob(filepath.Join(o.StateDir, "cursors", "redis-*.json"))
 		return len(found) == 1
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	// A brute force by a real client.
 	for i := range 10 {
@@ -211,13 +211,13 @@ func testRedis(t *testing.T, r *redisServer) {
 
 	// The server starts again: its log is empty.
 	r.stop()
-	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 	r.start(t)
 	r.guess(t, "127.0.0.6", "away")
 	r.guess(t, "127.0.0.6", "away")
 	want["away"] += 2
 	counts(t, s, want)
-	require.Eventually(t, func() bool { return len(c.Findings()) == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(c.Findings()) == 0 }, time.Minute, 10*time.Millisecond)
 
 	// It overflows between two polls.
 	stop()
@@ -251,7 +251,7 @@ func TestRedisFindings(t *testing.T) {
 		t.Helper()
 		c, stop := begun(t, Options{StateDir: t.TempDir(), Publish: (&stream{}).publish, Redis: []Redis{o}})
 		defer stop()
-		require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 		return c.Findings()[0].Text + " – " + c.Findings()[0].Mend
 	}
 	require.Contains(t, one(Redis{Address: r.addr()}), "agent.redis[].password_file")
@@ -267,7 +267,7 @@ func TestRedisFindings(t *testing.T) {
 		StateDir: t.TempDir(), Publish: s.publish,
 		Redis: []Redis{{Address: filepath.Join(r.dir, "redis.sock"), Username: "poller", PasswordFile: file}},
 	})
-	require.Eventually(t, func() bool { return c.roads[0].(*redisLog).polls.Load() > 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return c.roads[0].(*redisLog).polls.Load() > 0 }, time.Minute, 10*time.Millisecond)
 	r.guess(t, "127.0.0.2", "x")
 	counts(t, s, map[string]int{"x": 1})
 	require.Empty(t, c.Findings())
@@ -279,7 +279,7 @@ func TestRedisTooOld(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t, "", "--rename-command", "ACL", "")
 	c, _ := begun(t, Options{StateDir: t.TempDir(), Publish: (&stream{}).publish, Redis: []Redis{{Address: r.addr()}}})
-	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 	require.Contains(t, c.Findings()[0].Mend, "Redis 6")
 }
 
@@ -295,7 +295,7 @@ func TestRedisKilled(t *testing.T) {
 			require.Eventually(t, func() bool {
 				found, _ := filepath.Glob(filepath.Join(k.state, "cursors", "redis-*.json"))
 				return len(found) == 1
-			}, 10*time.Second, time.Millisecond)
+			}, time.Minute, time.Millisecond)
 			want := map[string]int{}
 			var mu sync.Mutex
 			var clients sync.WaitGroup
@@ -319,7 +319,7 @@ func TestRedisKilled(t *testing.T) {
 				lines, _ := read(t, k.out)
 				got, _ := guesses(t, lines)
 				assert.Equal(c, want, got)
-			}, 20*time.Second, 50*time.Millisecond)
+			}, time.Minute, 50*time.Millisecond)
 		})
 	}
 }

@@ -96,7 +96,7 @@ func TestRedisOverTLS(t *testing.T) {
 		require.Eventually(t, func() bool {
 			found, _ := filepath.Glob(filepath.Join(o.StateDir, "cursors", "redis-*.json"))
 			return len(found) == 1
-		}, 10*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 	}
 	begins(o)
 	guess(7)
@@ -112,7 +112,7 @@ func TestRedisOverTLS(t *testing.T) {
 	r.start(t)
 	guess(2)
 	counts(t, s, map[string]int{"admin": 12})
-	require.Eventually(t, func() bool { return len(c.Findings()) == 0 }, 10*time.Second, 10*time.Millisecond, "it is connected again")
+	require.Eventually(t, func() bool { return len(c.Findings()) == 0 }, time.Minute, 10*time.Millisecond, "it is connected again")
 	stop()
 
 	named := good
@@ -138,7 +138,7 @@ func TestRedisOverTLS(t *testing.T) {
 			bad := good
 			test.change(&bad)
 			c, _ := begun(t, Options{StateDir: t.TempDir(), Publish: s.publish, Redis: []Redis{bad}})
-			require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, 20*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return len(c.Findings()) == 1 }, time.Minute, 10*time.Millisecond)
 			require.Contains(t, c.Findings()[0].Text, test.want)
 			require.Contains(t, c.Findings()[0].Mend, "tls")
 		})

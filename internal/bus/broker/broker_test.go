@@ -55,7 +55,7 @@ func newSite(tb testing.TB, change ...func(*broker.Options)) *site {
 	require.NoError(tb, err)
 	require.NoError(tb, s.broker.Start(tb.Context()))
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(tb, s.broker.Stop(ctx))
 	})
@@ -89,7 +89,7 @@ func (s *site) dial(tb testing.TB, role pki.Role, name string, change ...func(*b
 	c, err := bus.Dial(tb.Context(), opts)
 	require.NoError(tb, err)
 	tb.Cleanup(c.Close)
-	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	require.NoError(tb, c.WaitConnected(ctx))
 	return c
@@ -106,7 +106,7 @@ func batch(host, id string, lines ...string) event.Batch {
 func TestRoundTrips(t *testing.T) {
 	s := newSite(t)
 	server, host, node := s.server(t), s.dial(t, pki.RoleHost, "web"), s.dial(t, pki.RoleNode, "n1")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
 	want := batch("web", "web/1/0", "one", "", "three \xff\x00")

@@ -40,14 +40,14 @@ func startPot(t *testing.T, d *engine.Docker, n *egress.Net, index int) (string,
 }
 
 func banner(ctx context.Context, n *egress.Net, addr netip.Addr) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	c, err := n.Dial(ctx, netip.AddrPortFrom(addr, 22))
 	if err != nil {
 		return "", err
 	}
 	defer c.Close() //nolint:errcheck // a test's connection
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	line, err := bufio.NewReader(c).ReadString('\n')
 	return line, err
 }
@@ -57,7 +57,7 @@ func eventuallyBanner(t *testing.T, n *egress.Net, addr netip.Addr) {
 	require.Eventually(t, func() bool {
 		line, err := banner(t.Context(), n, addr)
 		return err == nil && strings.HasPrefix(line, "SSH-2.0-OpenSSH")
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }
 
 func TestPotIsReachedAndReachesNothing(t *testing.T) {
@@ -120,7 +120,7 @@ func TestPotIsReachedAndReachesNothing(t *testing.T) {
 	require.Eventually(t, func() bool {
 		out, err := exec.CommandContext(t.Context(), "ip", "netns", "exec", ns, "nft", "list", "table", "inet", "kokkuri_pots").Output()
 		return err == nil && strings.Contains(string(out), "policy drop")
-	}, time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	tryAll()
 	_ = b
 }
@@ -131,7 +131,7 @@ func TestToolsOfPotCanFail(t *testing.T) {
 	n, _ := pottest.Net(t)
 	a, _ := startPot(t, d, n, 0)
 	eventuallyBanner(t, n, n.Address(0))
-	out, err := pottest.InPot(t, a, fmt.Sprintf("busybox timeout 1 busybox nc %s 22 </dev/null >/dev/null 2>&1 && echo reached; ping -c1 -W1 %s >/dev/null 2>&1 && echo pinged", n.Address(0), n.Address(0)))
+	out, err := pottest.InPot(t, a, fmt.Sprintf("busybox timeout 20 busybox nc %s 22 </dev/null >/dev/null 2>&1 && echo reached; ping -c1 -W20 %s >/dev/null 2>&1 && echo pinged", n.Address(0), n.Address(0)))
 	require.NoError(t, err, out)
 	assert.Equal(t, "reached\npinged\n", out)
 }
@@ -167,7 +167,7 @@ func TestRestartedPotIsWiredAgain(t *testing.T) {
 	require.Eventually(t, func() bool {
 		wired, err := n.Wired(port)
 		return err == nil && !wired
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	c, found, err := d.Inspect(t.Context(), id)
 	require.NoError(t, err)
 	require.True(t, found)

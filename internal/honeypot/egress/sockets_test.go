@@ -29,7 +29,7 @@ func TestCallsEndInTheSockets(t *testing.T) {
 			go func() {
 				_, _ = pottest.InPot(t, a, "busybox timeout 10 busybox nc "+target.Addr().String()+" "+target.String()[len(target.String())-2:]+" </dev/null")
 			}()
-			require.NoError(t, s.TCP[i].SetDeadline(time.Now().Add(20*time.Second)))
+			require.NoError(t, s.TCP[i].SetDeadline(time.Now().Add(time.Minute)))
 			c, err := s.TCP[i].AcceptTCP()
 			require.NoError(t, err)
 			assert.Equal(t, target.String(), c.LocalAddr().String())
@@ -87,7 +87,7 @@ P`)
 	require.NoError(t, err, out)
 	assert.Contains(t, out, "not permitted")
 	for i, c := range s.UDP {
-		require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
 		buf := make([]byte, 64)
 		size, _, err := c.ReadFromUDPAddrPort(buf)
 		require.NoError(t, err)

@@ -171,7 +171,7 @@ func (f *fixture) visitWithin(t *testing.T, within time.Duration, from string, t
 		return "", err
 	}
 	defer c.Close() //nolint:errcheck // a test's connection
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	r := bufio.NewReader(c)
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -226,7 +226,7 @@ func (f *fixture) ended(t *testing.T, n int) []event.Session {
 			}
 		}
 		return len(out) >= n
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	return out
 }
 
@@ -272,15 +272,15 @@ func TestOnlyTheAttackerReachesItsEndpoint(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got, err := f.visitWithin(t, 300*time.Millisecond, "198.51.100.10", one.Endpoint)
 		return err == nil && got == "pot one"
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	try()
 	assert.Equal(t, uint64(1), f.gate.Mended())
 
 	// Somebody deletes one element, or one rule.
 	pottest.Run(t, "ip", "netns", "exec", f.NodeName, "nft", "delete element inet kokkuri_node from4 { 198.51.100.10 . 20001 }")
-	require.Eventually(t, func() bool { return f.gate.Mended() == 2 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return f.gate.Mended() == 2 }, time.Minute, 10*time.Millisecond)
 	pottest.Run(t, "ip", "netns", "exec", f.NodeName, "nft", "flush chain inet kokkuri_node members")
-	require.Eventually(t, func() bool { return f.gate.Mended() == 3 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return f.gate.Mended() == 3 }, time.Minute, 10*time.Millisecond)
 	try()
 
 	// The same table by name, emptied under our feet, takes a new element at once.
@@ -416,7 +416,7 @@ func TestStrangerOnAnEndpointOfItsOwnPort(t *testing.T) {
 	f.mu.Unlock()
 	_, err := f.visit(t, "198.51.100.10", l.Endpoint)
 	require.Error(t, err)
-	require.Eventually(t, func() bool { c, _ := f.front.Counts(); return c.Strangers == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { c, _ := f.front.Counts(); return c.Strangers == 1 }, time.Minute, time.Millisecond)
 	assert.Empty(t, f.sessions)
 }
 

@@ -66,7 +66,7 @@ func begin(t *testing.T, node string) (g *guise.Guises, say func(command string)
 			defer cancel()
 			conn, err = n.Dial(ctx, netip.AddrPortFrom(n.Address(0), 22))
 			return err == nil
-		}, 20*time.Second, 50*time.Millisecond) {
+		}, time.Minute, 50*time.Millisecond) {
 			out, _ := exec.Command("sh", "-c", "docker top "+id+" axf -o pid,stat,wchan:30,args; for p in $(docker top "+id+" ax -o pid | tail -n +2); do cat /proc/$p/syscall; cat /proc/$p/stack; done").CombinedOutput()
 			t.Fatal(string(out), err)
 		}
@@ -137,7 +137,7 @@ func TestQuestionThatWasTaken(t *testing.T) {
 	select {
 	case err := <-taken:
 		require.ErrorIs(t, err, unix.EINTR)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it waits for the next one")
 	}
 	assert.Equal(t, "6.1.0-28-amd64", say("uname -r"))

@@ -90,7 +90,7 @@ func TestArchiveBlocksNobody(t *testing.T) {
 	enter(t, p, 2).Close()
 	f.wanted.Store(&map[event.PotKey]bool{key(1): true, key(2): true}) // it comes back
 	close(goOn)
-	require.Eventually(t, func() bool { return !fail.Load() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !fail.Load() }, time.Minute, time.Millisecond)
 	// The one who waited for its end gets an error, or the pot itself; the next one the pot.
 	require.Eventually(t, func() bool {
 		again, err := p.Enter(t.Context(), key(1))
@@ -99,7 +99,7 @@ func TestArchiveBlocksNobody(t *testing.T) {
 		}
 		defer again.Close()
 		return assert.Equal(t, id, again.Pot().ID, "the pot that was not archived is still there")
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	out, err := pottest.InPot(t, id, "echo awake")
 	require.NoError(t, err)
 	assert.Equal(t, "awake\n", out)
@@ -125,5 +125,5 @@ func TestArchivedPotStandsStill(t *testing.T) {
 	f.wanted.Store(&map[event.PotKey]bool{})
 	p.Tidy()
 	assert.True(t, <-done)
-	require.Eventually(t, func() bool { return len(p.List()) == 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(p.List()) == 0 }, time.Minute, 10*time.Millisecond)
 }

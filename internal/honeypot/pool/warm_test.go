@@ -115,7 +115,7 @@ func TestIdlePotsAreFrozenThenStoppedAndComeBackWithTheirFiles(t *testing.T) {
 	require.Never(t, func() bool { return state() != "running" }, time.Second, 50*time.Millisecond, "somebody is in it")
 	s.Close()
 	s.Close() // twice is once
-	require.Eventually(t, func() bool { return state() == "paused" }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return state() == "paused" }, time.Minute, 10*time.Millisecond)
 	assert.True(t, frozen(t, id))
 	s = enter(t, p, 1)
 	assert.Equal(t, "running", state())
@@ -124,7 +124,7 @@ func TestIdlePotsAreFrozenThenStoppedAndComeBackWithTheirFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	s.Close()
-	require.Eventually(t, func() bool { return state() == "stopped" }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return state() == "stopped" }, time.Minute, 10*time.Millisecond)
 	c, _, err := f.engine.Inspect(t.Context(), id)
 	require.NoError(t, err)
 	assert.Equal(t, engine.Stopped, c.State)
@@ -147,7 +147,7 @@ func TestWhosePotItIsOutlivesTheProcess(t *testing.T) {
 	s := enter(t, p, 1)
 	id := s.Pot().ID
 	s.Close()
-	require.Eventually(t, func() bool { return p.List()[0].State == "paused" }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.List()[0].State == "paused" }, time.Minute, 10*time.Millisecond)
 	isWarm(t, p, 1)
 	before, err := f.engine.List(t.Context())
 	require.NoError(t, err)
@@ -179,7 +179,7 @@ func TestWhosePotItIsOutlivesTheProcess(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, found, err := f.engine.Inspect(t.Context(), id)
 		return err == nil && !found
-	}, 20*time.Second, 50*time.Millisecond, "it is removed")
+	}, time.Minute, 50*time.Millisecond, "it is removed")
 	assert.FileExists(t, f.file+".broken")
 }
 
@@ -190,7 +190,7 @@ func TestNoPotWaitsWhereMemoryIsShort(t *testing.T) {
 	p, _ := f.pots(t, warm(2), func(o *pool.PotsOptions) { o.Meminfo, o.KeepFree = meminfo, 1<<20 })
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(p.Findings(), func(f event.Finding) bool { return strings.Contains(f.Text, "short of memory") })
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	assert.Zero(t, p.WarmPots())
 	s := enter(t, p, 1)
 	s.Close()
@@ -216,7 +216,7 @@ func TestAFullNodeGivesUpWhatIsMissedLeast(t *testing.T) {
 	select {
 	case k := <-removed:
 		assert.Equal(t, leaseOf(2).PotKey(), k)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing was given up")
 	}
 	leased[leaseOf(4).PotKey()] = true
@@ -234,7 +234,7 @@ func TestAPotThatWaitedAndDiedIsReplaced(t *testing.T) {
 	require.Eventually(t, func() bool {
 		now, err := f.engine.List(t.Context())
 		return err == nil && p.WarmPots() == 1 && len(now) == 1 && now[0].ID != all[0].ID
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }
 
 // boundHit is how long an attacker that gets in may wait for its pot, at the median.

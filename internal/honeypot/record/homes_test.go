@@ -72,7 +72,7 @@ func TestEvidenceOfAPotHasAHome(t *testing.T) {
 		}
 		return out
 	}
-	require.Eventually(t, func() bool { return len(ended()) == 2 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(ended()) == 2 }, time.Minute, 5*time.Millisecond)
 	for _, s := range ended() {
 		assert.Equal(t, event.ServicePot, s.Service)
 		assert.Equal(t, record.PotQuiet, s.Reason)

@@ -35,7 +35,7 @@ print(int((time.perf_counter() - t) * 1e9 / n))`
 				}
 				took += ns
 				runs++
-				p.w.Flush(b.Context(), p.pot.Key)
+				p.flush(b, p.pot.Key)
 			}
 			b.ReportMetric(took/float64(runs)/1e3, "µs/exec")
 			b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(runs*500), "node-µs/exec")

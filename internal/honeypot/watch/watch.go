@@ -37,7 +37,6 @@ const (
 const (
 	defaultEvery = 100 * time.Millisecond
 	tidyEvery    = time.Second
-	flushWithin  = time.Second
 )
 
 // Pot is a running container that belongs to an attacker.
@@ -209,8 +208,9 @@ func (w *Watcher) removeLocked(p *pot) {
 	p.end()
 }
 
-// Flush returns when all that has happened in an attacker's pot until now is noted, but for ends of programs that run.
-func (w *Watcher) Flush(ctx context.Context, k event.PotKey) {
+// Flush returns when all that has happened in an attacker's pot until now is noted, but for ends of programs that run; or
+// with an error when ctx is done before.
+func (w *Watcher) Flush(ctx context.Context, k event.PotKey) error {
 	var p *pot
 	w.mu.Lock()
 	for _, one := range w.pots {
@@ -220,15 +220,17 @@ func (w *Watcher) Flush(ctx context.Context, k event.PotKey) {
 	}
 	w.mu.Unlock()
 	if p == nil {
-		return
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, flushWithin)
-	defer cancel()
 	w.src.drain(ctx)
 	if p.files != nil {
 		p.files.drain()
 	}
 	p.flush(ctx)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("see what was done in the pot of %s: %w", k.Attacker, err)
+	}
+	return nil
 }
 
 // Run watches until ctx is done; what was seen until then is noted when it returns.

@@ -82,7 +82,7 @@ func TestScopes(t *testing.T) {
 			for _, r := range d.Board().Live(nil) {
 				require.Equal(t, "1", r.OffenceID)
 				require.Equal(t, r.Host, w.redirect(r.ID).Host, "what is on the board is stored")
-				require.Eventually(t, func() bool { return len(d.Board().Desired(r.Host).Redirects) > 0 }, 5*time.Second, time.Millisecond, "leases come for all")
+				require.Eventually(t, func() bool { return len(d.Board().Desired(r.Host).Redirects) > 0 }, time.Minute, time.Millisecond, "leases come for all")
 			}
 		})
 	}
@@ -117,7 +117,7 @@ func TestScopesEndTogether(t *testing.T) {
 			require.Len(t, targets(d), 3)
 			require.True(t, d.Board().OfOffence("1"))
 			end(t, d)
-			require.Eventually(t, func() bool { return len(targets(d)) == 0 }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return len(targets(d)) == 0 }, time.Minute, time.Millisecond)
 			require.False(t, d.Board().OfOffence("1"))
 			for _, host := range w.Names() {
 				require.Empty(t, d.Board().Desired(host).Redirects)
@@ -249,7 +249,7 @@ func TestReachGoesWithTheLease(t *testing.T) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return len(w.reach) >= 3
-	}, 5*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.reach {

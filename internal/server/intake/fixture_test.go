@@ -88,7 +88,7 @@ func (s *stream) lines() []string {
 
 func (s *stream) wait(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		s.mu.Lock()
 		changed := s.changed
@@ -191,7 +191,7 @@ func send(t *testing.T, conn net.Conn, text string) {
 // closed waits until the other side has closed.
 func closed(t *testing.T, conn net.Conn) {
 	t.Helper()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 	_, err := conn.Read(make([]byte, 1))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
@@ -199,7 +199,7 @@ func closed(t *testing.T, conn net.Conn) {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	require.Eventually(t, cond, 10*time.Second, 2*time.Millisecond, what)
+	require.Eventually(t, cond, time.Minute, 2*time.Millisecond, what)
 }
 
 const line = "Nov 22 18:00:00 web sshd[1]: Failed password for root from 203.0.113.66 port 4022 ssh2"

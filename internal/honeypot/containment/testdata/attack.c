@@ -131,9 +131,18 @@ static long try_raw_tcp(void) { return socket(AF_INET, SOCK_RAW, IPPROTO_RAW); }
 static long try_packet(void) { return socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)); }
 static long try_packet_dgram(void) { return socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ARP)); }
 static long try_vsock(void) { return socket(AF_VSOCK, SOCK_STREAM, 0); }
+#ifdef __x86_64__
+static void no_call32(int sig) // kernels without 32-bit programs end who asks
+{
+	(void)sig;
+	puts("ENOSYS");
+	exit(0);
+}
+#endif
 static long try_vsock32(void) // by the call that 32-bit programs make, whose arguments no filter sees
 {
 #ifdef __x86_64__
+	signal(SIGSEGV, no_call32);
 	unsigned *args = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 	long got;
 	args[0] = AF_VSOCK, args[1] = SOCK_STREAM, args[2] = 0;

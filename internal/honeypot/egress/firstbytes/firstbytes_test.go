@@ -71,7 +71,7 @@ func hello(t testing.TB, c *tls.Config) []byte {
 		_ = tls.Client(a, c).Handshake()
 	}()
 	buf := make([]byte, 64<<10)
-	require.NoError(t, b.SetDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, b.SetDeadline(time.Now().Add(time.Minute)))
 	n, err := b.Read(buf)
 	require.NoError(t, err)
 	require.NoError(t, b.Close())

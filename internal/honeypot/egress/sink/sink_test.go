@@ -48,7 +48,7 @@ func newSite(t *testing.T, pots int, change func(*sink.Options)) *site {
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 		require.Eventually(t, func() bool {
 			return n.Wire(egress.Port{Pot: fmt.Sprintf("pot%d", i), Run: "1", Index: i, PID: cmd.Process.Pid}) == nil
-		}, 20*time.Second, 5*time.Millisecond)
+		}, time.Minute, 5*time.Millisecond)
 		ns, err := netns.OpenPID(cmd.Process.Pid)
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, ns.Close()) })
@@ -165,7 +165,7 @@ func TestTenThousandGarbageConnections(t *testing.T) {
 	conn, err := s.pots[0].DialTCP(t.Context(), netip.MustParseAddrPort("45.32.1.2:80"))
 	require.NoError(t, err)
 	defer conn.Close() //nolint:errcheck // a test's connection
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = io.WriteString(conn, "GET /x.sh HTTP/1.0\r\n\r\n")
 	require.NoError(t, err)
 	all, err := io.ReadAll(conn)
@@ -183,7 +183,7 @@ func TestWhatIsTooMuchIsCounted(t *testing.T) {
 			conns = append(conns, c)
 		} // else it was reset already
 	}
-	require.Eventually(t, func() bool { c, _ := s.sink.Counts(); return c.OverPot == 4 && c.Connections == 1 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { c, _ := s.sink.Counts(); return c.OverPot == 4 && c.Connections == 1 }, time.Minute, 5*time.Millisecond)
 	require.NotEmpty(t, conns)
 	for _, c := range conns {
 		require.NoError(t, c.Close())
@@ -197,5 +197,5 @@ func TestWhatIsTooMuchIsCounted(t *testing.T) {
 			}
 		}
 		return false
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }

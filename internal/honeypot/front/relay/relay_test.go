@@ -68,7 +68,7 @@ func (r *running) await(t *testing.T) relay.Result {
 	select {
 	case res := <-r.result:
 		return res
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		require.FailNow(t, "the relay does not end")
 		return relay.Result{}
 	}

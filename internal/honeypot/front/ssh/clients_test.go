@@ -502,7 +502,7 @@ func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
 		require.Eventually(t, func() bool {
 			_, _ = in.Write([]byte("x\n"))
 			return strings.Contains(out.String(), want)
-		}, 10*time.Second, 50*time.Millisecond, "%s", out.String())
+		}, time.Minute, 50*time.Millisecond, "%s", out.String())
 	}
 	ask("24 80")
 	require.NoError(t, session.WindowChange(50, 132))
@@ -524,7 +524,7 @@ func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
 	// An sshd says so where it is asked for a signal to what runs as root, and sends none.
 	assert.Eventually(t, func() bool {
 		return strings.Contains(s.log.String(), "session signalling requires privilege separation")
-	}, 5*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	exits := kinds(all, event.EvidenceExit)
 	require.Len(t, exits, 1)
 	assert.Equal(t, 9, exits[0].Exit.Status)
@@ -543,7 +543,7 @@ func testAgentForwarding(t *testing.T, via transport) {
 	agent := exec.CommandContext(t.Context(), "ssh-agent", "-D", "-a", socket)
 	require.NoError(t, agent.Start())
 	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
-	require.Eventually(t, func() bool { _, err := os.Stat(socket); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(socket); return err == nil }, time.Minute, 10*time.Millisecond)
 	_, errs, code := run(t, "", "env", "SSH_AUTH_SOCK="+socket, "ssh-add", "-q", key)
 	require.Zero(t, code, errs)
 	want, _, _ := run(t, "", "ssh-keygen", "-l", "-f", key)
@@ -578,7 +578,7 @@ func testSSHFS(t *testing.T, via transport) {
 	require.Eventually(t, func() bool {
 		mounts, err := os.ReadFile("/proc/mounts")
 		return err == nil && strings.Contains(string(mounts), " "+here+" fuse.sshfs ")
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	require.NoError(t, os.WriteFile(filepath.Join(here, "a file"), []byte("by sshfs"), 0o600))
 	got, err := os.ReadFile(filepath.Join(far, "a file"))
 	require.NoError(t, err)

@@ -47,7 +47,7 @@ func realSSHD(t *testing.T, grace string) netip.AddrPort {
 			_ = c.Close()
 		}
 		return err == nil
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	return addr
 }
 

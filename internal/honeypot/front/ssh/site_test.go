@@ -240,7 +240,7 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 			_ = c.Close()
 		}
 		return err == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return addr
 }
 
@@ -319,7 +319,7 @@ func (s *site) ended(t testing.TB, n int) []event.Evidence {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.sessions) >= n
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []event.Evidence
@@ -347,7 +347,7 @@ func (s *site) forget(t testing.TB) {
 		}
 		s.sessions = nil
 		return true
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // run runs a client with a terminal of none, and returns what it wrote.

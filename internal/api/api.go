@@ -137,6 +137,7 @@ type AddRedirect struct {
 	Host     string // empty with AllHosts
 	AllHosts bool
 	TTL      time.Duration
+	Egress   event.EgressPolicy // of the pot; empty: the node's default
 }
 
 // Watched is one thing that happened: an event, or a piece of evidence with its session as it was then.

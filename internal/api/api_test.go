@@ -193,10 +193,10 @@ func TestClientAndServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, event.Active, redirect.State)
 
-	added, err := c.AddRedirects(ctx, api.AddRedirect{Source: netip.MustParsePrefix("2001:db8::/64"), Service: event.SSH, Host: "web", TTL: time.Hour})
+	added, err := c.AddRedirects(ctx, api.AddRedirect{Source: netip.MustParsePrefix("2001:db8::/64"), Service: event.SSH, Host: "web", TTL: time.Hour, Egress: event.EgressRecord})
 	require.NoError(t, err)
 	require.Equal(t, "m1", added[0].ID)
-	require.Equal(t, api.AddRedirect{Source: netip.MustParsePrefix("2001:db8::/64"), Service: event.SSH, Host: "web", TTL: time.Hour}, b.asked)
+	require.Equal(t, api.AddRedirect{Source: netip.MustParsePrefix("2001:db8::/64"), Service: event.SSH, Host: "web", TTL: time.Hour, Egress: event.EgressRecord}, b.asked)
 
 	_, err = c.Release(ctx, "2001:db8:1:66::/64")
 	require.NoError(t, err)
@@ -291,6 +291,7 @@ func TestWhatIsAskedIsChecked(t *testing.T) {
 		{"POST", "/v1/redirects", `{"source":"203.0.113.66","service":"ssh","host":"web","all_hosts":true}`, 400, "which host?"},
 		{"POST", "/v1/redirects", `{"source":"203.0.113.66","service":"ssh","host":"web","ttl":"1"}`, 400, `ttl: found "1"`},
 		{"POST", "/v1/redirects", `{"source":"203.0.113.66","service":"ssh","host":"web","ttl":"9999d"}`, 400, `ttl: found "9999d"`},
+		{"POST", "/v1/redirects", `{"source":"203.0.113.66","service":"ssh","host":"web","egress":"all"}`, 400, `egress: found "all"`},
 		{"POST", "/v1/redirects", `{"source":"203.0.113.66","service":"ssh","host":"unknown"}`, 404, `there is no host "unknown"`},
 		{"DELETE", "/v1/redirects/r1", "", 404, `nothing to release: there is no live redirect "r1"`},
 		{"POST", "/v1/enroll", `{"name":"Web"}`, 400, `name: found "Web"`},

@@ -148,6 +148,9 @@ func (c *Client) AddRedirects(ctx context.Context, a AddRedirect) ([]event.Redir
 	if a.TTL > 0 {
 		in["ttl"] = a.TTL.String()
 	}
+	if a.Egress != "" {
+		in["egress"] = a.Egress
+	}
 	return call[[]event.Redirect](ctx, c, http.MethodPost, PathRedirects, in)
 }
 

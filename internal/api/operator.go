@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,6 +46,7 @@ func (h *handler) addRedirects(r *http.Request) (any, error) {
 		Host     string `json:"host"`
 		AllHosts bool   `json:"all_hosts"`
 		TTL      string `json:"ttl"`
+		Egress   string `json:"egress"`
 	}
 	if err := body(r, &in); err != nil {
 		return nil, err
@@ -63,8 +65,12 @@ func (h *handler) addRedirects(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	egress := event.EgressPolicy(in.Egress)
+	if egress != "" && !slices.Contains(event.EgressPolicies(), egress) {
+		return nil, badRequest("egress: found "+strconv.Quote(in.Egress), "allowed: none, sinkhole, record")
+	}
 	return h.b.AddRedirects(r.Context(), AddRedirect{
-		Source: source, Service: event.Service(in.Service), Host: in.Host, AllHosts: in.AllHosts, TTL: ttl,
+		Source: source, Service: event.Service(in.Service), Host: in.Host, AllHosts: in.AllHosts, TTL: ttl, Egress: egress,
 	})
 }
 

@@ -164,8 +164,8 @@ func TestWhatIsAskedOfTheServer(t *testing.T) {
 	t.Parallel()
 	b := full()
 	w := newWorld(t, b)
-	w.ok(t, "redirects add 2001:db8:1:66::66 --service ssh --all-hosts --ttl 2d")
-	require.Equal(t, api.AddRedirect{Source: netip.MustParsePrefix("2001:db8:1:66::/64"), Service: event.SSH, AllHosts: true, TTL: 48 * time.Hour}, b.added)
+	w.ok(t, "redirects add 2001:db8:1:66::66 --service ssh --all-hosts --ttl 2d --egress none")
+	require.Equal(t, api.AddRedirect{Source: netip.MustParsePrefix("2001:db8:1:66::/64"), Service: event.SSH, AllHosts: true, TTL: 48 * time.Hour, Egress: event.EgressNone}, b.added)
 	w.ok(t, "redirects rm 203.0.113.66")
 	require.Equal(t, api.Selector{Source: netip.MustParsePrefix("203.0.113.66/32")}, b.selected)
 	stdout, stderr, _ := w.run(t.Context(), "enroll --node node1 --ttl 10m")
@@ -233,20 +233,21 @@ func TestExitCodesAndHints(t *testing.T) {
 		"redirects add 203.0.113.66": {2, "kokkuri: missing flags: --host=H or --all-hosts, --service=S\ntry: kokkuri redirects add --help\n"},
 		"redirects add 203.0.113.0/24 --service ssh --host web": {2, "kokkuri: source: found \"203.0.113.0/24\"\n" +
 			"allowed: an address, such as 203.0.113.66 or 2001:db8::1 (its /64), or a prefix of 32 bits (IPv4), 64 or 128 bits (IPv6)\n"},
-		"redirects add 203.0.113.66 --service ssh --host closed": {1, "kokkuri: refused: the allow-list covers it\nkokkuri allow ls lists it\n"},
-		"redirects ls --limit=-1":                                {2, "kokkuri: --limit: found -1\nallowed: 0 (all) or more\n"},
-		"redirects ls --source web":                              {2, "kokkuri: --source: found \"web\"\nallowed: a network in CIDR notation or an address, such as 192.0.2.0/24 or 2001:db8::1\n"},
-		"offences show o9":                                       {1, "kokkuri: there is no offence \"o9\"\nkokkuri offences ls lists them\n"},
-		"enroll Web":                                             {2, "kokkuri: name: found \"Web\"\nallowed: a lower-case name of letters, digits and hyphens, at most 63 long\n"},
-		"nodes rm node9":                                         {1, "kokkuri: there is no node \"node9\"\nkokkuri nodes ls lists them\n"},
-		"events tail --format xml":                               {2, "kokkuri: --format must be one of \"text\",\"json\",\"cowrie\" but got \"xml\"\ntry: kokkuri events tail --help\n"},
-		"config check " + bad:                                    {2, "kokkuri: configuration: " + bad + ":2: server.rulez: unknown key; did you mean rules?; allowed: "},
-		"server --config " + bad:                                 {2, bad + ":2: server.rulez: unknown key"},
-		"server --bus-listen here":                               {2, "kokkuri: --bus-listen: found \"here\"; allowed: an address with a port"},
-		"server --exempt-days 9999":                              {2, "kokkuri: configuration: flag --exempt-days: server.exempt_days: found 9999; allowed: 0 to 3650\n"},
-		"explain /nonexistent":                                   {1, "kokkuri: explain is not part of this binary\n"},
-		"redirects ls --socket /nowhere":                         {1, "kokkuri: the server is not running here (no /nowhere)\nstart it with `kokkuri server` or `kokkuri up`, or say with --socket where it answers\n"},
-		"config check /nonexistent.yaml":                         {2, "kokkuri: configuration: /nonexistent.yaml: there is no such file; allowed: a configuration file (--config, KOKKURI_CONFIG)\n"},
+		"redirects add 203.0.113.66 --service ssh --host closed":           {1, "kokkuri: refused: the allow-list covers it\nkokkuri allow ls lists it\n"},
+		"redirects add 203.0.113.66 --service ssh --host web --egress all": {2, "kokkuri: --egress must be one of \"none\",\"sinkhole\",\"record\",\"\" but got \"all\"\ntry: kokkuri redirects add --help\n"},
+		"redirects ls --limit=-1":                                          {2, "kokkuri: --limit: found -1\nallowed: 0 (all) or more\n"},
+		"redirects ls --source web":                                        {2, "kokkuri: --source: found \"web\"\nallowed: a network in CIDR notation or an address, such as 192.0.2.0/24 or 2001:db8::1\n"},
+		"offences show o9":                                                 {1, "kokkuri: there is no offence \"o9\"\nkokkuri offences ls lists them\n"},
+		"enroll Web":                                                       {2, "kokkuri: name: found \"Web\"\nallowed: a lower-case name of letters, digits and hyphens, at most 63 long\n"},
+		"nodes rm node9":                                                   {1, "kokkuri: there is no node \"node9\"\nkokkuri nodes ls lists them\n"},
+		"events tail --format xml":                                         {2, "kokkuri: --format must be one of \"text\",\"json\",\"cowrie\" but got \"xml\"\ntry: kokkuri events tail --help\n"},
+		"config check " + bad:                                              {2, "kokkuri: configuration: " + bad + ":2: server.rulez: unknown key; did you mean rules?; allowed: "},
+		"server --config " + bad:                                           {2, bad + ":2: server.rulez: unknown key"},
+		"server --bus-listen here":                                         {2, "kokkuri: --bus-listen: found \"here\"; allowed: an address with a port"},
+		"server --exempt-days 9999":                                        {2, "kokkuri: configuration: flag --exempt-days: server.exempt_days: found 9999; allowed: 0 to 3650\n"},
+		"explain /nonexistent":                                             {1, "kokkuri: explain is not part of this binary\n"},
+		"redirects ls --socket /nowhere":                                   {1, "kokkuri: the server is not running here (no /nowhere)\nstart it with `kokkuri server` or `kokkuri up`, or say with --socket where it answers\n"},
+		"config check /nonexistent.yaml":                                   {2, "kokkuri: configuration: /nonexistent.yaml: there is no such file; allowed: a configuration file (--config, KOKKURI_CONFIG)\n"},
 	} {
 		_, stderr, code := w.run(t.Context(), line)
 		require.Equal(t, want.code, code, "%s: %s", line, stderr)

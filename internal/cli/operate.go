@@ -19,6 +19,7 @@ type redirectsAddCmd struct {
 	Host     string          `xor:"host" required:"" help:"Host to redirect from." placeholder:"H"`
 	AllHosts bool            `xor:"host" required:"" help:"Redirect from every host."`
 	TTL      config.Duration `name:"ttl" default:"24h" help:"How long." placeholder:"D"`
+	Egress   string          `enum:"none,sinkhole,record," default:"" help:"What its pot reaches when it calls out: none, sinkhole or record; the node permits no more than its honeypot.egress.most, and without this its honeypot.egress.default holds." placeholder:"P"`
 }
 
 func (c *redirectsAddCmd) Run(ctx context.Context, a *app) error {
@@ -31,7 +32,7 @@ func (c *redirectsAddCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	added, err := server.AddRedirects(ctx, api.AddRedirect{
-		Source: source, Service: event.Service(c.Service), Host: c.Host, AllHosts: c.AllHosts, TTL: c.TTL.Std(),
+		Source: source, Service: event.Service(c.Service), Host: c.Host, AllHosts: c.AllHosts, TTL: c.TTL.Std(), Egress: event.EgressPolicy(c.Egress),
 	})
 	if err != nil {
 		return err

@@ -231,7 +231,9 @@ func (b backend) AddRedirects(ctx context.Context, a api.AddRedirect) ([]event.R
 		if _, ok := b.s.hosts.get(name); !ok {
 			return out, api.NotFound("there is no host "+name, "kokkuri hosts ls lists them; kokkuri enroll makes a token for a new one")
 		}
-		r, err := b.s.decider.Add(ctx, a.Source, a.Service, name, a.TTL, b.s.pipeline.spare(name, a.Service, a.Source))
+		r, err := b.s.decider.Add(ctx, decide.ByHand{
+			Source: a.Source, Service: a.Service, Host: name, TTL: a.TTL, Egress: a.Egress, Spare: b.s.pipeline.spare(name, a.Service, a.Source),
+		})
 		if errors.Is(err, decide.ErrRefused) {
 			refused = errors.Join(refused, err)
 			continue

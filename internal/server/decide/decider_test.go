@@ -390,7 +390,7 @@ func TestWhatIsUnderWayObeysTheOperator(t *testing.T) {
 						done <- errors.Join(d.Offence(t.Context(), offence("1", source.String())), d.Flush())
 						return
 					}
-					_, err := d.Add(t.Context(), source, event.SSH, "web", time.Hour, nil)
+					_, err := d.Add(t.Context(), ByHand{Source: source, Service: event.SSH, Host: "web", TTL: time.Hour})
 					if !errors.Is(err, ErrRefused) {
 						done <- fmt.Errorf("not refused: %w", err)
 						return
@@ -414,12 +414,19 @@ func TestByHand(t *testing.T) {
 	w := newWorld()
 	d := start(t, w, func(o *Options) { o.Allow.Add(netip.MustParsePrefix("192.0.2.7/32")) })
 	ctx := t.Context()
-	r, err := d.Add(ctx, netip.MustParsePrefix("192.0.2.66/32"), event.SSH, "web", time.Hour, nil)
+	by := func(source string) ByHand {
+		return ByHand{Source: netip.MustParsePrefix(source), Service: event.SSH, Host: "web", TTL: time.Hour, Egress: event.EgressNone}
+	}
+	r, err := d.Add(ctx, by("192.0.2.66/32"))
 	require.NoError(t, err)
 	require.Equal(t, Manual, r.Rule)
+	require.Equal(t, event.EgressNone, r.Egress)
+	w.mu.Lock()
+	require.Equal(t, []event.EgressPolicy{event.EgressNone}, w.reach, "the node hears of it")
+	w.mu.Unlock()
 	require.Len(t, d.Board().Desired("web").Redirects, 1)
 	for _, source := range []string{"192.0.2.66/32", "192.0.2.7/32", "203.0.113.10/32", "127.0.0.1/32"} {
-		_, err = d.Add(ctx, netip.MustParsePrefix(source), event.SSH, "web", time.Hour, nil)
+		_, err = d.Add(ctx, by(source))
 		require.ErrorIs(t, err, ErrRefused, source)
 	}
 	require.Len(t, d.Board().Desired("web").Redirects, 1)

@@ -17,8 +17,19 @@ const Manual = "manual"
 // ErrRefused says that a redirect by hand may not be.
 var ErrRefused = errors.New("refused")
 
+// ByHand is a redirect that an operator asks for.
+type ByHand struct {
+	Source  netip.Prefix
+	Service event.Service
+	Host    string
+	TTL     time.Duration
+	Egress  event.EgressPolicy // of the pot; empty: the node's default
+	Spare   []netip.AddrPort   // connections that go on to the host
+}
+
 // Add redirects a source by hand. The allow-list and the protected addresses hold for it as well.
-func (d *Decider) Add(ctx context.Context, source netip.Prefix, service event.Service, host string, ttl time.Duration, spare []netip.AddrPort) (event.Redirect, error) {
+func (d *Decider) Add(ctx context.Context, by ByHand) (event.Redirect, error) {
+	host, source, service := by.Host, by.Source, by.Service
 	if why := d.protected(host, source); why != "" {
 		return event.Redirect{}, fmt.Errorf("%w: %s", ErrRefused, why)
 	}
@@ -38,7 +49,7 @@ func (d *Decider) Add(ctx context.Context, source netip.Prefix, service event.Se
 	now := d.now()
 	r := event.Redirect{
 		ID: "m" + rand.Text()[:16], Source: source, Host: host, Service: service, Port: d.opts.Hosts.Port(host, service),
-		Rule: Manual, State: event.Pending, CreatedAt: now, ExpiresAt: now.Add(ttl), Spare: spare,
+		Rule: Manual, State: event.Pending, CreatedAt: now, ExpiresAt: now.Add(by.TTL), Spare: by.Spare, Egress: by.Egress,
 	}
 	d.grant(ctx, &r)
 	_, why, err := d.enact([]event.Redirect{r}, func([]event.Redirect) (bool, error) { return true, d.opts.Store.SaveRedirect(ctx, r) })

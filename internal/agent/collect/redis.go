@@ -2,13 +2,9 @@ package collect
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -128,97 +124,6 @@ func (r *redisLog) session(ctx context.Context) error {
 	}
 }
 
-func (r *redisLog) dial(ctx context.Context) (conn redis.Conn, raw net.Conn, err error) { //nolint:ireturn // the library's
-	network := "tcp"
-	if strings.HasPrefix(r.o.Address, "/") {
-		network = "unix"
-	}
-	options := []redis.DialOption{
-		redis.DialConnectTimeout(redisTimeout), redis.DialReadTimeout(redisTimeout), redis.DialWriteTimeout(redisTimeout),
-		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			d := net.Dialer{Timeout: redisTimeout}
-			conn, err := d.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err //nolint:wrapcheck // says of what
-			}
-			raw = &boundedConn{Conn: conn}
-			return raw, nil
-		}),
-	}
-	if r.o.PasswordFile != "" {
-		password, err := os.ReadFile(r.o.PasswordFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("password for Redis: %w", err)
-		}
-		options = append(options, redis.DialPassword(strings.TrimRight(string(password), "\r\n")))
-		if r.o.Username != "" {
-			options = append(options, redis.DialUsername(r.o.Username))
-		}
-	}
-	if r.o.TLS {
-		config, err := r.tlsConfig()
-		if err != nil {
-			return nil, nil, err
-		}
-		options = append(options, redis.DialUseTLS(true), redis.DialTLSConfig(config))
-	}
-	if conn, err = redis.DialContext(ctx, network, r.o.Address, options...); err != nil {
-		return nil, nil, fmt.Errorf("connect: %w", err)
-	}
-	return conn, raw, nil
-}
-
-var errNoCertificate = errors.New("no certificate in it")
-
-func (r *redisLog) tlsConfig() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.o.ServerName}
-	if config.ServerName == "" {
-		config.ServerName, _, _ = net.SplitHostPort(r.o.Address)
-	}
-	if r.o.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(r.o.CertFile, r.o.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("our certificate for Redis: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	if r.o.CAFile == "" {
-		return config, nil
-	}
-	b, err := os.ReadFile(r.o.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("certificates for Redis: %w", err)
-	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("certificates for Redis: %s: %w", r.o.CAFile, errNoCertificate)
-	}
-	return config, nil
-}
-
-// boundedConn ends a connection on which too much comes at once; the bound holds for what comes between two writes.
-type boundedConn struct {
-	net.Conn
-
-	got int
-}
-
-var errRedisAnswer = errors.New("its answer is too long")
-
-func (b *boundedConn) Write(p []byte) (int, error) {
-	b.got = 0
-	return b.Conn.Write(p) //nolint:wrapcheck // a connection's
-}
-
-func (b *boundedConn) Read(p []byte) (int, error) {
-	if b.got > redisAnswer {
-		return 0, errRedisAnswer
-	}
-	n, err := b.Conn.Read(p)
-	b.got += n
-	return n, err //nolint:wrapcheck // a connection's
-}
-
 // identify learns which run of the server this is. A log of another run has nothing in common with what was seen.
 func (r *redisLog) identify(conn redis.Conn) (aclPosition, error) {
 	at := r.out.state.Position
@@ -310,87 +215,6 @@ func (r *redisLog) overflow(lost uint64) {
 		Level: trouble.Warning, Subject: "redis " + r.o.Address, Text: text,
 		Mend: "make it longer: acllog-max-len 1000 in redis.conf, and redis-cli CONFIG SET acllog-max-len 1000",
 	})
-}
-
-// read asks for at most so many entries.
-func (r *redisLog) read(conn redis.Conn, most int) (aclLog, error) {
-	var log aclLog
-	for _, command := range [][]any{{"TIME"}, {"ACL", "LOG", most}, {"TIME"}} {
-		if err := conn.Send(command[0].(string), command[1:]...); err != nil { //nolint:forcetypeassert // above
-			return log, fmt.Errorf("ask: %w", err)
-		}
-	}
-	if err := conn.Flush(); err != nil {
-		return log, fmt.Errorf("ask: %w", err)
-	}
-	before, timeErr := serverTime(conn.Receive())
-	if fatal(timeErr) {
-		return log, timeErr
-	}
-	values, err := redis.Values(conn.Receive())
-	after, _ := serverTime(conn.Receive())
-	if err != nil {
-		return log, fmt.Errorf("ACL LOG: %w", err)
-	}
-	log.at, log.complete = time.Now(), len(values) < most
-	for _, v := range values {
-		e, err := aclEntry(v)
-		if err != nil {
-			return log, err
-		}
-		log.entries = append(log.entries, e)
-		log.hasID = e.HasID
-	}
-	if log.hasID {
-		return log, nil
-	}
-	// Ages say when only together with the server's own clock.
-	if timeErr != nil {
-		return log, fmt.Errorf("TIME: %w", timeErr)
-	}
-	log.at, log.blur = before, after.Sub(before)+time.Millisecond
-	return log, nil
-}
-
-func serverTime(reply any, err error) (time.Time, error) {
-	parts, err := redis.Int64s(reply, err)
-	if err != nil {
-		return time.Time{}, err //nolint:wrapcheck // the caller says of what
-	}
-	if len(parts) != 2 {
-		return time.Time{}, errRedisReply
-	}
-	return time.Unix(parts[0], parts[1]*1000), nil
-}
-
-var errRedisReply = errors.New("an answer of another form than Redis's documentation has")
-
-// aclEntry reads an entry: names and values in turn.
-func aclEntry(v any) (native.ACLEntry, error) {
-	var e native.ACLEntry
-	fields, err := redis.Values(v, nil)
-	if err != nil || len(fields)%2 != 0 {
-		return e, fmt.Errorf("ACL LOG: %w", errors.Join(err, errRedisReply))
-	}
-	for i := 0; i < len(fields); i += 2 {
-		name, err := redis.String(fields[i], nil)
-		if err != nil {
-			return e, fmt.Errorf("ACL LOG: %w", err)
-		}
-		var value string
-		switch f := fields[i+1].(type) {
-		case int64:
-			value = strconv.FormatInt(f, 10)
-		case []byte:
-			value = string(f)
-		default:
-			continue // of a later version
-		}
-		if err := e.Set(name, value); err != nil {
-			return e, err
-		}
-	}
-	return e, nil
 }
 
 // complain says what hinders the polling, and what to do about it.

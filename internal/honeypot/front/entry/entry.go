@@ -4,8 +4,11 @@ package entry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -27,6 +30,7 @@ const (
 	maxPassword = 1024 // bytes of a password that are kept
 
 	defaultWithin = 2 * time.Minute
+	logins        = 3 // of which two may break
 )
 
 // Options say who decides, and where the pots are.
@@ -128,11 +132,7 @@ func (e *Entry) enter(ctx context.Context, v *front.Visit, g credential.Guest, p
 		stay.Close()
 		return nil, fmt.Errorf("make the guest's account: %w", err)
 	}
-	conn, err := stay.Dial(ctx, event.SSH)
-	var pot *inside.Client
-	if err == nil {
-		pot, err = e.o.Authority.Login(ctx, conn, g.Account, password)
-	}
+	pot, err := e.login(ctx, stay, g.Account, password)
 	if err != nil {
 		stay.Close()
 		return nil, err
@@ -141,6 +141,27 @@ func (e *Entry) enter(ctx context.Context, v *front.Visit, g credential.Guest, p
 		settled()
 	}
 	return &Guest{Stay: stay, Pot: pot, Account: g.Account}, nil
+}
+
+// login logs in to the pot. Its server may begin anew just then, to read its settings or because the attacker killed it: who
+// was taken once must not be refused for that.
+func (e *Entry) login(ctx context.Context, stay front.Stay, account, password string) (*inside.Client, error) {
+	for n := 1; ; n++ {
+		conn, err := stay.Dial(ctx, event.SSH)
+		if err != nil {
+			return nil, err
+		}
+		pot, err := e.o.Authority.Login(ctx, conn, account, password)
+		if err == nil || n == logins || !broken(err) || ctx.Err() != nil {
+			return pot, err
+		}
+	}
+}
+
+// broken reports whether a connection ended before it was known who is let in.
+func broken(err error) bool {
+	_, failed := errors.AsType[net.Error](err)
+	return failed || errors.Is(err, io.EOF)
 }
 
 // Offered notes a public key. None ever opens anything: the accounts are not the attacker's.

@@ -45,7 +45,7 @@ func (p *Pots) boardLocked(t *pot) (*flight, func(context.Context)) {
 // land ends a flight.
 func (p *Pots) land(t *pot, f *flight, err error) {
 	p.mu.Lock()
-	t.flight, f.err = nil, err
+	t.flight, t.leaving, f.err = nil, false, err
 	switch {
 	case err == nil:
 		t.ready, t.failure = !t.died, ""
@@ -232,9 +232,9 @@ func (p *Pots) answering(ctx context.Context, t *pot) error {
 }
 
 func (p *Pots) ask(ctx context.Context, service event.Service, addr netip.AddrPort) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	within, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	conn, err := p.o.Network.Dial(ctx, addr)
+	conn, err := p.o.Network.Dial(within, addr)
 	if err != nil {
 		return err
 	}
@@ -242,8 +242,7 @@ func (p *Pots) ask(ctx context.Context, service event.Service, addr netip.AddrPo
 	if service != event.SSH {
 		return nil
 	}
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
+	_ = conn.SetDeadline(time.Now().Add(bannerWithin))
 	line, err := bufio.NewReaderSize(conn, 256).ReadString('\n')
 	if err != nil {
 		return fmt.Errorf("read its banner: %w", err)

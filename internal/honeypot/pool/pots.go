@@ -26,6 +26,7 @@ const (
 	archives       = 2 // at once
 	startTimeout   = time.Minute
 	dialTimeout    = 2 * time.Second
+	bannerWithin   = 5 * time.Second // a busy machine starts a program in its time, and asking again is no help
 	listRetry      = time.Second
 	readyPoll      = 20 * time.Millisecond
 

@@ -89,6 +89,28 @@ func TestEvictionThatFailsSharesNoAddress(t *testing.T) {
 	require.Eventually(t, func() bool { return connections(two.Pot().ID) == "0" }, time.Minute, 50*time.Millisecond, "attacker 1 is in attacker 2's pot")
 }
 
+func TestPotThatIsNotEvictedCounts(t *testing.T) {
+	f := newFixture(t, "")
+	e := &faulty{Docker: f.engine}
+	var leased atomic.Bool
+	p, _ := f.pots(t, func(o *pool.PotsOptions) {
+		o.Engine, o.MaxPots = e, 2
+		o.Leased = func(event.PotKey) bool { return leased.Load() }
+	})
+	enter(t, p, 1).Close()
+	enter(t, p, 2).Close()
+	e.removeFails.Store(1)
+	enter(t, p, 3).Close()
+	require.Eventually(t, func() bool { return p.Counts().Failed == 1 }, time.Minute, 10*time.Millisecond)
+	leased.Store(true)
+	enter(t, p, 1).Close()
+	f.wanted.Store(&map[event.PotKey]bool{leaseOf(1).PotKey(): true, leaseOf(3).PotKey(): true})
+	p.Tidy()
+	require.Eventually(t, func() bool { return len(p.List()) == 2 }, time.Minute, 10*time.Millisecond)
+	_, err := p.Enter(t.Context(), leaseOf(4).PotKey())
+	require.ErrorIs(t, err, pool.ErrFull)
+}
+
 func TestDressOnlyAtClaimAndStart(t *testing.T) {
 	f := newFixture(t, "")
 	var n atomic.Int32

@@ -30,7 +30,7 @@ func isWarm(t testing.TB, p *pool.Pots, n int) {
 
 func enter(t testing.TB, p *pool.Pots, n int) *pool.Stay {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s, err := p.Enter(ctx, leaseOf(n).PotKey())
 	require.NoError(t, err)

@@ -203,7 +203,7 @@ func TestDroppedProgramsAreKept(t *testing.T) {
 	p.run(t, `mkdir /tmp/.x; cd /tmp/.x; printf '#!/bin/sh\necho dropped\n' >a; chmod +x a; ./a; rm a
 		cp /bin/busybox ./b; ./b uname -a; rm -f b
 		cp /bin/busybox /dev/shm/c
-		cp /bin/sleep /tmp/d; exec 9</tmp/d; rm /tmp/d; /proc/self/fd/9 0.01`)
+		cp /bin/sleep /tmp/d; exec 9</tmp/d; rm /tmp/d; /proc/self/fd/9 2`)
 	a := p.ran("/bin/sh", "./a")
 	require.NotNil(t, a, "%+v", p.executions())
 	assert.Equal(t, event.Bytes("./a"), a.Script)
@@ -222,7 +222,7 @@ func TestDroppedProgramsAreKept(t *testing.T) {
 	require.NotNil(t, p.wrote("/dev/shm/c"), "%+v", p.evidence())
 	assert.Equal(t, busybox, p.wrote("/dev/shm/c").File.SHA256)
 
-	d := p.ran("/proc/self/fd/9", "0.01")
+	d := p.ran("/proc/self/fd/9", "2")
 	require.NotNil(t, d, "%+v", p.executions())
 	assert.True(t, d.Unnamed, "%+v", d)
 	assert.Equal(t, event.Bytes("/tmp/d"), d.Path)
@@ -236,8 +236,8 @@ func TestProgramThatIsOnlyInMemory(t *testing.T) {
 import os
 fd = os.memfd_create("kworker", 0)
 os.write(fd, open("/bin/sleep", "rb").read())
-os.execve(fd, ["[kworker/0:1]", "0.2"], {})'`)
-	x := p.ran("[kworker/0:1]", "0.2")
+os.execve(fd, ["[kworker/0:1]", "2"], {})'`)
+	x := p.ran("[kworker/0:1]", "2")
 	require.NotNil(t, x, "%+v", p.executions())
 	assert.True(t, x.Unnamed)
 	assert.Equal(t, event.Bytes("/memfd:kworker"), x.Path)

@@ -96,8 +96,8 @@ func guess(t *testing.T, s *server, account string) (*entry.Guest, error) {
 	ca, err := inside.OpenAuthority(filepath.Join(t.TempDir(), "ca"))
 	require.NoError(t, err)
 	e := entry.New(entry.Options{
-		Enter: func(context.Context, event.PotKey) (front.Stay, error) { return s, nil },
-		Admit: func(event.PotKey, front.Stay, credential.Guest) (func(), error) { return nil, nil },
+		Enter:  func(context.Context, event.PotKey) (front.Stay, error) { return s, nil },
+		Admit:  func(event.PotKey, front.Stay, credential.Guest) (func(), error) { return nil, nil },
 		Policy: policy, Authority: ca, Within: time.Minute, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	v := &front.Visit{Lease: event.Lease{Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web"}, Pot: func(event.Pot) {}}

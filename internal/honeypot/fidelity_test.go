@@ -66,7 +66,7 @@ func looks() []look {
 		{command: "ls -la ~; history | tail -3; tail -3 ~/.bash_history", has: []string{`\.bash_history`, `\.bashrc`}},
 		{command: "ls -la /home/anna; cat /home/anna/.bash_history", has: []string{`\.bash_logout`, `(?m)^sudo |^cd |^ls`}},
 		{command: "ls -la /var/mail", has: []string{`root`}},
-		{command: "tail -n 30 /var/log/auth.log", not: []string{`\+00:00 `}, has: []string{`Accepted (password|publickey) for (anna|admin) from `, `Accepted password for root from 203\.0\.113\.66 `, `sshd\[\d{3,}\]`}},
+		{command: "grep -h Accepted /var/log/auth.log; tail -n 30 /var/log/auth.log", not: []string{`\+00:00 `}, has: []string{`Accepted (password|publickey) for (anna|admin) from `, `Accepted password for root from 203\.0\.113\.66 `, `sshd\[\d{3,}\]`}},
 		{command: "tail -n 20 /var/log/syslog", not: []string{`\+00:00 `, `imklog`}, has: []string{`CRON\[\d+\]: \(root\) CMD`}},
 		{command: "ls -la /var/log", has: []string{`auth\.log`, `syslog`, `dpkg\.log`, `wtmp`, `btmp`, `lastlog`, `kern\.log`}},
 		{command: "head -4 /var/log/apt/history.log; head -3 /var/log/dpkg.log", has: []string{`Start-Date: \d{4}-`}},

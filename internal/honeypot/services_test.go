@@ -194,5 +194,5 @@ func TestAllServicesFitIntoAPot(t *testing.T) {
 	bytes, err := engine.Memory(pot.PID)
 	require.NoError(t, err)
 	t.Logf("a pot with all its services takes %d MiB", bytes>>20)
-	assert.Less(t, bytes, int64(160<<20), "of 256 MiB")
+	assert.Less(t, bytes, int64(208<<20), "of 256 MiB, what attackers start has to find room, too")
 }

@@ -329,23 +329,26 @@ func TestTrapsForWhoReadsFiles(t *testing.T) {
 
 // Both ways of seeing tell the same of what runs long enough to be seen by looking.
 func TestPollingTellsWhatTheKernelTells(t *testing.T) {
-	const script = `mkdir /tmp/p; cd /tmp/p; printf '#!/bin/sh\nsleep 1.3\n' >s; chmod +x s; ./s
-		cp /bin/sleep ./copied; ./copied 1.3
-		mkdir b; cp /bin/busybox b; b/busybox sleep 1.3
-		printf 'sleep 1.25 # as from curl\n' | sh
-		python3 -c 'import time; time.sleep(1.3)'
+	// On a busy machine a look takes its time, and they all run at once.
+	const script = `mkdir /tmp/p; cd /tmp/p; printf '#!/bin/sh\nsleep 9.3\n' >s; chmod +x s; cp /bin/sleep ./copied; mkdir b; cp /bin/busybox b
+		./s &
+		./copied 9.3 &
+		b/busybox sleep 9.3 &
+		printf 'sleep 9.25 # as from curl\n' | sh &
+		python3 -c 'import time; time.sleep(9.3)' &
 		python3 -c '
 import os
 fd = os.memfd_create("m", 0)
 os.write(fd, open("/bin/sleep", "rb").read())
-os.execve(fd, ["[m]", "1.3"], {})'`
+os.execve(fd, ["[m]", "9.3"], {})' &
+		wait`
 	told := make(map[watch.Mode][]string)
 	for _, mode := range []watch.Mode{watch.EBPF, watch.Polling} {
 		p := start(t, mode)
 		p.run(t, script)
 		for _, x := range p.executions() {
 			args := strings.Join(texts(x.Args), " ")
-			if !strings.Contains(args, "1.3") && !strings.Contains(args, "1.25") && !strings.HasSuffix(args, "./s") || strings.Contains(args, "mkdir /tmp") ||
+			if !strings.Contains(args, "9.3") && !strings.Contains(args, "9.25") && !strings.HasSuffix(args, "./s") || strings.Contains(args, "mkdir /tmp") ||
 				strings.Contains(args, "memfd_create") {
 				continue
 			}

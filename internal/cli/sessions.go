@@ -137,7 +137,7 @@ func describe(e event.Evidence) string {
 	case e.Client != nil:
 		return strings.TrimSpace(string(e.Client.Version) + " " + e.Client.HASSH)
 	case e.Login != nil:
-		return describeLogin(*e.Login)
+		return describeLogin(*e.Login, e.Reason)
 	case e.Key != nil:
 		return fmt.Sprintf("%s offers %s %s", string(e.Key.Account), e.Key.Type, e.Key.Fingerprint)
 	case e.Start != nil:
@@ -163,10 +163,13 @@ func describe(e event.Evidence) string {
 	return e.Signal + string(e.Input) + string(e.Data) + e.Reason
 }
 
-func describeLogin(l event.Login) string {
+func describeLogin(l event.Login, reason string) string {
 	outcome := "refused"
-	if l.Success {
+	switch {
+	case l.Success:
 		outcome = "let in"
+	case reason != "":
+		outcome += ", " + reason
 	}
 	secret := string(l.Password)
 	if l.Hash != "" {

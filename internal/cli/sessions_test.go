@@ -50,6 +50,8 @@ func visited(t *testing.T) *backend {
 		{File: &event.File{How: "fetched", URL: hostile, SHA256: sum, Size: 7}, Kind: event.EvidenceFile},
 		{Egress: &event.Egress{What: "dropped", Count: 12}, Kind: event.EvidenceEgress},
 		{Kind: event.EvidenceMalformed, Data: hostile},
+		{Kind: event.EvidenceOverflow, Reason: "builtin"},
+		{Login: &event.Login{Account: hostile, Password: hostile, Method: "password"}, Kind: event.EvidenceLogin, Reason: "node full"},
 		{Kind: event.EvidenceClosed, Reason: "attacker closed"},
 	}
 	rec, err := recording.EncodeHeader(recording.Header{Session: s.ID, Host: s.Host, Attacker: s.Attacker, StartedAt: began})
@@ -120,7 +122,7 @@ func TestSessionsAreShownWithWhatTheyLeft(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(w.ok(t, "sessions show 0123456789ab --json")), &shown))
 	assert.Equal(t, "0123456789ab", shown.ID)
-	require.Len(t, shown.Left, 16)
+	require.Len(t, shown.Left, 18)
 	assert.Equal(t, event.Bytes(hostile), shown.Left[5].Input, "nothing is lost by the escapes")
 }
 

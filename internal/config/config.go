@@ -152,6 +152,7 @@ type HoneypotSection struct {
 	Engine    string       `yaml:"engine" default:"unix:///var/run/docker.sock" check:"engine" help:"Docker Engine that runs the pots." placeholder:"URL"`
 	PotTTL    Duration     `yaml:"pot_ttl" default:"24h" min:"1m" help:"How long a pot is kept after its attacker's last lease ended." placeholder:"DURATION"`
 	Watch     string       `yaml:"watch" default:"auto" enum:"auto,ebpf,polling,off" help:"How programs in pots are seen: ${enum}; auto: by eBPF where the kernel has it, else by polling." placeholder:"HOW"`
+	Overflow  string       `yaml:"overflow" default:"builtin" enum:"builtin,tarpit,drop" help:"What an attacker meets for whom a full node has no pot: ${enum}; the builtin front of SSH, where no guess is right, a server that takes its time, or a closed connection." placeholder:"WHAT"`
 	Guesses   Range        `yaml:"guesses" default:"2-6" help:"How many distinct guesses are refused before one is accepted: for each attacker a random number of this range." placeholder:"LEAST-MOST"`
 	SSH       SSH          `yaml:"ssh" embed:"" prefix:"ssh-"`
 	Pool      Pool         `yaml:"pool" embed:"" prefix:"pool-"`

@@ -20,6 +20,7 @@ const (
 	EvidenceForward   EvidenceKind = "forward"   // a connection, or a port to listen on, was asked for
 	EvidenceEgress    EvidenceKind = "egress"    // the pot called out
 	EvidenceMalformed EvidenceKind = "malformed" // bytes that are no protocol
+	EvidenceOverflow  EvidenceKind = "overflow"  // the node had no pot left
 
 	// What the node sees of a pot (potevidence.go).
 	EvidenceExecution  EvidenceKind = "execution"  // a program was started
@@ -64,8 +65,9 @@ type Evidence struct {
 	Change     *Difference `json:"change,omitempty"`
 	Archive    *Archive    `json:"archive,omitempty"`
 
-	Data   Bytes  `json:"data,omitempty"`   // of malformed: its start
-	Reason string `json:"reason,omitempty"` // of truncated and closed
+	Data Bytes `json:"data,omitempty"` // of malformed: its start
+	// Of truncated and closed; of overflow what the attacker met instead; of a login that nothing could come of.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Client is what an SSH client says of itself before it logs in. HASSH is the MD5 of its

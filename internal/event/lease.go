@@ -146,7 +146,7 @@ func (s *Session) Absorb(e Evidence) {
 		s.Executed++
 	case EvidenceEnding, EvidenceConnection, EvidenceWrite, EvidenceMissed, EvidenceChange, EvidenceArchive,
 		EvidenceKey, EvidenceSize, EvidenceVariable, EvidenceSignal, EvidenceExit, EvidenceForward,
-		EvidenceEgress, EvidenceMalformed, EvidenceTruncated, EvidenceClosed:
+		EvidenceEgress, EvidenceMalformed, EvidenceOverflow, EvidenceTruncated, EvidenceClosed:
 	}
 }
 

@@ -2,6 +2,7 @@ package honeypot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
+	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
 )
 
 // evidencePiece bounds one answer to a request for evidence: a message carries it in base64.
@@ -44,7 +46,7 @@ func (n *Node) openSecrets(p *parts) (err error) {
 
 // handlers are what speaks the services' protocols.
 func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
-	e := entry.New(entry.Options{Enter: p.enter, Admit: p.admit, Policy: p.policy, Authority: p.ca, Hash: furnish.Hash, Log: n.log})
+	e := entry.New(entry.Options{Enter: p.enter, Admit: p.admit, Full: p.over.full, Policy: p.policy, Authority: p.ca, Hash: furnish.Hash, Log: n.log})
 	builtin := ssh.New(ssh.Options{
 		Entry: e, HostKeys: p.signers, Version: func(k event.PotKey) string { return n.version(p, k) },
 		Methods: n.o.SSH.Methods, FailDelay: n.o.SSH.FailDelay, Idle: n.o.Idle, Log: n.log,
@@ -53,12 +55,15 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[event.Service]front.Handler{event.SSH: speaker}, nil
+	return map[event.Service]front.Handler{event.SSH: p.over.ssh(speaker)}, nil
 }
 
 // enter wakes, or makes, an attacker's pot.
 func (p *parts) enter(ctx context.Context, k event.PotKey) (front.Stay, error) { //nolint:ireturn // the fronts know no pool
 	stay, err := p.pots.Enter(ctx, k)
+	if errors.Is(err, pool.ErrFull) {
+		return nil, fmt.Errorf("%w: %w", front.ErrFull, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -86,6 +86,7 @@ type Options struct {
 	Quarantine  time.Duration // how long a released port rests; pool.DefaultQuarantine where 0
 	KeepPots    time.Duration // how long a pot outlives its last lease
 	MaxPots     int           // 256 where 0
+	Overflow    string        // what an attacker meets for whom there is none; OverflowBuiltin where empty
 	Limits      engine.Limits // of one pot
 	PotDisk     int64         // bytes that a pot may write; 1 GiB where 0
 	MaxSessions int           // at once; 4096 where 0
@@ -154,6 +155,13 @@ func New(o Options) (*Node, error) {
 	}
 	if o.Namespace == "" {
 		o.Namespace = NamespaceOf(o.Name)
+	}
+	switch o.Overflow {
+	case "":
+		o.Overflow = OverflowBuiltin
+	case OverflowBuiltin, OverflowTarpit, OverflowDrop:
+	default:
+		return nil, fmt.Errorf("overflow: %q; it has to be %s, %s or %s", o.Overflow, OverflowBuiltin, OverflowTarpit, OverflowDrop)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -300,6 +308,7 @@ type Stats struct {
 	Front    front.Counts
 	Open     int // sessions
 	Pots     pool.Counts
+	Overflow OverflowCounts
 	Vault    record.VaultCounts
 	Watch    watch.Counts
 	Waiting  int // session records for the server
@@ -322,7 +331,7 @@ func (n *Node) Stats() Stats {
 		return Stats{}
 	}
 	s := Stats{
-		Pots: p.pots.Counts(), Vault: p.vault.Counts(), Watch: p.watch.Counts(), Mended: p.gate.Mended(),
+		Pots: p.pots.Counts(), Overflow: p.over.Counts(), Vault: p.vault.Counts(), Watch: p.watch.Counts(), Mended: p.gate.Mended(),
 		Leases: len(p.book.Leases()), PotsHeld: len(p.pots.List()),
 	}
 	s.Front, s.Open = p.front.Counts()

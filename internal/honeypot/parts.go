@@ -1,6 +1,7 @@
 package honeypot
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -47,7 +48,8 @@ type parts struct {
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
 	door   *door.Handler // nil where only the builtin front speaks SSH
-	choice *choice       // nil unless both do
+	choice *choice       // nil as well then
+	over   *overflow
 	own    *ownKeys
 	front  *front.Front
 	gate   *gate.Gate
@@ -109,12 +111,13 @@ func (n *Node) open() (_ *parts, err error) {
 	}
 	p.guises = guise.New(guise.Options{Log: n.log})
 	p.pots = pool.NewPots(n.potsOptions(p))
+	p.over = newOverflow(o.Overflow, cmp.Or(o.MaxSessions, front.DefaultTotal), p.pots.Full)
 	handlers, err := n.handlers(p)
 	if err != nil {
 		return nil, err
 	}
 	if p.front, err = front.New(front.Options{
-		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Enter: p.enter, Idle: o.Idle},
+		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Enter: p.enter, Idle: o.Idle, Full: p.over},
 		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err

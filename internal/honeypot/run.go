@@ -47,7 +47,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	c := o.Config
 	opts := Options{
 		Name: id.Name, Version: o.Version, StateDir: Dir(c), Advertise: advertise, Ports: pool.Ports{First: c.PortRange.First, Last: c.PortRange.Last},
-		Engine: c.Engine, Image: c.Image, Subnet: c.Subnet, KeepPots: time.Duration(c.PotTTL), MaxPots: c.Limits.Pots,
+		Engine: c.Engine, Image: c.Image, Subnet: c.Subnet, KeepPots: time.Duration(c.PotTTL), MaxPots: c.Limits.Pots, Overflow: c.Overflow,
 		Least: c.Guesses.Least, Most: c.Guesses.Most,
 		SSH: SSH{
 			Version: c.SSH.Version, Methods: c.SSH.Methods, FailDelay: time.Duration(c.SSH.FailDelay), Front: c.SSH.Front, AtDoor: c.SSH.AtDoor,

@@ -1,6 +1,7 @@
 package honeypot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,12 +52,9 @@ func (n *Node) speaker(p *parts, e *entry.Entry, builtin front.Handler) (front.H
 	if err != nil {
 		return nil, err
 	}
-	if n.o.SSH.Front != FrontAuto {
-		return p.door, nil
-	}
-	p.choice = &choice{door: p.door, fault: p.door.Fault, builtin: builtin, most: n.o.SSH.AtDoor, sides: make(map[event.PotKey]*side)}
-	if p.choice.most == 0 {
-		p.choice.most = defaultAtDoor
+	p.choice = &choice{door: p.door, builtin: builtin, full: p.over.builtin, sides: make(map[event.PotKey]*side)}
+	if n.o.SSH.Front == FrontAuto {
+		p.choice.fault, p.choice.most = p.door.Fault, cmp.Or(n.o.SSH.AtDoor, defaultAtDoor)
 	}
 	return p.choice, nil
 }
@@ -132,19 +130,21 @@ func (p *parts) doorFindings() []event.Finding {
 	return out
 }
 
-// choice has OpenSSH speak with as many as it is meant for, and the builtin front with the others. Whoever met one of
-// them meets no other as long as it has a lease: it could compare.
+// choice has OpenSSH speak with as many as it is meant for, and the builtin front with the others, and with those for whom
+// there is no pot. Whoever met one of them meets no other as long as it has a lease: it could compare.
 type choice struct {
 	door, builtin front.Handler
-	fault         func() error
-	most          int
+	full          func(event.PotKey) bool // there is no pot, and the builtin front is what is met instead
+	fault         func() error            // of the door, where the builtin front stands in for it; else nil
+	most          int                     // connections at the door; any number where 0
 
 	mu    sync.Mutex
 	here  int // connections at the door
 	sides map[event.PotKey]*side
 }
 
-type side struct{ builtin bool }
+// side is which of both an attacker meets, and why.
+type side struct{ builtin, full bool }
 
 // Serve implements front.Handler.
 func (c *choice) Serve(ctx context.Context, v *front.Visit) string {
@@ -156,12 +156,12 @@ func (c *choice) Serve(ctx context.Context, v *front.Visit) string {
 }
 
 func (c *choice) enter(k event.PotKey) bool {
-	fault := c.fault()
+	full, away := c.full(k), c.fault != nil && c.fault() != nil
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sides[k]
 	if s == nil {
-		s = &side{builtin: c.here >= c.most || fault != nil}
+		s = &side{builtin: full || away || c.most > 0 && c.here >= c.most, full: full}
 		c.sides[k] = s
 	}
 	if s.builtin {
@@ -183,12 +183,12 @@ func (c *choice) forget(k event.PotKey) {
 	delete(c.sides, k)
 }
 
-// turnedAway counts the attackers that meet the builtin front.
+// turnedAway counts the attackers that meet the builtin front though there may be a pot for them.
 func (c *choice) turnedAway() (attackers, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.sides {
-		if s.builtin {
+		if s.builtin && !s.full {
 			attackers++
 		}
 	}

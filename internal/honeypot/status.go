@@ -108,6 +108,7 @@ func (n *Node) findingsOf(p *parts) []event.Finding {
 	out = append(out, p.watch.Findings()...)
 	out = append(out, p.doorFindings()...)
 	out = append(out, p.egressFindings()...)
+	out = append(out, p.over.findings()...)
 	n.mu.Lock()
 	for _, f := range n.findings {
 		out = append(out, f)

@@ -21,9 +21,11 @@ import (
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
+// DefaultTotal is how many connections there are at once where it is not said.
+const DefaultTotal = 4096
+
 const (
 	defaultPerLease    = 256
-	defaultTotal       = 4096
 	defaultDialTimeout = time.Minute
 	acceptPause        = 50 * time.Millisecond
 )
@@ -33,7 +35,11 @@ const (
 	LeaseEnded   = "lease ended"
 	NodeStopping = "node stopping"
 	NoPot        = "no pot: "
+	NodeFull     = "node full"
 )
+
+// ErrFull is why an attacker gets no pot when the node has none left.
+var ErrFull = errors.New(NodeFull)
 
 // Options configure a front.
 type Options struct {
@@ -97,7 +103,7 @@ func New(o Options) (*Front, error) {
 		o.PerLease = defaultPerLease
 	}
 	if o.Total == 0 {
-		o.Total = defaultTotal
+		o.Total = DefaultTotal
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,8 @@ type Raw struct {
 	// Enter wakes, or makes, the pot of an attacker.
 	Enter func(context.Context, event.PotKey) (Stay, error)
 	Idle  time.Duration // silence that ends a connection; relay.DefaultIdle where 0
+	// Full serves who gets no pot since the node has none left; nil where nobody does.
+	Full Handler
 	// DialTimeout is how long a connection waits for its pot; a minute where 0.
 	DialTimeout time.Duration
 }
@@ -62,6 +65,9 @@ func (r Raw) Serve(ctx context.Context, v *Visit) string {
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause.Error()
+		}
+		if r.Full != nil && errors.Is(err, ErrFull) {
+			return r.Full.Serve(ctx, v)
 		}
 		return NoPot + err.Error()
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 )
 
@@ -131,6 +132,13 @@ func (p *Pots) stopIdle(ctx context.Context, t *pot) error {
 	return nil
 }
 
+// Full reports whether there is no pot for an attacker: it has none, and none can be given up for it.
+func (p *Pots) Full(k event.PotKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pots[k] == nil && p.heldLocked() >= p.o.MaxPots && len(p.spare) == 0 && p.brewing == nil && p.idlestLocked() == nil
+}
+
 // makeRoomLocked gives up what is missed least where the node is full: a pot that waits, else the one
 // whose attacker has no lease and was away longest. It returns the job that does it, or errBrewing where
 // a pot is about to wait that nobody has.
@@ -144,6 +152,18 @@ func (p *Pots) makeRoomLocked() (func(context.Context), error) {
 	if p.brewing != nil {
 		return nil, errBrewing
 	}
+	idlest := p.idlestLocked()
+	if idlest == nil {
+		return nil, fmt.Errorf("%w (%d)", ErrFull, p.o.MaxPots)
+	}
+	p.counts.Evicted++
+	f := &flight{done: make(chan struct{})}
+	idlest.flight, idlest.ready, idlest.leaving = f, false, true // its place is taken until it is gone
+	return func(ctx context.Context) { p.removePot(ctx, idlest, f) }, nil
+}
+
+// idlestLocked returns the pot whose attacker has no lease and was away longest; nil where all are needed.
+func (p *Pots) idlestLocked() *pot {
 	var idlest *pot
 	for _, t := range p.pots {
 		if t.stays > 0 || t.flight != nil || p.o.Leased(t.key) {
@@ -153,13 +173,7 @@ func (p *Pots) makeRoomLocked() (func(context.Context), error) {
 			idlest = t
 		}
 	}
-	if idlest == nil {
-		return nil, fmt.Errorf("%w (%d)", ErrFull, p.o.MaxPots)
-	}
-	p.counts.Evicted++
-	f := &flight{done: make(chan struct{})}
-	idlest.flight, idlest.ready, idlest.leaving = f, false, true // its place is taken until it is gone
-	return func(ctx context.Context) { p.removePot(ctx, idlest, f) }, nil
+	return idlest
 }
 
 // heldLocked counts the pots that are there to stay.

@@ -107,8 +107,11 @@ func TestPotThatIsNotEvictedCounts(t *testing.T) {
 	f.wanted.Store(&map[event.PotKey]bool{leaseOf(1).PotKey(): true, leaseOf(3).PotKey(): true})
 	p.Tidy()
 	require.Eventually(t, func() bool { return len(p.List()) == 2 }, time.Minute, 10*time.Millisecond)
+	require.True(t, p.Full(leaseOf(4).PotKey()))
 	_, err := p.Enter(t.Context(), leaseOf(4).PotKey())
 	require.ErrorIs(t, err, pool.ErrFull)
+	leased.Store(false)
+	require.False(t, p.Full(leaseOf(4).PotKey()), "one can be given up")
 }
 
 func TestDressOnlyAtClaimAndStart(t *testing.T) {

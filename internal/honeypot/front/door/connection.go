@@ -110,6 +110,7 @@ func (c *connection) run(ctx context.Context, control *line, keys []string) stri
 	c.relay.run(ctx)
 	c.finish(control)
 	s := <-heard
+	c.ear.End()
 	if s.spoilt {
 		c.house.spoil(c.config)
 	}

@@ -38,7 +38,9 @@ type Options struct {
 	// Enter wakes, or makes, an attacker's pot.
 	Enter func(context.Context, event.PotKey) (front.Stay, error)
 	// Admit gives the pot the guest's account; settled, which may be nil, is called when the guest is in.
-	Admit     func(k event.PotKey, pot front.Stay, g credential.Guest) (settled func(), err error)
+	Admit func(k event.PotKey, pot front.Stay, g credential.Guest) (settled func(), err error)
+	// Full reports whether there is no pot for an attacker: then no guess of it is right, and none counts. May be nil.
+	Full      func(event.PotKey) bool
 	Policy    *credential.Policy
 	Authority *inside.Authority
 	Hash      func(password string) (string, error) // of passwords that are not kept
@@ -80,17 +82,34 @@ func (e *Entry) Guess(ctx context.Context, v *front.Visit, method, account, pass
 	if err := e.conceal(v, login, password); err != nil {
 		return nil, err
 	}
-	var g *Guest
-	guest, ok, err := e.o.Policy.Try(v.Lease.PotKey(), account, password)
-	if err == nil && ok {
-		g, err = e.enter(ctx, v, guest, password)
+	g, err := e.decide(ctx, v, account, password)
+	full := errors.Is(err, front.ErrFull)
+	if full { // another guess may find that there is room
+		err = nil
 	}
 	if err != nil {
 		e.o.Log.ErrorContext(ctx, "attacker is not let in", "session", v.Session, "error", err)
 	}
 	login.Success = g != nil
-	v.Rec.Note(event.Evidence{Kind: event.EvidenceLogin, Login: login})
+	left := event.Evidence{Kind: event.EvidenceLogin, Login: login}
+	if full {
+		left.Reason = front.NodeFull
+	}
+	v.Rec.Note(left)
 	return g, err
+}
+
+// decide returns the guest of a right guess.
+func (e *Entry) decide(ctx context.Context, v *front.Visit, account, password string) (*Guest, error) {
+	k := v.Lease.PotKey()
+	if e.o.Full != nil && e.o.Full(k) {
+		return nil, front.ErrFull
+	}
+	guest, ok, err := e.o.Policy.Try(k, account, password)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return e.enter(ctx, v, guest, password)
 }
 
 // Refuse notes a guess that nobody decides on.

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -105,6 +106,44 @@ func guess(t *testing.T, s *server, account string) (*entry.Guest, error) {
 	require.NoError(t, err)
 	require.Nil(t, g)
 	return e.Guess(t.Context(), v, entry.Password, account, "right")
+}
+
+// While there is no pot, no guess is right, and none counts as one of those that are refused first.
+func TestNoGuessCountsWhileThereIsNoPot(t *testing.T) {
+	full := true
+	policy, err := credential.Open(credential.Options{Dir: t.TempDir(), Least: 1, Most: 1, Hash: func(string) (string, error) { return "x", nil }})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = policy.Close() })
+	ca, err := inside.OpenAuthority(filepath.Join(t.TempDir(), "ca"))
+	require.NoError(t, err)
+	s := newServer(t, 0)
+	taken := 1
+	e := entry.New(entry.Options{
+		Enter: func(context.Context, event.PotKey) (front.Stay, error) {
+			if taken--; taken >= 0 { // by another attacker, a moment ago
+				return nil, fmt.Errorf("start a pot: %w", front.ErrFull)
+			}
+			return s, nil
+		},
+		Admit: func(event.PotKey, front.Stay, credential.Guest) (func(), error) { return nil, nil },
+		Full:  func(event.PotKey) bool { return full }, Policy: policy, Authority: ca,
+	})
+	v := &front.Visit{Lease: event.Lease{Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web"}, Pot: func(event.Pot) {}}
+	guess := func(password string) *entry.Guest {
+		g, err := e.Guess(t.Context(), v, entry.Password, "root", password)
+		require.NoError(t, err)
+		return g
+	}
+	for _, password := range []string{"one", "two", "three"} {
+		require.Nil(t, guess(password))
+	}
+	full = false
+	require.Nil(t, guess("one"), "the first guess is refused as always")
+	require.Nil(t, guess("two"), "it is right, but the last pot was just taken")
+	require.Nil(t, guess("three"), "another one is right by now")
+	g := guess("two")
+	require.NotNil(t, g)
+	g.Close()
 }
 
 // The pot's server begins anew just when somebody who guessed right comes.

@@ -73,6 +73,17 @@ func (e *Ear) Hear(p []byte) {
 	}
 }
 
+// End notes the version of a client that left before it said what it can.
+func (e *Ear) End() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.hello == nil || e.version == "" {
+		return
+	}
+	e.hello = nil
+	e.note(event.Evidence{Kind: event.EvidenceClient, Client: &event.Client{Version: event.Bytes(e.version)}})
+}
+
 // parseHello reads what an SSH client sends first: its version (RFC 4253, 4.2) and what it can (7.1).
 // done says that there is nothing more to read, or that it is no SSH.
 func parseHello(p []byte) (c event.Client, rest []byte, done bool) {

@@ -87,3 +87,20 @@ func FuzzHello(f *testing.F) {
 		}
 	})
 }
+
+// Who grabs a banner says its version, and leaves.
+func TestVersionOfWhoLeaves(t *testing.T) {
+	for said, want := range map[string][]event.Bytes{
+		"SSH-2.0-Go\r\n":         {"SSH-2.0-Go"},
+		"SSH-2.0-G":              nil,
+		"GET / HTTP/1.0\r\n\r\n": nil,
+		string(hello()):          {"SSH-2.0-Test client"}, // once
+	} {
+		var noted []event.Bytes
+		e := New(func(e event.Evidence) { noted = append(noted, e.Client.Version) })
+		e.Hear([]byte(said))
+		e.End()
+		e.End()
+		assert.Equal(t, want, noted, said)
+	}
+}

@@ -109,6 +109,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	defer cancel()
 	c := &connection{h: h, v: v, ctx: ctx, open: make(chan struct{}, maxChannels)}
 	c.wire = &wire{Conn: v.Conn, idle: h.o.Idle, ear: hello.New(v.Rec.Note)}
+	defer c.wire.ear.End()
 	stop := context.AfterFunc(ctx, func() { _ = v.Conn.Close() })
 	defer stop()
 	defer v.Conn.Close() //nolint:errcheck // closed already, mostly

@@ -119,6 +119,9 @@ func (d *Docker) Create(ctx context.Context, s Spec) (string, error) {
 	return res.ID, nil
 }
 
+// sharedMemory is as systemd mounts it: what bots drop there can be run, which the engine's own would refuse.
+const sharedMemory = "rw,nosuid,nodev,exec,mode=1777,size=64m"
+
 // hostConfig is what holds a pot in; see the node's threat model before changing a line of it.
 func hostConfig(s Spec) *container.HostConfig {
 	l := s.Limits.orDefault()
@@ -135,6 +138,7 @@ func hostConfig(s Spec) *container.HostConfig {
 		Sysctls:       map[string]string{"net.ipv4.ping_group_range": "0 2147483647"},
 		LogConfig:     container.LogConfig{Type: "none"},
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		Tmpfs:         map[string]string{"/dev/shm": sharedMemory},
 		DNS:           []netip.Addr{s.Resolver}, // not the machine's own
 		Resources: container.Resources{
 			Memory:     l.Memory,

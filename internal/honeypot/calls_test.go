@@ -78,7 +78,7 @@ curl -s -g 'http://[2606:4700::1234]/six' -o /dev/null; echo "six $?"
 curl -s http://5.6.7.8:9999/four -o /dev/null; echo "four $?"
 curl -s https://secure.example.net/ ; echo "verified $?"
 curl -s http://api.ipify.org/
-busybox timeout 2 busybox tftp -g -r mips -l m 5.6.7.8 2>/dev/null
+busybox tftp -g -r mips -l m 5.6.7.8; curl -s http://5.6.7.8/mips | cmp - m; echo "tftp $?"
 for t in a aaaa mx txt ns soa ptr any; do busybox nslookup -type=$t example.com >/dev/null 2>&1; done
 busybox nslookup xkqjzvbtrw.com 2>&1 | grep -o NXDOMAIN | head -1
 getent hosts localhost | head -1
@@ -89,7 +89,7 @@ ping -c1 -W2 9.9.9.9 >/dev/null && echo pinged
 true`)
 	require.NoError(t, err, out)
 	for _, want := range []string{
-		"curl 0\n", "wget 0\n", "busybox 0\n", "200 curl -k 0\n", "wget tls 0\n", "\nHTTP/1.1 200\n", "\n203.0.113.10\n", "six 0\n", "four 0\n", "verified 60\n", "NXDOMAIN\n",
+		"curl 0\n", "wget 0\n", "busybox 0\n", "200 curl -k 0\n", "wget tls 0\n", "\nHTTP/1.1 200\n", "\n203.0.113.10\n", "six 0\n", "four 0\n", "tftp 0\n", "verified 60\n", "NXDOMAIN\n",
 		"ERROR :Closing Link", "SSH-2.0-OpenSSH", "pinged",
 	} {
 		assert.Contains(t, out, want)

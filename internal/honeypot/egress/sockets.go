@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 )
 
 // Sockets are where all ends that pots send: each for IPv4 and for IPv6.
@@ -20,12 +22,14 @@ type Sockets struct {
 	UDP [2]*net.UDPConn     // all others, with theirs (IP_RECVORIGDSTADDR)
 
 	Ping [2]*net.IPConn // messages of ICMP and of ICMPv6, with their destination
+
+	ns *netns.NS
 }
 
 // OpenSockets opens the sockets in the namespace.
 func (n *Net) OpenSockets() (*Sockets, error) {
 	ctx := context.Background() // addresses are looked up nowhere
-	s := &Sockets{}
+	s := &Sockets{ns: n.ns}
 	err := n.ns.Do(func() error {
 		for i, host := range []string{"0.0.0.0", "::"} {
 			suffix := strconv.Itoa(4 + 2*i)
@@ -54,6 +58,25 @@ func (n *Net) OpenSockets() (*Sockets, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// Converse opens a socket that an address of the rest of the world has for one client in a pot, on a port of its own. What
+// the client answers comes to it, before all rules.
+func (s *Sockets) Converse(ctx context.Context, as netip.Addr, client netip.AddrPort) (*net.UDPConn, error) {
+	var c net.Conn
+	err := s.ns.Do(func() error {
+		d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(as, 0)), Control: transparent(as.Is4())}
+		var err error
+		if c, err = d.DialContext(ctx, "udp", client.String()); err != nil { // it waits for nobody
+			return fmt.Errorf("open a socket: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("answer %s as %s: %w", client, as, err)
+	}
+	conn, _ := c.(*net.UDPConn)
+	return conn, nil
 }
 
 // Close closes the sockets.

@@ -1,12 +1,13 @@
 package sink
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +67,7 @@ func (s *Sink) resolve(pot Pot, to netip.AddrPort, msg []byte, stream bool) (rep
 }
 
 // datagrams takes all others.
-func (s *Sink) datagrams(c *net.UDPConn) {
+func (s *Sink) datagrams(ctx context.Context, c *net.UDPConn, calls *sync.WaitGroup) {
 	buf, oob := make([]byte, maxDatagram), make([]byte, 256)
 	for {
 		n, no, _, from, err := c.ReadMsgUDPAddrPort(buf, oob)
@@ -78,13 +79,17 @@ func (s *Sink) datagrams(c *net.UDPConn) {
 		}
 		to, ok := destinationOf(oob[:no])
 		pot, known := s.pot(event.Canonical(from.Addr()))
-		if ok && known {
-			s.datagram(pot, to, buf[:n])
+		if !ok || !known {
+			continue
+		}
+		s.datagram(pot, to, buf[:n])
+		if file, ok := tftpFile(buf[:n]); ok && to.Port() == tftpPort && buf[1] == tftpRead {
+			s.answerTFTP(ctx, pot, to, netip.AddrPortFrom(event.Canonical(from.Addr()), from.Port()), file, calls)
 		}
 	}
 }
 
-// datagram tells what was sent; nobody answers.
+// datagram tells what was sent.
 func (s *Sink) datagram(pot Pot, to netip.AddrPort, data []byte) {
 	s.count(func(c *Counts) { c.Datagrams++ })
 	e := event.Egress{What: "datagram", Destination: to, Protocol: datagramProtocol(to.Port()), Bytes: int64(len(data))}
@@ -94,7 +99,10 @@ func (s *Sink) datagram(pot Pot, to netip.AddrPort, data []byte) {
 	if e.Protocol == "tftp" {
 		if file, ok := tftpFile(data); ok {
 			e.What, e.Method = "request", event.Bytes(tftpMethod(data))
-			e.URL = event.Bytes("tftp://" + hostOf(to, 69, string(e.Name)) + "/" + strings.TrimPrefix(file, "/"))
+			e.URL = event.Bytes("tftp://" + hostOf(to, tftpPort, string(e.Name)) + "/" + strings.TrimPrefix(file, "/"))
+			if data[1] == tftpRead {
+				e.How = "sinkhole"
+			}
 		}
 	}
 	e.Data = event.Bytes(data[:min(len(data), keptDatagram)])
@@ -107,27 +115,6 @@ func datagramProtocol(port uint16) string {
 		53: "dns", 67: "dhcp", 68: "dhcp", 69: "tftp", 123: "ntp", 137: "netbios", 161: "snmp", 443: "quic", 500: "ike", 514: "syslog",
 		1900: "ssdp", 5060: "sip", 5353: "mdns", 11211: "memcached", 51820: "wireguard",
 	}[port]
-}
-
-const (
-	tftpRead  = 1
-	tftpWrite = 2
-)
-
-// tftpFile reads the name of the file that a request for it names (RFC 1350, 5).
-func tftpFile(b []byte) (string, bool) {
-	if len(b) < 4 || b[0] != 0 || b[1] != tftpRead && b[1] != tftpWrite {
-		return "", false
-	}
-	name, _, ok := bytes.Cut(b[2:], []byte{0})
-	return string(name), ok && len(name) > 0 && len(name) <= maxNameBytes
-}
-
-func tftpMethod(b []byte) string {
-	if b[1] == tftpWrite {
-		return "PUT"
-	}
-	return "GET"
 }
 
 // hostOf is how a URL names a destination.

@@ -105,7 +105,7 @@ func (s *Sink) Run(ctx context.Context) {
 	for i := range s.o.Sockets.TCP {
 		loops.Go(func() { s.accept(ctx, s.o.Sockets.TCP[i], &calls) })
 		loops.Go(func() { s.questions(s.o.Sockets.DNS[i]) })
-		loops.Go(func() { s.datagrams(s.o.Sockets.UDP[i]) })
+		loops.Go(func() { s.datagrams(ctx, s.o.Sockets.UDP[i], &calls) })
 		loops.Go(func() { s.pings(ctx, s.o.Sockets.Ping[i], i == 0) })
 	}
 	tick := time.NewTicker(tellEvery)
@@ -162,7 +162,7 @@ func (s *Sink) accept(ctx context.Context, l *net.TCPListener, calls *sync.WaitG
 			continue
 		}
 		calls.Go(func() {
-			defer s.leave(c)
+			defer s.leave(c.a)
 			// Its end ends the conversation.
 			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 			defer stop()
@@ -179,6 +179,15 @@ func (s *Sink) admit(conn *net.TCPConn) (*call, bool) {
 	if !ok {
 		return nil, false
 	}
+	a, ok := s.enter(pot)
+	if !ok {
+		return nil, false
+	}
+	return &call{s: s, conn: conn, pot: pot, a: a, to: to}, true
+}
+
+// enter takes a pot's connection, or conversation by datagrams, unless there are too many; leave ends it.
+func (s *Sink) enter(pot Pot) (*account, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.accountLocked(pot)
@@ -195,14 +204,14 @@ func (s *Sink) admit(conn *net.TCPConn) (*call, bool) {
 	s.open++
 	a.open++
 	s.counts.Connections++
-	return &call{s: s, conn: conn, pot: pot, a: a, to: to}, true
+	return a, true
 }
 
-func (s *Sink) leave(c *call) {
+func (s *Sink) leave(a *account) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
-	c.a.open--
+	a.open--
 }
 
 // pot tells who has an address, if that may call out.

@@ -114,28 +114,24 @@ func address4(b []byte) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	var octets [4]byte
-	n, value, digits := 0, 0, 0
-	for i := 0; i <= len(b); i++ {
-		if i == len(b) || b[i] == '.' {
-			if digits == 0 || n == 4 {
+	for n := range octets {
+		if n > 0 {
+			if len(b) == 0 || b[0] != '.' {
 				return netip.Addr{}, false
 			}
-			octets[n] = byte(value)
-			n++
-			value, digits = 0, 0
-			continue
+			b = b[1:]
 		}
-		c := b[i]
-		if c < '0' || c > '9' || digits > 0 && value == 0 {
+		value, digits := 0, 0
+		for digits < len(b) && digits < 3 && b[digits] >= '0' && b[digits] <= '9' {
+			value = value*10 + int(b[digits]-'0')
+			digits++
+		}
+		if digits == 0 || value > 255 || digits > 1 && b[0] == '0' {
 			return netip.Addr{}, false
 		}
-		value = value*10 + int(c-'0')
-		digits++
-		if value > 255 {
-			return netip.Addr{}, false
-		}
+		octets[n], b = byte(value), b[digits:]
 	}
-	if n != 4 {
+	if len(b) > 0 {
 		return netip.Addr{}, false
 	}
 	return netip.AddrFrom4(octets), true

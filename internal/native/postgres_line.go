@@ -48,25 +48,25 @@ func isSeverity(b []byte) bool {
 	return false
 }
 
-// PostgresLine splits a line at its severity and reads what stands before it without knowing log_line_prefix: a time
-// (%m, %t or %n), which it leaves zero, then numbers in any punctuation until the first name. What comes after that a client may
-// have chosen.
-func PostgresLine(b []byte) (PGLine, bool) {
-	l, _, ok := postgresLine(b)
-	return l, ok
+// Split splits a line at its severity and reads what stands before it without knowing log_line_prefix: a time
+// (%m, %t or %n), which it leaves out, then numbers in any punctuation until the first name. What comes after that a client may
+// have chosen. ok is false, and l as it was, where the line has no severity.
+func (l *PGLine) Split(b []byte) (ok bool) {
+	_, ok = l.split(b)
+	return ok
 }
 
-func postgresLine(b []byte) (l PGLine, stamp pgStamp, ok bool) {
+func (l *PGLine) split(b []byte) (stamp pgStamp, ok bool) {
 	stamp, rest, _ := cutStamp(b)
 	i := PostgresSeverity(rest)
 	if i < 0 {
-		return PGLine{}, stamp, false
+		return stamp, false
 	}
-	l.Prefix, l.Text = rest[:i], rest[i:]
+	*l = PGLine{Prefix: rest[:i], Text: rest[i:]}
 	if l.scan(stamp.before) {
 		l.scan(l.Prefix)
 	}
-	return l, stamp, true
+	return stamp, true
 }
 
 // pgStamp is a time as it stands in a line.
@@ -155,7 +155,7 @@ func (l *PGLine) scan(b []byte) bool {
 				continue
 			}
 			b = b[1:]
-		case c <= ' ' || c == ':' && (len(b) < 2 || b[1] != ':') || bytes.IndexByte([]byte("](),;<>{}|/*#-"), c) >= 0:
+		case isPunctuation(c) || c == ':' && (len(b) < 2 || b[1] != ':'):
 			b = b[1:]
 		default:
 			n := 0
@@ -173,6 +173,15 @@ func (l *PGLine) scan(b []byte) bool {
 
 func isAddressByte(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' || c == '.' || c == ':'
+}
+
+// isPunctuation says whether a byte may stand between numbers.
+func isPunctuation(c byte) bool {
+	switch c {
+	case ']', '(', ')', ',', ';', '<', '>', '{', '}', '|', '/', '*', '#', '-':
+		return true
+	}
+	return c <= ' '
 }
 
 // token takes one that may be an address, or a number; it reports whether to go on.

@@ -109,7 +109,8 @@ func (r *postgresStderr) finish(reason string) []Record {
 // begin starts a record with its first line.
 func (r *postgresStderr) begin(line []byte, timed bool, ref time.Time) {
 	own := bytes.Clone(line[:min(len(line), maxPostgresRecord)])
-	l, stamp, ok := postgresLine(own)
+	var l PGLine
+	stamp, ok := l.split(own)
 	r.began, r.line, r.time = true, l, stamp.time(ref)
 	limit := shortLine
 	if l.Source.IsValid() {

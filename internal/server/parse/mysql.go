@@ -21,7 +21,8 @@ func mysqlMessage(msg message) fact {
 	if len(m) == 0 {
 		return fact{}
 	}
-	f := mysqlByFirstByte(m)
+	read, rest := mysqlByFirstByte(m)
+	f := read(rest)
 	f.style = style
 	if f.style == unknownStyle && msg.said != nil && string(msg.said.format) == native.MySQLJSON {
 		f.style = oneLine
@@ -85,17 +86,17 @@ func decimal(b []byte) bool {
 }
 
 // mysqlByFirstByte is the table of messages.
-func mysqlByFirstByte(m []byte) fact {
+func mysqlByFirstByte(m []byte) (reading, []byte) {
 	switch m[0] {
 	case 'A':
-		return first(m, entry{"Access denied for user '", mysqlDenied}, entry{"Access denied trying to change to user '", mysqlDeniedChange},
+		return readFirst(m, entry{"Access denied for user '", mysqlDenied}, entry{"Access denied trying to change to user '", mysqlDeniedChange},
 			entry{"Aborted connection ", mysqlAborted})
 	case 'H':
-		return first(m, entry{"Host '", mysqlHost}, entry{"Hostname '", sshContextOnly}, entry{"Host name '", sshContextOnly})
+		return readFirst(m, entry{"Host '", mysqlHost}, entry{"Hostname '", sshContextOnly}, entry{"Host name '", sshContextOnly})
 	case 'I':
-		return after(m, "IP address '", sshContextOnly)
+		return readAfter(m, "IP address '", sshContextOnly)
 	}
-	return fact{}
+	return unknown, nil
 }
 
 // mysqlDenied reads what follows "Access denied for user '":

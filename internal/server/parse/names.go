@@ -62,14 +62,21 @@ type nameLine struct {
 	rest             int // of the message from the name's beginning on, with the line feed
 }
 
-func nameLineOf(f fact, msg []byte) nameLine {
-	l := nameLine{style: f.style, open: f.open, inDatabase: f.inDatabase, length: chars(msg) + 1, end: nameEnd(msg)}
+func nameLineOf(f *fact, msg []byte) nameLine {
+	n, count := chars(msg), chars
+	if n == len(msg) { // all of it is ASCII, and so are its parts
+		count = func(b []byte) int { return len(b) }
+	}
+	l := nameLine{style: f.style, open: f.open, inDatabase: f.inDatabase, length: n + 1, end: -1}
+	if before, ok := nameEnd(msg); ok {
+		l.end = count(before)
+	}
 	switch {
 	case f.inDatabase:
-		l.rest = chars(f.resource) + 1
+		l.rest = count(f.resource) + 1
 	case f.kind == event.AuthFailed:
 		_, name, _ := bytes.Cut(msg, []byte("user '"))
-		l.rest = chars(name) + 1
+		l.rest = count(name) + 1
 	}
 	return l
 }
@@ -172,10 +179,10 @@ func (s *nameStream) remember(source netip.Addr, l nameLine) {
 	}
 }
 
-// nameEnd is how many characters of msg may belong to a name that ends in it; -1 where none ends.
-func nameEnd(msg []byte) int {
+// nameEnd returns what of msg may belong to a name that ends in it.
+func nameEnd(msg []byte) (name []byte, ok bool) {
 	if len(msg) == 0 {
-		return -1
+		return nil, false
 	}
 	rest := msg
 	if msg[len(msg)-1] == '.' {
@@ -185,12 +192,12 @@ func nameEnd(msg []byte) int {
 		}
 	}
 	rest, _, _ = mysqlUsing(rest)
-	rest, ok := cutEnd(rest, "'")
+	rest, ok = cutEnd(rest, "'")
 	i := lastIndex(rest, "'@'")
 	if !ok || i < 0 {
-		return -1
+		return nil, false
 	}
-	return chars(msg[:i])
+	return msg[:i], true
 }
 
 // chars counts the characters of UTF-8: the bytes that don't continue one.

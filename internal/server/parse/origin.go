@@ -18,12 +18,9 @@ func writerOf(said *fields) writer {
 }
 
 // fits says whether the writer can be the program that the message's tag names: anybody may call himself sshd.
-// Where the road tells nothing of the writer, it fits. Of another user's process of the program itself (sshd runs
+// Where the road tells nothing of the writer, nobody asks. Of another user's process of the program itself (sshd runs
 // as the user once he is in) what only surrounds an attempt is believed.
-func (w writer) fits(p program, f *fact) bool {
-	if !w.known {
-		return true
-	}
+func (w *writer) fits(p *program, f *fact) bool {
 	if len(w.exe) > 0 && p.exe != "" && (!installed(w.exe) || !runs(p.exe, w.exe[bytes.LastIndexByte(w.exe, '/')+1:])) {
 		return false
 	}

@@ -107,7 +107,7 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading, f *
 		r.note.Beside = f.style == framed
 		w := writerOf(h.said)
 		r.note.Vouched = w.known
-		if !w.fits(p, f) {
+		if w.known && !w.fits(&p, f) {
 			r.note.Forged, *f = f.states(), fact{kind: event.None}
 		}
 	}

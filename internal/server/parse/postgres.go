@@ -23,8 +23,8 @@ func postgresMessage(msg message) fact {
 	if part == laterChunk {
 		return postgresLater(text, serial)
 	}
-	line, ok := native.PostgresLine(text)
-	if !ok {
+	var line native.PGLine
+	if !line.Split(text) {
 		return fact{}
 	}
 	f, atStart := postgresPart(line.Text, part)
@@ -140,7 +140,8 @@ func (f fact) unsure() fact {
 // the true one, which comes later, says it; then atStart is false, and of the peer only the process is to be believed.
 func postgresText(b []byte) (f fact, atStart bool) {
 	const names = 2*63 + 16 // what may come before the true severity
-	if f = postgresSeverity(b); f.kind != "" {
+	read, rest := postgresReading(b)
+	if f = read(rest); f.kind != "" {
 		return f, true
 	}
 	if postgresStatement(b) {
@@ -173,52 +174,62 @@ func postgresStatement(b []byte) bool {
 }
 
 func postgresSeverity(b []byte) fact {
+	read, rest := postgresReading(b)
+	return read(rest)
+}
+
+// postgresReading is who reads what follows a severity, and that.
+func postgresReading(b []byte) (reading, []byte) {
 	if len(b) == 0 {
-		return fact{}
+		return unknown, nil
 	}
 	switch b[0] {
 	case 'F':
-		return after(b, "FATAL:  ", postgresFatal)
+		if m, ok := cut(b, "FATAL:  "); ok {
+			return postgresFatal(m)
+		}
 	case 'L':
-		return after(b, "LOG:  ", postgresLog)
+		if m, ok := cut(b, "LOG:  "); ok {
+			return postgresLog(m)
+		}
 	case 'D':
-		return after(b, "DETAIL:  ", postgresDetail)
+		return readAfter(b, "DETAIL:  ", postgresDetail)
 	}
-	return fact{}
+	return unknown, nil
 }
 
-func postgresFatal(m []byte) fact {
+func postgresFatal(m []byte) (reading, []byte) {
 	if m, ok := cut(m, "28P01: "); ok { // log_error_verbosity = verbose
 		return postgresFatal(m)
 	} else if m, ok := cut(m, "28000: "); ok {
 		return postgresFatal(m)
 	}
 	if len(m) == 0 {
-		return fact{}
+		return unknown, nil
 	}
-	if f, ok := postgresFailed(m); ok {
-		return f
+	if _, _, ok := postgresMethod(m); ok {
+		return postgresFailed, m
 	}
 	switch m[0] {
 	case 'n':
-		return first(m, entry{"no pg_hba.conf entry for ", postgresHBA}, entry{"no PostgreSQL user name specified in startup packet", postgresProbe})
+		return readFirst(m, entry{"no pg_hba.conf entry for ", postgresHBA}, entry{"no PostgreSQL user name specified in startup packet", postgresProbe})
 	case 'p':
-		return after(m, "pg_hba.conf rejects ", postgresHBA)
+		return readAfter(m, "pg_hba.conf rejects ", postgresHBA)
 	case 'r':
-		return after(m, `role "`, postgresRole)
+		return readAfter(m, `role "`, postgresRole)
 	case 'd':
-		return after(m, `database "`, sshContextOnly)
+		return readAfter(m, `database "`, sshContextOnly)
 	case 'u':
-		return after(m, "unsupported frontend protocol ", postgresProbe)
+		return readAfter(m, "unsupported frontend protocol ", postgresProbe)
 	case 'i':
-		return first(m, entry{"invalid length of startup packet", postgresProbe}, entry{"invalid startup packet layout", postgresProbe})
+		return readFirst(m, entry{"invalid length of startup packet", postgresProbe}, entry{"invalid startup packet layout", postgresProbe})
 	case 'c':
-		return first(m, entry{"connection requires a valid client certificate", postgresProbe}, entry{"canceling authentication due to timeout", postgresProbe})
+		return readFirst(m, entry{"connection requires a valid client certificate", postgresProbe}, entry{"canceling authentication due to timeout", postgresProbe})
 	case 'e':
-		return first(m, entry{"expected password response, got message type ", postgresProbe}, entry{"expected SASL response, got message type ", postgresProbe},
+		return readFirst(m, entry{"expected password response, got message type ", postgresProbe}, entry{"expected SASL response, got message type ", postgresProbe},
 			entry{"empty password returned by client", postgresEmpty})
 	}
-	return fact{}
+	return unknown, nil
 }
 
 func postgresProbe([]byte) fact { return fact{kind: event.Probe, join: joinFailed} }
@@ -227,26 +238,32 @@ func postgresEmpty([]byte) fact { return fact{kind: event.AuthFailed, attempts: 
 
 // postgresFailed reads `METHOD authentication failed for user "U"`. Only some methods ask for a secret; the others look
 // at who the client is.
-func postgresFailed(m []byte) (fact, bool) {
-	const longest = len("certificate")
-	method, rest := word(m)
-	if len(method) > longest {
-		return fact{}, false
-	}
-	user, ok := cut(rest, `authentication failed for user "`)
+func postgresFailed(m []byte) fact {
+	method, rest, ok := postgresMethod(m)
 	if !ok {
-		return fact{}, false
+		return fact{}
 	}
-	user, ok = cutEnd(user, `"`)
+	user, ok := cutEnd(rest, `"`)
 	if !ok || !postgresName(user) {
-		return fact{}, false
+		return fact{}
 	}
 	f := fact{kind: event.Probe, account: user, method: method, join: joinFailed}
 	switch string(method) {
 	case "password", "PAM", "LDAP", "RADIUS", "BSD":
 		f.kind, f.attempts = event.AuthFailed, 1
 	}
-	return f, true
+	return f
+}
+
+// postgresMethod cuts `METHOD authentication failed for user "` off.
+func postgresMethod(m []byte) (method, rest []byte, ok bool) {
+	const longest = len("certificate")
+	n := 0
+	for n < len(m) && n < longest && m[n] != ' ' {
+		n++
+	}
+	rest, ok = cut(m[n:], ` authentication failed for user "`)
+	return m[:n], rest, ok
 }
 
 // postgresName says whether b is short enough for a name (NAMEDATALEN; PostgreSQL cuts longer ones), in which line
@@ -297,28 +314,28 @@ func postgresRole(b []byte) fact {
 	return fact{}
 }
 
-func postgresLog(m []byte) fact {
+func postgresLog(m []byte) (reading, []byte) {
 	if m, ok := cut(m, "00000: "); ok {
 		return postgresLog(m)
 	}
 	if len(m) == 0 {
-		return fact{}
+		return unknown, nil
 	}
 	switch m[0] {
 	case 'c':
-		return first(m, entry{"connection received: host=", postgresReceived}, entry{"connection authorized: user=", postgresAuthorized},
+		return readFirst(m, entry{"connection received: host=", postgresReceived}, entry{"connection authorized: user=", postgresAuthorized},
 			entry{"connection authenticated: ", sshContextOnly}, entry{"could not accept SSL connection: ", postgresProbe},
 			entry{"could not connect to Ident server at address ", sshContextOnly})
 	case 'r':
-		return after(m, "replication connection authorized: user=", postgresAuthorized)
+		return readAfter(m, "replication connection authorized: user=", postgresAuthorized)
 	case 'd':
-		return after(m, "disconnection: session time: ", postgresDisconnection)
+		return readAfter(m, "disconnection: session time: ", postgresDisconnection)
 	case 'i':
-		return first(m, entry{"invalid length of startup packet", postgresProbe}, entry{"incomplete startup packet", postgresProbe})
+		return readFirst(m, entry{"invalid length of startup packet", postgresProbe}, entry{"incomplete startup packet", postgresProbe})
 	case 'p':
-		return first(m, entry{"provided user name (", sshContextOnly}, entry{"pam_authenticate failed: ", sshContextOnly})
+		return readFirst(m, entry{"provided user name (", sshContextOnly}, entry{"pam_authenticate failed: ", sshContextOnly})
 	}
-	return fact{}
+	return unknown, nil
 }
 
 // postgresReceived reads "A port=P" or "[local]".

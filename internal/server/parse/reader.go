@@ -79,7 +79,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		if r.joins = f.style != framed; !r.joins {
 			break
 		}
-		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(f, h.msg)}
+		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(&f, h.msg)}
 	case event.Postgres:
 		if r.joins = f.join != noJoin; r.joins {
 			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}

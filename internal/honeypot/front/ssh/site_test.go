@@ -202,6 +202,9 @@ func sshd(t testing.TB, authority []byte, authorized string, log *lockedBuffer) 
 	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key).Run())
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ca.pub"), authority, 0o600))
 	require.NoError(t, os.MkdirAll("/run/sshd", 0o755))
+	// What this machine's root has in its shells' files costs more than all the tests, and may say something.
+	home := filepath.Join(dir, "home")
+	require.NoError(t, os.Mkdir(home, 0o700))
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
@@ -217,10 +220,11 @@ PasswordAuthentication no
 UsePAM no
 MaxStartups 500:30:600
 AcceptEnv LANG LC_*
+SetEnv HOME=%s
 PrintMotd no
 PrintLastLog no
 Subsystem sftp /usr/lib/openssh/sftp-server
-`, port, key, dir, authorized)
+`, port, key, dir, authorized, home)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600))
 	cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(dir, "config"))
 	cmd.Stderr = log

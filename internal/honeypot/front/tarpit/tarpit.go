@@ -19,6 +19,7 @@ import (
 const (
 	defaultEvery = 10 * time.Second
 	defaultMost  = 1024
+	lineWithin   = time.Minute // to send a line; only a client that reads nothing for hours takes it
 
 	window   = 1  // bytes of SO_RCVBUF: the kernel takes the least that it can
 	sip      = 64 // bytes that are read at once
@@ -151,7 +152,7 @@ func (t *Tarpit) line(v *front.Visit) error {
 		line[i] = letters[rand.IntN(len(letters))] //nolint:gosec // no secret
 	}
 	line = append(line, '\r', '\n')
-	_ = v.Conn.SetWriteDeadline(time.Now().Add(t.o.Every))
+	_ = v.Conn.SetWriteDeadline(time.Now().Add(lineWithin))
 	_, err := v.Conn.Write(line)
 	v.Rec.Record(recording.Out, 0, line)
 	return err //nolint:wrapcheck // only looked at here

@@ -117,7 +117,7 @@ func (n *Node) open() (_ *parts, err error) {
 		return nil, err
 	}
 	if p.front, err = front.New(front.Options{
-		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Enter: p.enter, Idle: o.Idle, Full: p.over},
+		Node: o.Name, Lookup: p.book.Lookup, Handlers: handlers, Raw: front.Raw{Reach: p.toPots(), Idle: o.Idle},
 		Session: p.outbox.Put, Entered: p.entered, Vault: p.vault, PerLease: o.PerLease, Total: o.MaxSessions, NetNS: o.NetNS, Log: n.log,
 	}); err != nil {
 		return nil, err

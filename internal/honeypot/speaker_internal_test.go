@@ -15,9 +15,10 @@ import (
 // goneStay is a pot that has ended, and whose number another program has: this one.
 type goneStay struct{}
 
-func (goneStay) Pot() event.Pot { return event.Pot{ID: "0123456789ab"} }
-func (goneStay) PID() int       { return os.Getpid() }
-func (goneStay) Close()         {}
+func (goneStay) Pot() event.Pot                                 { return event.Pot{ID: "0123456789ab"} }
+func (goneStay) Login(event.Service) (account, password string) { return "", "" }
+func (goneStay) PID() int                                       { return os.Getpid() }
+func (goneStay) Close()                                         {}
 func (goneStay) Dial(context.Context, event.Service) (net.Conn, error) {
 	return nil, engine.ErrGone
 }

@@ -4,6 +4,8 @@
 // one is accepted. From then on that pair of account and password works for that attacker, and nothing
 // else does. A guess that repeats a refused one counts nothing and is never accepted, so that a client
 // with a stale password never gets in. What was decided survives a restart.
+//
+// Each service of an attacker's counts for itself; a pair that was accepted at one of them opens the others too.
 package credential
 
 import (
@@ -63,19 +65,34 @@ type Policy struct {
 	journal *journal
 
 	mu     sync.Mutex
-	states map[event.PotKey]*state
+	states map[door]*state
+}
+
+// door is where an attacker guesses.
+type door struct {
+	event.PotKey
+
+	service event.Service
+}
+
+func doorOf(k event.PotKey, s event.Service) door {
+	if s == event.SSH {
+		s = ""
+	}
+	return door{k, s}
 }
 
 // state is what is remembered of one attacker.
 type state struct {
-	Key     event.PotKey `json:"key"`
-	Refuse  int          `json:"refuse"`            // distinct guesses to refuse
-	Refused []string     `json:"refused,omitempty"` // their hashes
-	Pair    string       `json:"pair,omitempty"`    // hash of what was accepted
-	Guest   *Guest       `json:"guest,omitempty"`
-	Pot     string       `json:"pot,omitempty"` // container that has the guest's account
-	At      time.Time    `json:"at"`
-	Gone    bool         `json:"gone,omitempty"` // in the journal: forget it
+	Key     event.PotKey  `json:"key"`
+	Service event.Service `json:"service,omitempty"` // SSH where empty
+	Refuse  int           `json:"refuse"`            // distinct guesses to refuse
+	Refused []string      `json:"refused,omitempty"` // their hashes
+	Pair    string        `json:"pair,omitempty"`    // hash of what was accepted
+	Guest   *Guest        `json:"guest,omitempty"`
+	Pot     string        `json:"pot,omitempty"` // container that has the guest's account
+	At      time.Time     `json:"at"`
+	Gone    bool          `json:"gone,omitempty"` // in the journal: forget the attacker
 }
 
 // Open opens the policy with what an earlier process decided.
@@ -96,7 +113,7 @@ func Open(o Options) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{o: o, log: o.Log, valid: validAccount(), secret: secret, states: make(map[event.PotKey]*state)}
+	p := &Policy{o: o, log: o.Log, valid: validAccount(), secret: secret, states: make(map[door]*state)}
 	p.journal, err = openJournal(filepath.Join(o.Dir, "credentials.jsonl"), p.replay, o.Log)
 	if err != nil {
 		return nil, err
@@ -112,10 +129,20 @@ func (p *Policy) Close() error { return p.journal.close() }
 
 func (p *Policy) replay(s state) {
 	if s.Gone {
-		delete(p.states, s.Key)
+		p.forget(s.Key)
 		return
 	}
-	p.states[s.Key] = &s
+	p.states[door{s.Key, s.Service}] = &s
+}
+
+func (p *Policy) forget(k event.PotKey) (known bool) {
+	for _, s := range event.Services() {
+		if d := doorOf(k, s); p.states[d] != nil {
+			delete(p.states, d)
+			known = true
+		}
+	}
+	return known
 }
 
 func (p *Policy) compact() error {
@@ -128,14 +155,14 @@ func (p *Policy) compact() error {
 }
 
 // Try decides on a guess. Where it is accepted, the guest is returned, and is kept durably.
-func (p *Policy) Try(k event.PotKey, account, password string) (Guest, bool, error) {
+func (p *Policy) Try(k event.PotKey, service event.Service, account, password string) (Guest, bool, error) {
 	if password == "" {
 		return Guest{}, false, nil // no server accepts one, so it is no guess
 	}
 	pair := p.hash(k, account, password)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.stateOf(k)
+	s := p.stateOf(doorOf(k, service))
 	switch {
 	case s.Pair != "":
 		if s.Pair != pair {
@@ -144,6 +171,7 @@ func (p *Policy) Try(k event.PotKey, account, password string) (Guest, bool, err
 		return *s.Guest, true, nil
 	case slices.Contains(s.Refused, pair):
 		return Guest{}, false, nil
+	case p.opensElsewhere(k, pair): // it is accepted here as well
 	case len(s.Refused) < s.Refuse || !p.valid.MatchString(account) || len(password) > maxPassword:
 		if len(s.Refused) <= p.o.Most {
 			s.Refused = append(s.Refused, pair)
@@ -163,6 +191,24 @@ func (p *Policy) Try(k event.PotKey, account, password string) (Guest, bool, err
 	return *s.Guest, true, nil
 }
 
+// opensElsewhere reports whether a pair was accepted at any of an attacker's services.
+func (p *Policy) opensElsewhere(k event.PotKey, pair string) bool {
+	for _, service := range event.Services() {
+		if s := p.states[doorOf(k, service)]; s != nil && s.Pair == pair {
+			return true
+		}
+	}
+	return false
+}
+
+// Settled reports whether an attacker got in at a service: then its pot is its own, and so are the passwords there.
+func (p *Policy) Settled(k event.PotKey, service event.Service) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.states[doorOf(k, service)]
+	return s != nil && s.Pair != ""
+}
+
 // hash hides what was guessed, and differs from attacker to attacker.
 func (p *Policy) hash(k event.PotKey, account, password string) string {
 	m := hmac.New(sha256.New, p.secret)
@@ -172,16 +218,16 @@ func (p *Policy) hash(k event.PotKey, account, password string) string {
 	return hex.EncodeToString(m.Sum(nil)[:16])
 }
 
-func (p *Policy) stateOf(k event.PotKey) *state {
-	s := p.states[k]
+func (p *Policy) stateOf(d door) *state {
+	s := p.states[d]
 	if s != nil {
 		return s
 	}
 	if len(p.states) >= p.o.MaxAttackers {
 		p.dropOldest()
 	}
-	s = &state{Key: k, Refuse: p.o.Least + random(p.o.Most-p.o.Least+1), At: time.Now()}
-	p.states[k] = s
+	s = &state{Key: d.PotKey, Service: d.service, Refuse: p.o.Least + random(p.o.Most-p.o.Least+1), At: time.Now()}
+	p.states[d] = s
 	return s
 }
 
@@ -199,7 +245,7 @@ func (p *Policy) dropOldest() {
 			break
 		}
 	}
-	delete(p.states, oldest.Key)
+	delete(p.states, door{oldest.Key, oldest.Service})
 }
 
 func random(n int) int {
@@ -214,7 +260,7 @@ func random(n int) int {
 func (p *Policy) Pot(k event.PotKey) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.states[k]; s != nil {
+	if s := p.states[doorOf(k, event.SSH)]; s != nil {
 		return s.Pot
 	}
 	return ""
@@ -224,7 +270,7 @@ func (p *Policy) Pot(k event.PotKey) string {
 func (p *Policy) SetPot(k event.PotKey, id string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.states[k]
+	s := p.states[doorOf(k, event.SSH)]
 	if s == nil || s.Pot == id {
 		return nil
 	}
@@ -236,9 +282,8 @@ func (p *Policy) SetPot(k event.PotKey, id string) error {
 func (p *Policy) Forget(k event.PotKey) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.states[k] == nil {
+	if !p.forget(k) {
 		return nil
 	}
-	delete(p.states, k)
 	return p.journal.write(state{Key: k, Gone: true, At: time.Now()}, false)
 }

@@ -35,7 +35,7 @@ func open(t require.TestingT, dir string, least, most int) *credential.Policy {
 }
 
 func try(t require.TestingT, p *credential.Policy, k event.PotKey, account, password string) bool {
-	g, ok, err := p.Try(k, account, password)
+	g, ok, err := p.Try(k, event.SSH, account, password)
 	require.NoError(t, err)
 	if ok {
 		require.Equal(t, credential.Guest{Account: account, Hash: "hash of " + password}, g)
@@ -186,7 +186,7 @@ func TestAttackersAreBounded(t *testing.T) {
 
 func try2(t *testing.T, p *credential.Policy, k event.PotKey, password string) bool {
 	t.Helper()
-	_, ok, err := p.Try(k, "root", password)
+	_, ok, err := p.Try(k, event.SSH, "root", password)
 	require.NoError(t, err)
 	return ok
 }
@@ -241,4 +241,37 @@ func TestConcurrentGuessesLetOnePairIn(t *testing.T) {
 	}
 	wg.Wait()
 	assert.Equal(t, int64(1), accepted.Load())
+}
+
+// A pair that was accepted at one service opens the attacker's others; what is refused counts for each of them.
+func TestServicesOfAnAttacker(t *testing.T) {
+	dir := t.TempDir()
+	p := open(t, dir, 2, 2)
+	try := func(k event.PotKey, service event.Service, password string) bool {
+		t.Helper()
+		_, ok, err := p.Try(k, service, "admin", password)
+		require.NoError(t, err)
+		return ok
+	}
+	one, other := keyOf(1), keyOf(2)
+	require.False(t, try(one, event.FTP, "a"))
+	require.False(t, try(one, event.SSH, "a"))
+	require.False(t, try(one, event.SSH, "b"))
+	require.True(t, try(one, event.SSH, "c"))
+	require.True(t, p.Settled(one, event.SSH))
+	require.False(t, p.Settled(one, event.FTP))
+	require.False(t, try(one, event.FTP, "b"), "it is the second there")
+	require.True(t, try(one, event.FTP, "c"), "it opened SSH")
+	require.False(t, try(one, event.FTP, "d"))
+	require.False(t, try(other, event.FTP, "c"), "who comes from elsewhere is another attacker")
+	require.NoError(t, p.Close())
+	p = open(t, dir, 2, 2)
+	require.True(t, p.Settled(one, event.FTP), "it survives a restart")
+	require.True(t, try(one, event.Redis, "c"))
+	require.NoError(t, p.Forget(one))
+	for _, service := range []event.Service{event.SSH, event.FTP, event.Redis} {
+		require.False(t, p.Settled(one, service))
+		require.False(t, try(one, service, "c"))
+	}
+	require.NoError(t, p.Close())
 }

@@ -26,6 +26,9 @@ const (
 	// labelStart + a service's name is the command that starts it in the pot, when somebody first comes for
 	// it. A service without one runs as soon as the pot does.
 	labelStart = "kokkuri.start."
+	// labelLogin + a service's name is what the service's administrator logs in by, ACCOUNT:PASSWORD, until an attacker's guess
+	// was accepted. A front that decides on passwords needs it.
+	labelLogin = "kokkuri.login."
 	// labelGuise is an image's label; its value is an argument with which the pot's first process waits for somebody
 	// who answers what programs ask the kernel about the machine.
 	labelGuise = "kokkuri.guise"
@@ -83,6 +86,7 @@ type Container struct {
 	Index    int
 	Services map[event.Service]uint16
 	Starts   map[event.Service]string // how services are started that don't run from the pot's start on
+	Logins   map[event.Service]string // how their administrators log in: ACCOUNT:PASSWORD
 	State    State
 	Guised   bool // it waits for somebody who answers what its programs ask about the machine
 	Created  time.Time
@@ -250,12 +254,12 @@ func servicesOf(labels map[string]string) (map[event.Service]uint16, error) {
 	return out, nil
 }
 
-// startsOf returns the commands that start services.
-func startsOf(labels map[string]string) map[event.Service]string {
+// byService returns what labels say of services: those whose names begin so.
+func byService(labels map[string]string, begin string) map[event.Service]string {
 	out := make(map[event.Service]string)
-	for label, command := range labels {
-		if name, ok := strings.CutPrefix(label, labelStart); ok && command != "" {
-			out[event.Service(name)] = command
+	for label, value := range labels {
+		if name, ok := strings.CutPrefix(label, begin); ok && value != "" {
+			out[event.Service(name)] = value
 		}
 	}
 	return out
@@ -271,7 +275,7 @@ func containerOf(id string, labels map[string]string) (Container, error) {
 		return Container{}, fmt.Errorf("container %s: %w", short(id), err)
 	}
 	return Container{
-		ID: id, Name: labels[LabelPot], Index: index, Services: services, Starts: startsOf(labels),
+		ID: id, Name: labels[LabelPot], Index: index, Services: services, Starts: byService(labels, labelStart), Logins: byService(labels, labelLogin),
 		Guised: labels[labelGuised] != "",
 	}, nil
 }

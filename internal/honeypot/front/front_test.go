@@ -57,7 +57,7 @@ func newFixture(t *testing.T, change func(*front.Options)) *fixture {
 			l, ok := f.leases[netip.AddrPortFrom(peer, port).String()]
 			return l, ok
 		},
-		Raw: front.Raw{Enter: func(_ context.Context, k event.PotKey) (front.Stay, error) {
+		Raw: front.Raw{Reach: front.Reach{Enter: func(_ context.Context, k event.PotKey) (front.Stay, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if f.potErr != nil {
@@ -69,7 +69,7 @@ func newFixture(t *testing.T, change func(*front.Options)) *fixture {
 				}
 			}
 			return nil, errors.New("no lease")
-		}},
+		}}},
 		Session: func(s event.Session) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -107,9 +107,10 @@ type stay struct {
 	name string
 }
 
-func (s stay) Pot() event.Pot { return event.Pot{ID: "pot-" + s.name} }
-func (s stay) PID() int       { return 0 }
-func (s stay) Close()         {}
+func (s stay) Pot() event.Pot                                 { return event.Pot{ID: "pot-" + s.name} }
+func (s stay) Login(event.Service) (account, password string) { return "", "" }
+func (s stay) PID() int                                       { return 0 }
+func (s stay) Close()                                         {}
 
 func (s stay) Dial(context.Context, event.Service) (net.Conn, error) { return echo(s.t, s.name), nil }
 

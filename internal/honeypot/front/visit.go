@@ -34,24 +34,24 @@ type Handler interface {
 type Stay interface {
 	Pot() event.Pot
 	PID() int // of its first process
+	// Login returns how a service's administrator logs in while the attacker has not; empty where that is not known.
+	Login(service event.Service) (account, password string)
 	Dial(ctx context.Context, service event.Service) (net.Conn, error)
 	Close()
 }
 
-// Raw is the handler of a service whose protocol nothing here speaks: the bytes go to the pot as they
-// are, and are recorded.
-type Raw struct {
+// Reach brings visits to their pots.
+type Reach struct {
 	// Enter wakes, or makes, the pot of an attacker.
 	Enter func(context.Context, event.PotKey) (Stay, error)
-	Idle  time.Duration // silence that ends a connection; relay.DefaultIdle where 0
 	// Full serves who gets no pot since the node has none left; nil where nobody does.
 	Full Handler
 	// DialTimeout is how long a connection waits for its pot; a minute where 0.
 	DialTimeout time.Duration
 }
 
-// Serve implements Handler.
-func (r Raw) Serve(ctx context.Context, v *Visit) string {
+// Visit has converse speak with the attacker and with its service in its pot, and returns why that ended.
+func (r Reach) Visit(ctx context.Context, v *Visit, converse func(pot net.Conn, stay Stay) string) string {
 	timeout := r.DialTimeout
 	if timeout == 0 {
 		timeout = defaultDialTimeout
@@ -71,19 +71,10 @@ func (r Raw) Serve(ctx context.Context, v *Visit) string {
 		}
 		return NoPot + err.Error()
 	}
-	return relay.Run(ctx, relay.Options{
-		Attacker: v.Conn, Pot: conn, Idle: r.Idle,
-		Record: func(d relay.Direction, p []byte) {
-			kind := recording.In
-			if d == relay.Out {
-				kind = recording.Out
-			}
-			v.Rec.Record(kind, 0, p)
-		},
-	}).Reason
+	return converse(conn, stay)
 }
 
-func (r Raw) dial(ctx context.Context, v *Visit) (net.Conn, Stay, error) { //nolint:ireturn // a pot is whatever Enter gives
+func (r Reach) dial(ctx context.Context, v *Visit) (net.Conn, Stay, error) { //nolint:ireturn // a pot is whatever Enter gives
 	stay, err := r.Enter(ctx, v.Lease.PotKey())
 	if err != nil {
 		return nil, nil, err
@@ -91,6 +82,31 @@ func (r Raw) dial(ctx context.Context, v *Visit) (net.Conn, Stay, error) { //nol
 	v.Pot(stay.Pot())
 	conn, err := stay.Dial(ctx, v.Lease.Service)
 	return conn, stay, err
+}
+
+// Raw is the handler of a service whose protocol nothing here speaks: the bytes go to the pot as they
+// are, and are recorded.
+type Raw struct {
+	Reach
+
+	Idle time.Duration // silence that ends a connection; relay.DefaultIdle where 0
+}
+
+// Serve implements Handler.
+func (r Raw) Serve(ctx context.Context, v *Visit) string {
+	return r.Visit(ctx, v, func(pot net.Conn, _ Stay) string {
+		return relay.Run(ctx, relay.Options{
+			Attacker: v.Conn, Pot: pot, Idle: r.Idle,
+			Pass: func(d relay.Direction, p []byte) []byte {
+				kind := recording.In
+				if d == relay.Out {
+					kind = recording.Out
+				}
+				v.Rec.Record(kind, 0, p)
+				return p
+			},
+		}).Reason
+	})
 }
 
 // counted counts what passes over an attacker's connection.

@@ -211,7 +211,7 @@ func (p *Pots) note(change func()) {
 }
 
 func (p *Pots) learn(t *pot, c engine.Container) {
-	t.id, t.image, t.services, t.starts, t.created, t.guised = c.ID, c.Image, c.Services, c.Starts, c.Created, c.Guised
+	t.id, t.image, t.services, t.starts, t.logins, t.created, t.guised = c.ID, c.Image, c.Services, c.Starts, c.Logins, c.Created, c.Guised
 	if c.Index != t.index {
 		t.index = c.Index
 	}

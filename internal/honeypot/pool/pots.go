@@ -97,6 +97,7 @@ type pot struct {
 	services map[event.Service]uint16
 	guised   bool                     // its first process is one of ours
 	starts   map[event.Service]string // commands that start those that don't start with the pot
+	logins   map[event.Service]string // of their administrators: ACCOUNT:PASSWORD
 	rousing  chan struct{}            // held by who starts one of these; nil before
 	ready    bool                     // wired, and its services answered
 	died     bool                     // since it was last looked at

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -177,6 +178,14 @@ func (s *Stay) Pot() event.Pot {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	return s.pot
+}
+
+// Login returns how a service's administrator logs in to a pot whose attacker has not; empty where the image does not say.
+func (s *Stay) Login(service event.Service) (account, password string) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	account, password, _ = strings.Cut(s.t.logins[service], ":")
+	return account, password
 }
 
 // PID returns the pot's first process, as the node sees it.

@@ -134,7 +134,7 @@ func (p *Pots) makeWarm(ctx context.Context, index int) (*pot, error) {
 	if err != nil {
 		return t, err
 	}
-	t.image, t.services, t.starts, t.created, t.guised = c.Image, c.Services, c.Starts, c.Created, c.Guised
+	t.image, t.services, t.starts, t.logins, t.created, t.guised = c.Image, c.Services, c.Starts, c.Logins, c.Created, c.Guised
 	t.pid, t.run = c.PID, c.Run
 	if err := p.guise(ctx, t, c); err != nil {
 		return t, err

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 )
 
 const (
@@ -97,16 +97,16 @@ func (s *said) forwarding(l string) {
 	w := s.words
 	if m := w.connect.FindStringSubmatch(l); m != nil {
 		s.ask(&s.pending, event.Forward{
-			What: "direct-tcpip", Destination: entry.Clip(m[3], maxAddress), Port: port(m[4]), Origin: entry.Clip(m[1], maxAddress), OriginPort: port(m[2]),
+			What: "direct-tcpip", Destination: front.Clip(m[3], maxAddress), Port: port(m[4]), Origin: front.Clip(m[1], maxAddress), OriginPort: port(m[2]),
 		})
 	} else if m := w.connectPath.FindStringSubmatch(l); m != nil {
-		s.ask(&s.pending, event.Forward{What: "direct-streamlocal@openssh.com", Destination: entry.Clip(m[3], maxAddress)})
+		s.ask(&s.pending, event.Forward{What: "direct-streamlocal@openssh.com", Destination: front.Clip(m[3], maxAddress)})
 	} else if m := w.listen.FindStringSubmatch(l); m != nil {
-		s.ask(&s.listens, event.Forward{What: "tcpip-forward", Destination: entry.Clip(m[1], maxAddress), Port: port(m[2])})
+		s.ask(&s.listens, event.Forward{What: "tcpip-forward", Destination: front.Clip(m[1], maxAddress), Port: port(m[2])})
 	} else if m := w.listenPath.FindStringSubmatch(l); m != nil {
-		s.ask(&s.listens, event.Forward{What: "streamlocal-forward@openssh.com", Destination: entry.Clip(m[1], maxAddress)})
+		s.ask(&s.listens, event.Forward{What: "streamlocal-forward@openssh.com", Destination: front.Clip(m[1], maxAddress)})
 	} else if m := w.cancel.FindStringSubmatch(l); m != nil {
-		s.tell(pending{forward: event.Forward{What: "cancel-tcpip-forward", Destination: entry.Clip(m[1], maxAddress), Port: port(m[2])}})
+		s.tell(pending{forward: event.Forward{What: "cancel-tcpip-forward", Destination: front.Clip(m[1], maxAddress), Port: port(m[2])}})
 	} else if m := w.forwarded.FindStringSubmatch(l); m != nil {
 		s.tell(pending{channel: s.number(), forward: event.Forward{What: "forwarded-tcpip", Port: port(m[1])}})
 	} else {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/bridge"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/catch"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
@@ -89,7 +90,7 @@ func (s *session) note(e event.Evidence) {
 // begin has the pot start what the client asked for (RFC 4254, 6).
 func (s *session) begin(m start) bool {
 	if m.terminal {
-		s.start.Term, s.start.Width, s.start.Height = entry.Clip(m.term, maxTerm), m.window.width, m.window.height
+		s.start.Term, s.start.Width, s.start.Height = front.Clip(m.term, maxTerm), m.window.width, m.window.height
 		if s.start.Term == "" {
 			s.start.Term = "dumb"
 		}
@@ -101,7 +102,7 @@ func (s *session) begin(m start) bool {
 	}
 	for _, v := range m.env {
 		s.note(event.Evidence{Kind: event.EvidenceVariable, Variable: &event.Variable{
-			Name: entry.Clip(v.name, maxVariable), Value: entry.Clip(v.value, maxVariable),
+			Name: front.Clip(v.name, maxVariable), Value: front.Clip(v.value, maxVariable),
 		}})
 		s.program.Ask("env", false, ssh.Marshal(struct{ Name, Value string }{v.name, v.value}))
 	}
@@ -115,7 +116,7 @@ func (s *session) begin(m start) bool {
 	s.start.What = what
 	var payload []byte
 	if what != "shell" {
-		s.start.Command = entry.Clip(command, maxCommand)
+		s.start.Command = front.Clip(command, maxCommand)
 		payload = ssh.Marshal(struct{ Command string }{command})
 	}
 	ok := s.program.Ask(what, true, payload)

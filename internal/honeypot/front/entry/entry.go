@@ -26,8 +26,7 @@ const (
 )
 
 const (
-	maxAccount  = 256  // bytes of an account's name that are kept
-	maxPassword = 1024 // bytes of a password that are kept
+	maxAccount = 256 // bytes of an account's name that are kept
 
 	defaultWithin = 2 * time.Minute
 	logins        = 3 // of which two may break
@@ -78,8 +77,8 @@ func (g *Guest) Close() {
 // Guess decides on an account and a password and notes them. Who guessed wrong is no guest; who guessed right but did not
 // get in is none either, and err says why.
 func (e *Entry) Guess(ctx context.Context, v *front.Visit, method, account, password string) (*Guest, error) {
-	login := &event.Login{Account: Clip(account, maxAccount), Method: method}
-	if err := e.conceal(v, login, password); err != nil {
+	login, err := front.Login(v, method, account, password, e.o.Hash)
+	if err != nil {
 		return nil, err
 	}
 	g, err := e.decide(ctx, v, account, password)
@@ -105,7 +104,7 @@ func (e *Entry) decide(ctx context.Context, v *front.Visit, account, password st
 	if e.o.Full != nil && e.o.Full(k) {
 		return nil, front.ErrFull
 	}
-	guest, ok, err := e.o.Policy.Try(k, account, password)
+	guest, ok, err := e.o.Policy.Try(k, event.SSH, account, password)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -114,25 +113,11 @@ func (e *Entry) decide(ctx context.Context, v *front.Visit, account, password st
 
 // Refuse notes a guess that nobody decides on.
 func (e *Entry) Refuse(v *front.Visit, method, account, password string) error {
-	login := &event.Login{Account: Clip(account, maxAccount), Method: method}
-	if err := e.conceal(v, login, password); err != nil {
+	login, err := front.Login(v, method, account, password, e.o.Hash)
+	if err != nil {
 		return err
 	}
 	v.Rec.Note(event.Evidence{Kind: event.EvidenceLogin, Login: login})
-	return nil
-}
-
-// conceal keeps a password, or of somebody who may be honest a salted hash only.
-func (e *Entry) conceal(v *front.Visit, login *event.Login, password string) error {
-	if !v.Lease.Known {
-		login.Password = Clip(password, maxPassword)
-		return nil
-	}
-	hash, err := e.o.Hash(string(Clip(password, maxPassword)))
-	if err != nil {
-		return fmt.Errorf("hash a password: %w", err)
-	}
-	login.Hash = hash
 	return nil
 }
 
@@ -187,10 +172,7 @@ func broken(err error) bool {
 func Offered(v *front.Visit, account string, key ssh.PublicKey) {
 	line := ssh.MarshalAuthorizedKey(key)
 	v.Rec.Note(event.Evidence{Kind: event.EvidenceKey, Key: &event.Key{
-		Account: Clip(account, maxAccount), Type: key.Type(), Fingerprint: ssh.FingerprintSHA256(key),
+		Account: front.Clip(account, maxAccount), Type: key.Type(), Fingerprint: ssh.FingerprintSHA256(key),
 		MD5: ssh.FingerprintLegacyMD5(key), Key: string(line[:len(line)-1]),
 	}})
 }
-
-// Clip keeps the start of what an attacker sent.
-func Clip(s string, most int) event.Bytes { return event.Bytes(s[:min(len(s), most)]) }

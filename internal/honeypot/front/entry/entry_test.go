@@ -33,9 +33,10 @@ type server struct {
 	closed int
 }
 
-func (s *server) Pot() event.Pot { return event.Pot{ID: "pot"} }
-func (s *server) PID() int       { return 1 }
-func (s *server) Close()         { s.closed++ }
+func (s *server) Pot() event.Pot                                 { return event.Pot{ID: "pot"} }
+func (s *server) Login(event.Service) (account, password string) { return "", "" }
+func (s *server) PID() int                                       { return 1 }
+func (s *server) Close()                                         { s.closed++ }
 
 func (s *server) Dial(ctx context.Context, _ event.Service) (net.Conn, error) {
 	s.dialed++

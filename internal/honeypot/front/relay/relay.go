@@ -1,5 +1,4 @@
-// Package relay passes the bytes of one connection on, in both directions, and shows them to a
-// recorder on the way.
+// Package relay passes the bytes of one connection on, in both directions, by somebody who sees them, and may change them.
 package relay
 
 import (
@@ -42,8 +41,9 @@ const (
 type Options struct {
 	Attacker net.Conn
 	Pot      net.Conn
-	Record   func(Direction, []byte) // sees the bytes before they are passed on
-	Idle     time.Duration           // DefaultIdle where 0
+	// Pass sees the bytes that came and returns, until its next call, what is passed on in their place.
+	Pass func(Direction, []byte) []byte
+	Idle time.Duration // DefaultIdle where 0
 }
 
 // Result is what came of it.
@@ -119,15 +119,15 @@ func (r *relay) pump(dst, src net.Conn, dir Direction) {
 			if dir == In {
 				r.in.Add(int64(n))
 			}
-			r.o.Record(dir, buf[:n])
-			if werr := r.write(dst, buf[:n]); werr != nil {
+			passed := r.o.Pass(dir, buf[:n])
+			if werr := r.write(dst, passed); werr != nil {
 				r.endWith(werr, 1-dir)
 				r.closeBoth()
 				return
 			}
 			r.touch()
 			if dir == Out {
-				r.out.Add(int64(n))
+				r.out.Add(int64(len(passed)))
 				r.first.CompareAndSwap(0, time.Now().UnixNano())
 			}
 		}
@@ -184,6 +184,9 @@ func (r *relay) read(src net.Conn, buf []byte) (int, error) {
 }
 
 func (r *relay) write(dst net.Conn, p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
 	if err := dst.SetWriteDeadline(time.Now().Add(time.Duration(r.idle.Load()))); err != nil {
 		return err //nolint:wrapcheck // only looked at here
 	}

@@ -49,7 +49,7 @@ func start(t *testing.T, ctx context.Context, idle time.Duration) *running { //n
 	go func() {
 		r.result <- relay.Run(ctx, relay.Options{
 			Attacker: front, Pot: inner, Idle: idle,
-			Record: func(d relay.Direction, p []byte) {
+			Pass: func(d relay.Direction, p []byte) []byte {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				if d == relay.In {
@@ -57,6 +57,7 @@ func start(t *testing.T, ctx context.Context, idle time.Duration) *running { //n
 				} else {
 					r.out.Write(p)
 				}
+				return p
 			},
 		})
 	}()

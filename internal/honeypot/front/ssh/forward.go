@@ -7,7 +7,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
@@ -38,13 +38,13 @@ func (c *connection) ask(req *ssh.Request) (bool, []byte) {
 		if ssh.Unmarshal(req.Payload, &m) != nil {
 			return false, nil
 		}
-		f = event.Forward{What: req.Type, Destination: entry.Clip(m.Address, maxAddress), Port: m.Port}
+		f = event.Forward{What: req.Type, Destination: front.Clip(m.Address, maxAddress), Port: m.Port}
 	case "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
 		var m struct{ Path string }
 		if ssh.Unmarshal(req.Payload, &m) != nil {
 			return false, nil
 		}
-		f = event.Forward{What: req.Type, Destination: entry.Clip(m.Path, maxAddress)}
+		f = event.Forward{What: req.Type, Destination: front.Clip(m.Path, maxAddress)}
 	default:
 		return false, nil
 	}
@@ -69,8 +69,8 @@ func destination(kind string, payload []byte) (event.Forward, bool) {
 		if ssh.Unmarshal(payload, &m) != nil {
 			return f, false
 		}
-		f.Destination, f.Port = entry.Clip(m.Address, maxAddress), m.Port
-		f.Origin, f.OriginPort = entry.Clip(m.Origin, maxAddress), m.OriginPort
+		f.Destination, f.Port = front.Clip(m.Address, maxAddress), m.Port
+		f.Origin, f.OriginPort = front.Clip(m.Origin, maxAddress), m.OriginPort
 	default:
 		var m struct {
 			Path string
@@ -79,7 +79,7 @@ func destination(kind string, payload []byte) (event.Forward, bool) {
 		if ssh.Unmarshal(payload, &m) != nil {
 			return f, false
 		}
-		f.Destination = entry.Clip(m.Path, maxAddress)
+		f.Destination = front.Clip(m.Path, maxAddress)
 	}
 	return f, true
 }

@@ -4,9 +4,9 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/bridge"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/catch"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 )
 
@@ -72,7 +72,7 @@ func (s *session) request(req *ssh.Request) bool {
 		if ssh.Unmarshal(req.Payload, &m) != nil || m.Signal == "" {
 			return false
 		}
-		s.note(event.Evidence{Kind: event.EvidenceSignal, Signal: string(entry.Clip(m.Signal, maxName))})
+		s.note(event.Evidence{Kind: event.EvidenceSignal, Signal: string(front.Clip(m.Signal, maxName))})
 		return s.pass(req)
 	case "auth-agent-req@openssh.com":
 		s.c.agent.Store(true)
@@ -101,7 +101,7 @@ func (s *session) terminal(req *ssh.Request) bool {
 	if ssh.Unmarshal(req.Payload, &m) != nil || !s.program.Ask(req.Type, true, req.Payload) {
 		return false
 	}
-	s.start.Term, s.start.Width, s.start.Height = entry.Clip(m.Term, maxName), m.Width, m.Height
+	s.start.Term, s.start.Width, s.start.Height = front.Clip(m.Term, maxName), m.Width, m.Height
 	if s.start.Term == "" {
 		s.start.Term = "dumb"
 	}
@@ -114,7 +114,7 @@ func (s *session) variable(req *ssh.Request) bool {
 		return false
 	}
 	s.note(event.Evidence{Kind: event.EvidenceVariable, Variable: &event.Variable{
-		Name: entry.Clip(m.Name, maxVariable), Value: entry.Clip(m.Value, maxVariable),
+		Name: front.Clip(m.Name, maxVariable), Value: front.Clip(m.Value, maxVariable),
 	}})
 	return s.pass(req)
 }
@@ -139,7 +139,7 @@ func (s *session) begin(req *ssh.Request) bool {
 			return false
 		}
 		command = m.Command
-		start.Command = entry.Clip(command, maxCommand)
+		start.Command = front.Clip(command, maxCommand)
 	}
 	ok := s.program.Ask(req.Type, true, req.Payload)
 	start.Refused = !ok

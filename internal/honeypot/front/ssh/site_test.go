@@ -180,8 +180,9 @@ func openDoor(t testing.TB, e *entry.Entry, keys *hostkeys.Keys, want choices) *
 // stay is the pot: this machine, as far as its sshd shows it.
 type stay struct{ s *site }
 
-func (*stay) Pot() event.Pot { return event.Pot{ID: "pot"} }
-func (*stay) PID() int       { return os.Getpid() }
+func (*stay) Pot() event.Pot                                 { return event.Pot{ID: "pot"} }
+func (*stay) Login(event.Service) (account, password string) { return "", "" }
+func (*stay) PID() int                                       { return os.Getpid() }
 
 func (p *stay) Dial(ctx context.Context, _ event.Service) (net.Conn, error) {
 	var d net.Dialer
@@ -308,10 +309,10 @@ func (s *site) serve(ctx context.Context, t testing.TB, c net.Conn) {
 // letIn has the policy accept the password.
 func (s *site) letIn(t testing.TB) {
 	t.Helper()
-	_, ok, err := s.policy.Try(attacker(), account, decoy)
+	_, ok, err := s.policy.Try(attacker(), event.SSH, account, decoy)
 	require.NoError(t, err)
 	require.False(t, ok)
-	_, ok, err = s.policy.Try(attacker(), account, password)
+	_, ok, err = s.policy.Try(attacker(), event.SSH, account, password)
 	require.NoError(t, err)
 	require.True(t, ok)
 }

@@ -154,6 +154,8 @@ func describe(e event.Evidence) string {
 		return describeFile(*e.File)
 	case e.Forward != nil:
 		return describeForward(*e.Forward)
+	case e.Request != nil:
+		return describeRequest(*e.Request)
 	case e.Egress != nil:
 		return describeEgress(*e.Egress)
 	}
@@ -161,6 +163,23 @@ func describe(e event.Evidence) string {
 		return out
 	}
 	return e.Signal + string(e.Input) + string(e.Data) + e.Reason
+}
+
+func describeRequest(r event.Request) string {
+	var b strings.Builder
+	for i, a := range r.Args {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(a))
+	}
+	if r.Truncated {
+		b.WriteString(" …")
+	}
+	if r.Failed {
+		b.WriteString(": " + strings.TrimSpace(string(r.Answer)))
+	}
+	return b.String()
 }
 
 func describeLogin(l event.Login, reason string) string {

@@ -51,6 +51,7 @@ func visited(t *testing.T) *backend {
 		{Egress: &event.Egress{What: "dropped", Count: 12}, Kind: event.EvidenceEgress},
 		{Kind: event.EvidenceMalformed, Data: hostile},
 		{Kind: event.EvidenceOverflow, Reason: "builtin"},
+		{Kind: event.EvidenceAsked, Request: &event.Request{Args: []event.Bytes{hostile, hostile}, Truncated: true, Failed: true, Answer: hostile}},
 		{Login: &event.Login{Account: hostile, Password: hostile, Method: "password"}, Kind: event.EvidenceLogin, Reason: "node full"},
 		{Kind: event.EvidenceClosed, Reason: "attacker closed"},
 	}
@@ -122,7 +123,7 @@ func TestSessionsAreShownWithWhatTheyLeft(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(w.ok(t, "sessions show 0123456789ab --json")), &shown))
 	assert.Equal(t, "0123456789ab", shown.ID)
-	require.Len(t, shown.Left, 18)
+	require.Len(t, shown.Left, 19)
 	assert.Equal(t, event.Bytes(hostile), shown.Left[5].Input, "nothing is lost by the escapes")
 }
 

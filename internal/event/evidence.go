@@ -21,6 +21,7 @@ const (
 	EvidenceEgress    EvidenceKind = "egress"    // the pot called out
 	EvidenceMalformed EvidenceKind = "malformed" // bytes that are no protocol
 	EvidenceOverflow  EvidenceKind = "overflow"  // the node had no pot left
+	EvidenceAsked     EvidenceKind = "request"   // a service was asked for something
 
 	// What the node sees of a pot (potevidence.go).
 	EvidenceExecution  EvidenceKind = "execution"  // a program was started
@@ -58,6 +59,7 @@ type Evidence struct {
 	Egress   *Egress   `json:"egress,omitempty"`
 
 	Execution  *Execution  `json:"execution,omitempty"`
+	Request    *Request    `json:"request,omitempty"`
 	Ending     *Ending     `json:"ending,omitempty"`
 	Connection *Connection `json:"connection,omitempty"`
 	Write      *Write      `json:"write,omitempty"`
@@ -91,6 +93,16 @@ type Login struct {
 	Password Bytes  `json:"password,omitempty"`
 	Hash     string `json:"hash,omitempty"` // $argon2id$… of a password that is not kept
 	Success  bool   `json:"success"`
+}
+
+// Request is what a service was asked for, and what it answered. Of what is long the start is kept.
+type Request struct {
+	Args      []Bytes `json:"args"`                // the command first
+	Size      int64   `json:"size"`                // of all of them, in bytes
+	Truncated bool    `json:"truncated,omitempty"` // not all is kept
+	Failed    bool    `json:"failed,omitempty"`    // the answer is an error
+	Answer    Bytes   `json:"answer,omitempty"`    // empty where it can't be told from what else the service sends
+	Answered  int64   `json:"answered,omitempty"`  // bytes
 }
 
 // Key is a public key that a client offered; it never opens anything.

@@ -140,6 +140,8 @@ func (s *Session) Absorb(e Evidence) {
 		if e.Kind == EvidenceInput || e.Start.What == "exec" {
 			s.Commands++
 		}
+	case EvidenceAsked:
+		s.Commands++
 	case EvidenceFile:
 		s.Files++
 	case EvidenceExecution:

@@ -15,6 +15,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
@@ -55,8 +56,29 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[event.Service]front.Handler{event.SSH: p.over.ssh(speaker)}, nil
+	return map[event.Service]front.Handler{
+		event.SSH:   p.over.ssh(speaker),
+		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: guesses{p.policy, event.Redis}, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
+	}, nil
 }
+
+// guesses is the policy of one service.
+type guesses struct {
+	policy  *credential.Policy
+	service event.Service
+}
+
+// Accepts decides on a guess.
+func (g guesses) Accepts(k event.PotKey, account, password string) (bool, error) {
+	_, ok, err := g.policy.Try(k, g.service, account, password)
+	return ok, err
+}
+
+// Settled reports whether one was accepted.
+func (g guesses) Settled(k event.PotKey) bool { return g.policy.Settled(k, g.service) }
+
+// toPots brings attackers to their pots.
+func (p *parts) toPots() front.Reach { return front.Reach{Enter: p.enter, Full: p.over} }
 
 // enter wakes, or makes, an attacker's pot.
 func (p *parts) enter(ctx context.Context, k event.PotKey) (front.Stay, error) { //nolint:ireturn // the fronts know no pool

@@ -83,13 +83,17 @@ func TestServicesStartWhenSomebodyComes(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			answer, err := f.say(t.Context(), redis, "AUTH 123456\r\n")
+			answer, err := f.say(t.Context(), redis, "PING\r\n")
 			if assert.NoError(t, err, i) {
-				assert.Equal(t, "+OK", answer, i)
+				assert.Equal(t, "-NOAUTH Authentication required.", answer, i)
 			}
 		})
 	}
 	wg.Wait()
+	for _, guess := range []string{"wrong", "123456"} {
+		_, err := f.say(t.Context(), redis, "AUTH "+guess+"\r\n")
+		require.NoError(t, err)
+	}
 	assert.Equal(t, uint64(1), n.Stats().Pots.Roused, "one start for all")
 	assert.Equal(t, 1, n.Stats().PotsHeld, "one pot for both services")
 	require.NotEqual(t, "0", listening())
@@ -137,6 +141,46 @@ func (f *fixture) endsWith(t *testing.T, service event.Service, reason string) {
 }
 
 // Many who come at once don't make the machine start more than it can hold.
+// Redis lets in who has guessed often enough; what is asked of it is evidence, and what it writes lies where the attacker
+// finds it by SSH.
+func TestRedisOfAPot(t *testing.T) {
+	f, _ := newBuiltin(t)
+	l := f.grantService(t, "203.0.113.66/32", event.Redis)
+	for said, want := range map[string]string{"GET a\r\n": "-NOAUTH ", "AUTH wrong\r\n": "-WRONGPASS "} {
+		got, err := f.say(t.Context(), l, said)
+		require.NoError(t, err)
+		assert.True(t, strings.HasPrefix(got, want), got)
+	}
+	conn, err := f.dial(t.Context(), l.Endpoint)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = io.WriteString(conn, "AUTH right\r\nCONFIG GET requirepass\r\nSET a b\r\nSAVE\r\n")
+	require.NoError(t, err)
+	const answer = "+OK\r\n*2\r\n$11\r\nrequirepass\r\n$5\r\nright\r\n+OK\r\n+OK\r\n"
+	got := make([]byte, len(answer))
+	_, err = io.ReadFull(conn, got)
+	require.NoError(t, err)
+	assert.Equal(t, answer, string(got))
+	require.NoError(t, conn.Close())
+	out, err := f.shell(t.Context(), f.grant(t, "203.0.113.66/32").Endpoint, "ls /var/lib/redis; service redis-server restart >/dev/null; until redis-cli -a right --no-auth-warning get a; do sleep 0.1; done")
+	require.NoError(t, err)
+	assert.Equal(t, "dump.rdb\nb\n", out, "the password is the server's also when it begins anew")
+	require.Eventually(t, func() bool {
+		for _, s := range f.bus.ended() {
+			asked := 0
+			for _, e := range f.bus.left(s.ID) {
+				if e.Request != nil {
+					asked++
+				}
+			}
+			if s.Service == event.Redis && asked == 3 {
+				return true
+			}
+		}
+		return false
+	}, time.Minute, 20*time.Millisecond)
+}
+
 func TestNoServiceStartsWhereMemoryIsShort(t *testing.T) {
 	f, n := newBuiltin(t, func(o *honeypot.Options) { o.Pool.KeepFree = 1 << 60 })
 	_, err := f.shell(t.Context(), f.grant(t, "203.0.113.66/32").Endpoint, "true")

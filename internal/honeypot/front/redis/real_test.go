@@ -457,5 +457,3 @@ func TestTenThousandGarbageConnections(t *testing.T) {
 	t.Logf("%d MiB before, %d MiB after %d connections", before>>20, after>>20, many)
 	assert.Less(t, after, before+64<<20)
 }
-
-func TestEndsWithItsLease(t *testing.T) { fronttest.EndsWithItsLease(t, open(t, server(t))) }

@@ -1,0 +1,63 @@
+package redis_test
+
+import (
+	"encoding/csv"
+	"net"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// BenchmarkFront measures redis-benchmark straight and through the front, in turns.
+func BenchmarkFront(b *testing.B) {
+	straight, behind := server(b), server(b)
+	s := open(b, behind)
+	letIn(b, s)
+	for _, pipeline := range []string{"1", "16"} {
+		b.Run("pipeline="+pipeline, func(b *testing.B) {
+			var ratios, added []float64
+			for b.Loop() {
+				rate, median := measure(b, straight, own, pipeline)
+				through, later := measure(b, s.Address, right, pipeline)
+				ratios, added = append(ratios, through/rate), append(added, later-median)
+			}
+			slices.Sort(ratios)
+			slices.Sort(added)
+			ratio, ms := ratios[len(ratios)/2], added[len(added)/2]
+			b.ReportMetric(ratio, "of-straight")
+			b.ReportMetric(ms, "added-ms")
+			if ratio < 0.5 {
+				b.Errorf("%.2f of the throughput; the bound is 0.5", ratio)
+			}
+			if pipeline == "1" && ms > 0.5 {
+				b.Errorf("%.3f ms more at the median; the bound is 0.5", ms)
+			}
+		})
+	}
+}
+
+// measure returns how many requests a second there were, and how long one took at the median, in milliseconds.
+func measure(b *testing.B, address, password, pipeline string) (rate, median float64) {
+	b.Helper()
+	host, port, err := net.SplitHostPort(address)
+	require.NoError(b, err)
+	out, err := exec.CommandContext(b.Context(), "redis-benchmark", "-h", host, "-p", port, "-a", password, "--csv",
+		"-n", "100000", "-c", "20", "-P", pipeline, "-d", "100", "-t", "set,get").Output()
+	require.NoError(b, err)
+	// "test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms",…
+	rows, err := csv.NewReader(strings.NewReader(string(out))).ReadAll()
+	require.NoError(b, err)
+	require.Len(b, rows, 3)
+	for _, row := range rows[1:] {
+		perSecond, err := strconv.ParseFloat(row[1], 64)
+		require.NoError(b, err)
+		half, err := strconv.ParseFloat(row[4], 64)
+		require.NoError(b, err)
+		rate, median = rate+perSecond/2, median+half/2
+	}
+	return rate, median
+}

@@ -1,0 +1,20 @@
+package redis_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
+)
+
+func TestConforms(t *testing.T) {
+	fronttest.Conform(t, fronttest.Front{
+		Service: event.Redis, Says: "*1\r\n$4\r\nPING\r\n",
+		Open: func(r front.Reach, idle time.Duration) front.Handler {
+			return redis.New(redis.Options{Reach: r, Idle: idle})
+		},
+	})
+}

@@ -130,20 +130,23 @@ type fact struct {
 	service  event.Service // where it isn't the program's: PAM and Dovecot speak for several
 	kind     event.Kind
 	source   netip.Addr // invalid where the message names none, or not for sure
-	port     uint16
 	account  []byte
 	method   []byte
 	means    string // the method where the message does not name it
 	resource []byte
+	serial   []byte // of the message of which the line is a part
 	attempts int
-	closed   bool
-	first    firstLine
 	repeated int // how many times the message stands for
+	fails    int // guesses of the connection that ends with it; of part lastOfConnection
+
+	// What is small stands together: a fact is handed from reader to reader.
+	port   uint16
+	closed bool
+	first  firstLine
 
 	// What joins say of it, see [Joiner].
 	join   join
-	serial []byte // of the message of which the line is a part
-	tabbed bool   // the line begins with a tab
+	tabbed bool // the line begins with a tab
 	style  lineStyle
 	open   bool // account is a name that goes on in lines to come
 	// inDatabase says that resource is such a name, of somebody who got in.
@@ -151,7 +154,6 @@ type fact struct {
 	peer       peerForm
 	web        webLine // which of a web server's two lines of a guess it is
 	part       part
-	fails      int // guesses of the connection that ends with it; of part lastOfConnection
 }
 
 // states says whether the fact is more than context: what someone would forge.

@@ -26,10 +26,10 @@ func Attacker() event.PotKey {
 }
 
 // Stay is a pot of which a service is at an address, with its administrator's login.
-type Stay struct{ Address, Account, Password string }
+type Stay struct{ ID, Address, Account, Password string }
 
 // Pot implements front.Stay.
-func (Stay) Pot() event.Pot { return event.Pot{ID: "pot"} }
+func (s Stay) Pot() event.Pot { return event.Pot{ID: s.ID} }
 
 // PID implements front.Stay.
 func (Stay) PID() int { return 1 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,13 +79,21 @@ func (p policy) Settled(k event.PotKey) bool { return p.Policy.Settled(k, event.
 // open starts a front before a server.
 func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
+	return openTo(t, func() front.Stay {
+		return fronttest.Stay{ID: "pot", Address: address, Account: "default", Password: own}
+	}, options...)
+}
+
+// openTo is open before whichever pot there is.
+func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *fronttest.Site {
+	t.Helper()
 	hash := func(string) (string, error) { return "$6$hash", nil }
 	p, err := credential.Open(credential.Options{Dir: t.TempDir(), Least: 1, Most: 1, Hash: hash})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return fronttest.New(t, event.Redis, redis.New(redis.Options{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
-			return fronttest.Stay{Address: address, Account: "default", Password: own}, nil
+			return pot(), nil
 		}},
 		Policy: policy{p}, Hash: hash,
 	}), options...)
@@ -150,6 +159,39 @@ func TestWhoGetsIn(t *testing.T) {
 		"AUTH default wrong false", "AUTH default wrong false", "AUTH admin another false", "AUTH default " + own + " true",
 		"HELLO default wrong2 false", "AUTH default mine true",
 	}, logins)
+}
+
+// A pot that was lost is replaced by one that has never heard of the attacker's password.
+func TestAnotherPotHasTheSamePassword(t *testing.T) {
+	pots := []string{server(t), server(t)}
+	var now atomic.Int32
+	s := openTo(t, func() front.Stay {
+		n := now.Load()
+		return fronttest.Stay{ID: strconv.Itoa(int(n)), Address: pots[n], Account: "default", Password: own}
+	})
+	letIn(t, s)
+	for range 2 {
+		for range 3 {
+			c := dial(t, s.Address)
+			_, err := c.Do("AUTH", right)
+			require.NoError(t, err)
+			log, err := redigo.Values(c.Do("ACL", "LOG"))
+			require.NoError(t, err)
+			assert.LessOrEqual(t, len(log), 1, "the front asks without leaving a sign")
+		}
+		now.Store(1)
+	}
+}
+
+// An image that does not say how one logs in has its own password open.
+func TestServerOfWhichNothingIsKnown(t *testing.T) {
+	address := server(t)
+	s := openTo(t, func() front.Stay { return fronttest.Stay{Address: address} })
+	c := dial(t, s.Address)
+	_, err := c.Do("AUTH", "wrong")
+	require.ErrorContains(t, err, "WRONGPASS")
+	_, err = c.Do("AUTH", own)
+	require.NoError(t, err)
 }
 
 func TestPasswordsOfKnownPeopleAreNotKept(t *testing.T) {

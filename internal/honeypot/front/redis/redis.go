@@ -24,6 +24,7 @@ const (
 	defaultAccount = "default"
 	maxPending     = 1 << 16 // requests whose answer is waited for
 	settleWithin   = 10 * time.Second
+	maxPots        = 4096 // that are remembered
 )
 
 // Options configure the front.
@@ -44,14 +45,35 @@ type Policy interface {
 }
 
 // Handler is the front.
-type Handler struct{ o Options }
+type Handler struct {
+	o Options
+
+	mu   sync.Mutex
+	pots map[event.PotKey]string // whose server has the password that was accepted
+}
 
 // New returns a front.
 func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o: o}
+	return &Handler{o: o, pots: make(map[event.PotKey]string)}
+}
+
+// has reports whether a pot's server has its attacker's password, as far as this process knows.
+func (h *Handler) has(k event.PotKey, pot string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pots[k] == pot
+}
+
+func (h *Handler) had(k event.PotKey, pot string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.pots) >= maxPots {
+		clear(h.pots)
+	}
+	h.pots[k] = pot
 }
 
 var _ front.Handler = (*Handler)(nil)
@@ -167,8 +189,13 @@ func (c *conversation) opens(account, password string) bool {
 	}
 	k := c.v.Lease.PotKey()
 	if c.h.o.Policy.Settled(k) {
+		if c.h.has(k, c.stay.Pot().ID) {
+			return true
+		}
+		// It may be another pot by now. If not, its server refuses, and notes that in ACL LOG: so it is asked once.
 		if ok, err := c.h.o.Policy.Accepts(k, account, password); err == nil && ok {
-			_ = c.settle(password) // it may be another pot by now; mostly it is not, and refuses
+			_ = c.settle(password)
+			c.h.had(k, c.stay.Pot().ID)
 		}
 		return true
 	}
@@ -177,7 +204,9 @@ func (c *conversation) opens(account, password string) bool {
 	}
 	ok, err := c.h.o.Policy.Accepts(k, account, password)
 	if err == nil && ok {
-		err = c.settle(password)
+		if err = c.settle(password); err == nil {
+			c.h.had(k, c.stay.Pot().ID)
+		}
 	}
 	if err != nil {
 		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)

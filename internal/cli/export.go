@@ -19,6 +19,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/intel/asciicast"
 	"github.com/kokkuri/kokkuri/internal/intel/cowrie"
+	"github.com/kokkuri/kokkuri/internal/intel/pcapng"
 	"github.com/kokkuri/kokkuri/internal/intel/ttylog"
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
@@ -135,7 +136,7 @@ func (a *app) keys(ctx context.Context) (keys <-chan byte, restore func()) {
 type sessionsExportCmd struct {
 	tape
 
-	Format string `required:"" enum:"asciicast,ttylog,cowrie,raw" help:"${enum}; asciicast v2 and Cowrie's ttylog are of one program, cowrie are Cowrie's events, one JSON object a line, raw is the recording itself." placeholder:"FORMAT"`
+	Format string `required:"" enum:"asciicast,ttylog,cowrie,pcapng,raw" help:"${enum}; asciicast v2 and Cowrie's ttylog are of one program, cowrie are Cowrie's events, one JSON object a line, pcapng is what passed as packets, raw is the recording itself." placeholder:"FORMAT"`
 	Output string `short:"o" help:"File to write; without it the standard output." placeholder:"FILE"`
 }
 
@@ -164,8 +165,11 @@ func (c *sessionsExportCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		write := asciicast.Write
-		if c.Format == "ttylog" {
+		switch c.Format {
+		case "ttylog":
 			write = ttylog.Write
+		case "pcapng":
+			write = func(w io.Writer, r *recording.Reader, _ uint32) error { return pcapng.Write(w, r) }
 		}
 		if err := write(w, r, c.Channel); err != nil {
 			return fmt.Errorf("export session %s: %w", c.ID, err)

@@ -322,6 +322,7 @@ func TestRealClients(t *testing.T) {
 }
 
 // TestAnswersAreTheServers sends the same requests to the server and through the front, and compares every byte.
+// What lies in tables has another order on each server, and is not asked for as a whole.
 func TestAnswersAreTheServers(t *testing.T) {
 	straight, behind := server(t), server(t)
 	s := open(t, behind)
@@ -344,8 +345,8 @@ func TestAnswersAreTheServers(t *testing.T) {
 	value := rapid.OneOf(rapid.StringN(0, 40, 200), rapid.SampledFrom([]string{"", "1", "-7", "\r\n", "*1\r\n$4\r\nPING\r\n", strings.Repeat("x", 70_000)}))
 	shape := rapid.SampledFrom([]string{
 		"GET k", "SET k v", "APPEND k v", "STRLEN k", "INCR k", "DEL k", "EXISTS k", "TYPE k", "GETRANGE k 0 10", "SETRANGE k 5 v", "LPUSH k v v", "RPOP k",
-		"LRANGE k 0 -1", "HSET k v v", "HGETALL k", "HDEL k v", "SADD k v v", "SCARD k", "SISMEMBER k v", "ZADD k 1 v", "ZRANGE k 0 -1 WITHSCORES",
-		"MULTI", "EXEC", "DISCARD", "ECHO v", "PING", "PING v", "NOSUCH v", "EXPIRE k 1000", "PERSIST k", "BITCOUNT k", "RENAME k k", "COPY k k", "DUMP k",
+		"LRANGE k 0 -1", "HSET k v v", "HGET k v", "HLEN k", "HDEL k v", "SADD k v v", "SCARD k", "SISMEMBER k v", "ZADD k 1 v", "ZRANGE k 0 -1 WITHSCORES",
+		"MULTI", "EXEC", "DISCARD", "ECHO v", "PING", "PING v", "NOSUCH v", "EXPIRE k 1000", "PERSIST k", "BITCOUNT k", "RENAME k k", "COPY k k", "TOUCH k k",
 		"OBJECT ENCODING k", "HELLO 2", "HELLO 3", "SELECT 1", "SELECT 0", "DBSIZE", "FLUSHDB", "CONFIG GET maxmemory", "COMMAND COUNT", "EVAL return{1,ARGV[1]} 0 v",
 	})
 	const end = "kokkuri-end"

@@ -24,7 +24,7 @@ const RedisAccount = "default"
 type served struct {
 	name              event.Service
 	port              uint16
-	account, password string // of the pot
+	account, password string // of the pot; no password where its front decides, which refuses the first guesses
 	client            func(host, account, password string) []string
 	refused           string // what the client says where a login is refused
 	in                string // what it says where it is let in
@@ -43,7 +43,7 @@ func services() []served {
 			},
 		},
 		{
-			name: event.Redis, port: 6379, account: RedisAccount, password: "123456", refused: "NOAUTH Authentication required", in: "let in",
+			name: event.Redis, port: 6379, account: RedisAccount, refused: "NOAUTH Authentication required", in: "let in",
 			client: func(host, account, password string) []string {
 				return []string{
 					"redis-cli", "-h", host, "--user", account, "--pass", password, "--no-auth-warning",
@@ -96,7 +96,7 @@ func Services() []event.Service {
 	return out
 }
 
-// PotLogin is with whom a pot's service lets attackers in.
+// PotLogin is with whom a pot's service lets attackers in; there is no password where that is up to its front.
 func PotLogin(s event.Service) (account, password string) {
 	for _, known := range services() {
 		if known.name == s {

@@ -9,7 +9,7 @@ import (
 // dovecotMessage reads a message of Dovecot 2.3 and 2.4. Its login processes state at the end of a connection how many
 // guesses there were; what its auth processes say of each restates them. A login before which guesses failed does not
 // tell of them.
-func dovecotMessage(msg message) fact {
+func dovecotMessage(msg *message) fact {
 	m := trimLeft(msg.text)
 	process, rest, ok := bytes.Cut(m, []byte(": "))
 	if !ok {

@@ -9,7 +9,7 @@ import (
 // dropbearMessage reads a message of dropbear, 2013 to 2025 (svr-auth*.c, svr-session.c, svr-main.c). It escapes nothing but
 // what is not printable, and the address stands last: the end of a message decides. Since an account that doesn't exist
 // is named in no message, there is one line for all guesses at such accounts of a connection: they count as one.
-func dropbearMessage(msg message) fact {
+func dropbearMessage(msg *message) fact {
 	m := trimLeft(msg.text)
 	if inner, n, ok := repeated(m); ok {
 		f := dropbearLine(inner)

@@ -10,8 +10,8 @@ import (
 const anonymousMethod = "anonymous"
 
 // ftpMessage reads a message of any of the FTP servers that are known; each has a form of its own.
-func ftpMessage(m message) fact {
-	for _, read := range [...]func(message) fact{vsftpdMessage, proftpdMessage, pureftpdMessage} {
+func ftpMessage(m *message) fact {
+	for _, read := range [...]func(*message) fact{vsftpdMessage, proftpdMessage, pureftpdMessage} {
 		if f := read(m); f.kind != "" {
 			return f
 		}
@@ -20,7 +20,7 @@ func ftpMessage(m message) fact {
 }
 
 // vsftpdMessage reads what vsftpd writes to syslog or to a file. Each FAIL LOGIN is a guess; PAM's lines restate it.
-func vsftpdMessage(m message) fact {
+func vsftpdMessage(m *message) fact {
 	return ftpEntry(m, func(b []byte) (ftplog.Entry, bool) {
 		_, _, b, _ = ftplog.CutVsftpd(b)
 		return ftplog.Vsftpd(b)
@@ -29,7 +29,7 @@ func vsftpdMessage(m message) fact {
 
 // proftpdMessage reads what ProFTPD writes to syslog or to its SystemLog. One line is a guess: "no such user found" for an
 // unknown account, "(Login failed)" for a known one, a security violation for root.
-func proftpdMessage(m message) fact {
+func proftpdMessage(m *message) fact {
 	return ftpEntry(m, func(b []byte) (ftplog.Entry, bool) {
 		_, _, b, _ = ftplog.CutProftpd(b)
 		return ftplog.Proftpd(b)
@@ -37,7 +37,7 @@ func proftpdMessage(m message) fact {
 }
 
 // pureftpdMessage reads what Pure-FTPd writes to syslog, and to its log of transfers, which says who was logged in.
-func pureftpdMessage(m message) fact {
+func pureftpdMessage(m *message) fact {
 	f := ftpEntry(m, ftplog.Pureftpd)
 	if f.kind == "" {
 		a, ok := weblog.ReadAccess(m.text)
@@ -56,7 +56,7 @@ func pureftpdMessage(m message) fact {
 	return f
 }
 
-func ftpEntry(m message, read func([]byte) (ftplog.Entry, bool)) fact {
+func ftpEntry(m *message, read func([]byte) (ftplog.Entry, bool)) fact {
 	text, n := trimLeft(m.text), 1
 	inner, times, again := repeated(text)
 	if again {

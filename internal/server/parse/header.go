@@ -32,19 +32,17 @@ func Header(line []byte, ref time.Time) (h Head, ok bool) {
 	if !c.header(line, ref, &p) {
 		return Head{}, false
 	}
-	return Head{Host: string(p.host), Tag: string(p.tag), PID: string(p.pid), Time: p.time, Msg: p.msg}, true
+	return Head{Host: string(p.host), Tag: string(p.tag), PID: string(p.pid), Time: p.time, Msg: p.text}, true
 }
 
 // head is Head with its strings still in the line.
 type head struct {
-	host, tag, pid []byte
-	time           time.Time
-	msg            []byte
-	said           *fields // what the line's structured data states; nil where it has no element of ours
-	local          bool    // the time stands without year and zone
-}
+	message
 
-func (h *head) message() message { return message{tag: h.tag, pid: h.pid, said: h.said, text: h.msg} }
+	host  []byte
+	time  time.Time
+	local bool // the time stands without year and zone
+}
 
 // header reads a line's header into h.
 func (c *clock) header(line []byte, ref time.Time, h *head) bool {
@@ -97,8 +95,8 @@ func hostAndTag(b []byte, h *head) bool {
 	if i <= 0 {
 		return false
 	}
-	h.host, h.msg = b[:i], trimLeft(b[i+1:])
-	b = h.msg
+	h.host, h.text = b[:i], trimLeft(b[i+1:])
+	b = h.text
 	n := 0
 	for n < len(b) && b[n] > ' ' && b[n] != ':' && b[n] != '[' {
 		n++
@@ -118,7 +116,7 @@ func hostAndTag(b []byte, h *head) bool {
 	if len(rest) == 0 || rest[0] != ':' || len(rest) > 1 && rest[1] != ' ' {
 		return true
 	}
-	h.tag, h.pid, h.msg = tag, pid, trimLeft(rest[1:])
+	h.tag, h.pid, h.text = tag, pid, trimLeft(rest[1:])
 	return true
 }
 
@@ -159,7 +157,7 @@ func (c *clock) header5424(b []byte, h *head) bool {
 		h.said = &c.said
 	}
 	b = trimLeft(b)
-	h.msg = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
+	h.text = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	return true
 }
 

@@ -23,7 +23,7 @@ const (
 // send as it is, line feeds included, so that a client can write whole lines (seen with 1.18, 1.22 and 1.26).
 //
 // The source is the TCP peer, never a header, unless the peer is one of the proxies that the configuration names.
-func httpMessage(m message) fact {
+func httpMessage(m *message) fact {
 	text, form := trimLeft(m.text), m.logForm()
 	if inner, n, ok := repeated(text); ok {
 		f := httpLine(m.http, inner, form)
@@ -53,7 +53,7 @@ func errorsOf(s weblog.Server) logForm {
 	return nginxErrors
 }
 
-func (m message) logForm() logForm {
+func (m *message) logForm() logForm {
 	format := m.tag // rsyslog's imfile, for instance, can be told a log's
 	ok := m.said != nil && m.said.format != nil
 	if ok {

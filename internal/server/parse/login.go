@@ -9,7 +9,7 @@ import (
 // loginMessage reads a message of login(1): shadow's (Debian 12 and before) and util-linux' (13). Both name the host before
 // the user, so that the beginning decides. telnetd hands the host over, as a name where the address has one; then
 // there is no address. At a terminal of the machine itself there is no source: nothing counts.
-func loginMessage(msg message) fact {
+func loginMessage(msg *message) fact {
 	m := trimLeft(msg.text)
 	if len(m) == 0 {
 		return fact{}
@@ -38,7 +38,7 @@ func loginMessage(msg message) fact {
 }
 
 // telnetdMessage reads what telnetd says: nothing of it is an attempt.
-func telnetdMessage(message) fact { return fact{kind: event.Context} }
+func telnetdMessage(*message) fact { return fact{kind: event.Context} }
 
 func loginGuess(host, user []byte) fact {
 	if localTerminal(host) {

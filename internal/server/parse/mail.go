@@ -13,7 +13,7 @@ func isPostfix(tag []byte) bool {
 
 // postfixMessage reads a message of Postfix' smtpd, 3.5 to 3.10. A client is written NAME[ADDRESS], NAME being what the address
 // resolves to and back; it stands before all that a client says, and has no bracket in it.
-func postfixMessage(msg message) fact {
+func postfixMessage(msg *message) fact {
 	m := trimLeft(msg.text)
 	if len(m) == 0 {
 		return fact{}
@@ -160,4 +160,4 @@ func postfixQueued(b []byte) fact {
 }
 
 // saslauthdMessage reads "do_auth         : auth failure: [user=X] [service=smtp] …" and the like: smtpd states the attempt.
-func saslauthdMessage(message) fact { return fact{kind: event.Context} }
+func saslauthdMessage(*message) fact { return fact{kind: event.Context} }

@@ -16,7 +16,7 @@ import (
 //
 // The forms are those of MariaDB's errmsg-utf8.txt and sql_acl.cc, and of MySQL's error message reference. One line with
 // "Access denied for user" and no database is one guess. An authenticated login is in none of these logs.
-func mysqlMessage(msg message) fact {
+func mysqlMessage(msg *message) fact {
 	m, style := mysqlText(trimLeft(msg.text))
 	if len(m) == 0 {
 		return fact{}
@@ -50,16 +50,30 @@ func mysqlText(b []byte) (text []byte, style lineStyle) {
 	}
 	style = rawNames
 	for len(rest) > 0 && rest[0] == '[' {
-		label, after, ok := bytes.Cut(rest[1:], []byte("] "))
-		if !ok || len(label) > 32 || bytes.IndexByte(label, ' ') >= 0 {
+		n := mysqlLabel(rest)
+		if n == 0 {
 			break
 		}
-		if bytes.HasPrefix(label, []byte("MY-")) {
+		if rest[1] == 'M' && rest[2] == 'Y' && rest[3] == '-' {
 			style = oneLine
 		}
-		rest = after
+		rest = rest[n:]
 	}
 	return rest, style
+}
+
+// mysqlLabel is how long "[LABEL] " is that b begins with; 0 where it does not.
+func mysqlLabel(b []byte) int {
+	const longest = 32
+	for i := 1; i+1 < len(b) && i <= longest+1; i++ {
+		switch {
+		case b[i] == ' ':
+			return 0
+		case b[i] == ']' && b[i+1] == ' ':
+			return i + 2
+		}
+	}
+	return 0
 }
 
 // mysqlTime cuts off a time, in any of the forms above.

@@ -18,7 +18,7 @@ import (
 // end with ",,0". A message in which more than one place could be that of the operation states nothing: so U or D
 // of another can't invent a login. In the plugin's own files names have line feeds in them, so that nothing there is
 // sure; to syslog each message is one.
-func auditMessage(msg message) fact {
+func auditMessage(msg *message) fact {
 	m, _ := cutEnd(trimLeft(msg.text), "#012") // it ends its messages with a line feed, which most daemons drop
 	at, ok := auditAt(m)
 	f := fact{kind: event.Context, style: framed}

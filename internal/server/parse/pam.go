@@ -52,7 +52,7 @@ func serviceOfPAM(pamService []byte) event.Service {
 	return ""
 }
 
-func pamTwin(msg message) fact {
+func pamTwin(msg *message) fact {
 	f := pamMessage(msg)
 	f.kind, f.attempts = event.Context, 0
 	return f
@@ -79,7 +79,7 @@ func pamService(m []byte) (service, rest []byte, ok bool) {
 //
 // The first states the first guess of a connection and the second the others. A failure without rhost is one at the machine
 // itself. Other modules of a stack restate what pam_unix stated.
-func pamMessage(msg message) fact {
+func pamMessage(msg *message) fact {
 	m := trimLeft(msg.text)
 	if more, ok := cut(m, "PAM "); ok {
 		digits, rest := word(more)

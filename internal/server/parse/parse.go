@@ -93,15 +93,14 @@ func parseWhole(h *head, o lineOptions, str func([]byte) string, r *Reading, f *
 		p = o.patterns.programOf(h.tag)
 	}
 	if p.read == nil {
-		p = programOfPAM(h.msg)
+		p = programOfPAM(h.text)
 	}
 	r.note, r.known = Note{Local: h.local}, false
 	if p.read == nil {
 		*f = fact{kind: event.None}
 	} else {
-		m := h.message()
-		m.http = o.http
-		*f = p.read(m)
+		h.http = o.http
+		*f = p.read(&h.message)
 		r.known = f.kind != ""
 		r.note.Unknown = f.kind == ""
 		r.note.Beside = f.style == framed
@@ -119,7 +118,7 @@ func parseMessage(service event.Service, msg []byte, o lineOptions, str func([]b
 	var e event.Event
 	f, ok := o.patterns.message(service, msg)
 	if p := programOfService(service); !ok && p.read != nil {
-		f = p.read(message{text: msg, http: o.http})
+		f = p.read(&message{text: msg, http: o.http})
 	}
 	f.event(service, str, &e)
 	return e
@@ -171,7 +170,9 @@ const maxAccount = 512
 
 // event makes e the fact, as an event of a service, without host and time.
 func (f *fact) event(s event.Service, str func([]byte) string, e *event.Event) {
-	*e = event.Event{Service: s, Kind: f.kind, Source: f.source, SourcePort: f.port, Attempts: f.attempts, Closed: f.closed}
+	*e = event.Event{} // and then one by one: a whole literal is made elsewhere and copied
+	e.Service, e.Kind = s, f.kind
+	e.Source, e.SourcePort, e.Attempts, e.Closed = f.source, f.port, f.attempts, f.closed
 	if f.kind == "" {
 		e.Kind = event.None
 	}

@@ -232,7 +232,7 @@ func (a *attempt) quoted(i, pos int) bool {
 	if pos >= len(a.m) || a.m[pos] != '"' {
 		return false
 	}
-	end := endOfValue(a.m[pos+1:])
+	end, _ := endOfValue(a.m[pos+1:])
 	if end < 0 {
 		return false
 	}

@@ -241,7 +241,7 @@ func (c *compiler) definition(i int, d Definition) {
 		if c.tag(i, tag) {
 			c.byTag[tag] = list
 			only := patternsOf(list)
-			c.out.byTag[tag] = program{service: d.Service, exe: d.Exe, uid: d.UID, read: func(m message) fact { return readBy(only, trimLeft(m.text)) }}
+			c.out.byTag[tag] = program{service: d.Service, exe: d.Exe, uid: d.UID, read: func(m *message) fact { return readBy(only, trimLeft(m.text)) }}
 		}
 	}
 	if len(list) > maxProgramPatterns {

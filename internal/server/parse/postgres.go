@@ -15,7 +15,7 @@ import (
 //
 // or as a record of one of our formats, whose text begins with the severity, and whose parameters state the rest. The
 // forms are those of its auth.c, postmaster.c, postinit.c and crypt.c. Each connection may try once, so one line is one guess.
-func postgresMessage(msg message) fact {
+func postgresMessage(msg *message) fact {
 	if msg.said != nil && bytes.HasPrefix(msg.said.format, []byte("postgres-")) {
 		return postgresRecord(msg.said, msg.text)
 	}
@@ -88,15 +88,29 @@ func postgresChunk(b []byte) (text []byte, part chunk, serial []byte) {
 	if len(b) == 0 || b[0] != '[' {
 		return b, noChunk, nil
 	}
-	counts, rest, ok := bytes.Cut(b[1:], []byte("] "))
-	n, m, ok2 := bytes.Cut(counts, []byte("-"))
-	switch {
-	case !ok || !ok2 || !decimal(n) || !decimal(m):
+	n := digits(b[1:])
+	if n == 0 || b[1+n] != '-' {
 		return b, noChunk, nil
-	case string(m) == "1":
-		return rest, firstChunk, n
 	}
-	return rest, laterChunk, n
+	message, rest := b[1:1+n], b[n+2:]
+	m := digits(rest)
+	switch {
+	case m == 0 || rest[m] != ']' || m+1 == len(rest) || rest[m+1] != ' ':
+		return b, noChunk, nil
+	case m == 1 && rest[0] == '1':
+		return rest[3:], firstChunk, message
+	}
+	return rest[m+2:], laterChunk, message
+}
+
+// digits is how many of them b begins with; 0 where nothing follows them.
+func digits(b []byte) int {
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return i
+		}
+	}
+	return 0
 }
 
 // postgresRecord reads a record with its parameters, which are to be believed unless it says otherwise.

@@ -14,7 +14,7 @@ type message struct {
 // program is one that writes logs: the service that it is, how its messages are read, and who it runs as.
 type program struct {
 	service event.Service
-	read    func(message) fact
+	read    func(*message) fact
 	exe     string // its executable's name, or several with spaces between; empty where that is not known
 	uid     string // whom it logs as; empty where any
 }

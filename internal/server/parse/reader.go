@@ -17,6 +17,7 @@ type Reader struct {
 	host    string                 // of the line before, which the next one's mostly is too
 	clock   clock
 	options lineOptions
+	head    head // of the line that is read: on the heap once, not for each line
 }
 
 // Reading is what a line says by itself.
@@ -56,20 +57,21 @@ func (r *Reading) Understood() bool { return r.known }
 
 // Line reads a line, header and message, into r (see [Line]), all of which it sets.
 func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
-	var h head
-	if r.Header = p.clock.header(line, ref, &h); !r.Header {
+	h := &p.head
+	*h = head{}
+	if r.Header = p.clock.header(line, ref, h); !r.Header {
 		*r = Reading{Event: event.Event{Kind: event.None}}
 		return
 	}
 	var f fact
-	parseWhole(&h, p.options, p.intern, r, &f)
+	parseWhole(h, p.options, p.intern, r, &f)
 	r.Event.Host = p.internHost(h.host)
 	r.twin, r.inner = twin{}, inner{}
 	switch r.joins = true; {
 	case f.first != notFirst || r.Event.Method == promptMethod:
 		r.twin = twin{string(h.pid), f.first, max(f.repeated, 1)}
 	case f.part != noPart:
-		r.inner = innerOf(&h, &f)
+		r.inner = innerOf(h, &f)
 		r.joins = r.inner.part != noPart
 	default:
 		r.joins = false
@@ -79,7 +81,7 @@ func (p *Reader) Line(line []byte, ref time.Time, r *Reading) {
 		if r.joins = f.style != framed; !r.joins {
 			break
 		}
-		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(&f, h.msg)}
+		r.joined = joined{pid: p.intern(h.pid), name: nameLineOf(&f, h.text)}
 	case event.Postgres:
 		if r.joins = f.join != noJoin; r.joins {
 			r.joined = joined{pid: p.intern(h.pid), serial: p.intern(f.serial), op: f.join, tabbed: f.tabbed}

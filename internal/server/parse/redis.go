@@ -12,7 +12,7 @@ import (
 //
 // Who may run scripts writes into the log what they like, whole lines in Redis's own form (redis.log), and on a server
 // without passwords that is everybody. So these lines are no guesses and name no source.
-func redisMessage(msg message) fact {
+func redisMessage(msg *message) fact {
 	if msg.said != nil && string(msg.said.format) == native.RedisACLFormat {
 		return redisACL(msg.said)
 	}

@@ -60,8 +60,11 @@ func lastWord(b []byte) (rest, word []byte) {
 
 // word cuts the first word off.
 func word(b []byte) (w, rest []byte) {
-	w, rest, _ = bytes.Cut(b, []byte(" "))
-	return w, rest
+	i := bytes.IndexByte(b, ' ')
+	if i < 0 {
+		return b, nil
+	}
+	return b[:i], b[i+1:]
 }
 
 // peer is an address with a port as a message states it; the address is invalid where a name (or

@@ -18,7 +18,7 @@ const (
 //
 // Which events are guesses: exactly one line of each attempt, the one with "Failed" that the
 // authenticating process writes at the end of it. Every other line about the attempt is context.
-func sshMessage(msg message) fact {
+func sshMessage(msg *message) fact {
 	m := trimLeft(msg.text)
 	inner, n, ok := repeated(m)
 	if !ok {

@@ -1,10 +1,6 @@
 package parse
 
-import (
-	"bytes"
-
-	"github.com/kokkuri/kokkuri/internal/native"
-)
+import "github.com/kokkuri/kokkuri/internal/native"
 
 // fields are what the element of Kokkuri's own in RFC 5424's structured data states: the agent, or a template of ours for
 // rsyslog, wrote it. A field that it doesn't state is nil.
@@ -13,8 +9,8 @@ type fields struct {
 	format, reason, source, port, account, database, object, count []byte // about a login
 }
 
-// set keeps a parameter where it is the first of its name.
-func (f *fields) set(key, value []byte) {
+// set keeps a parameter where it is the first of its name; escaped says whether there are backslashes in its value.
+func (f *fields) set(key, value []byte, escaped bool) {
 	at := (*[]byte)(nil)
 	switch string(key) {
 	case native.ParamExe:
@@ -38,8 +34,12 @@ func (f *fields) set(key, value []byte) {
 	case native.ParamCount:
 		at = &f.count
 	}
-	if at != nil && *at == nil {
+	switch {
+	case at == nil || *at != nil:
+	case escaped:
 		*at = unescapeParam(value)
+	default:
+		*at = value
 	}
 }
 
@@ -70,9 +70,11 @@ func structuredData(b []byte, into *fields) (rest []byte, ours, ok bool) {
 func parameters(b []byte, into *fields) (rest []byte, ok bool) {
 	for {
 		// Names have neither quotes nor brackets in them, so one of the two is next.
-		n := 0
-		for n < len(b) && b[n] != '"' && b[n] != ']' {
-			n++
+		n, equals := 0, -1
+		for ; n < len(b) && b[n] != '"' && b[n] != ']'; n++ {
+			if b[n] == '=' && equals < 0 {
+				equals = n
+			}
 		}
 		if n == len(b) {
 			return nil, false
@@ -80,18 +82,18 @@ func parameters(b []byte, into *fields) (rest []byte, ok bool) {
 		if b[n] == ']' {
 			return b[n+1:], true
 		}
-		name := trimLeft(b[:n])
+		before := b[:n]
 		b = b[n+1:]
-		end := endOfValue(b)
+		end, escaped := endOfValue(b)
 		if end < 0 {
 			return nil, false
 		}
-		if into != nil {
-			if i := bytes.IndexByte(name, '='); i < 0 || i != len(name)-1 {
-				into = nil
-			} else {
-				into.set(name[:i], b[:end])
-			}
+		switch {
+		case into == nil:
+		case equals < 0 || equals != n-1:
+			into = nil
+		default:
+			into.set(trimLeft(before[:equals]), b[:end], escaped)
 		}
 		b = b[end+1:]
 	}
@@ -99,23 +101,21 @@ func parameters(b []byte, into *fields) (rest []byte, ok bool) {
 
 // endOfValue is where the quote stands that ends a value; a backslash takes the byte after it along. It is -1 where there
 // is none.
-func endOfValue(b []byte) int {
+func endOfValue(b []byte) (end int, escaped bool) {
 	for i := 0; i < len(b); i++ {
 		switch b[i] {
 		case '"':
-			return i
+			return i, escaped
 		case '\\':
+			escaped = true
 			i++
 		}
 	}
-	return -1
+	return -1, escaped
 }
 
-// unescapeParam undoes \", \\ and \]. It allocates only where there is one.
+// unescapeParam undoes \", \\ and \].
 func unescapeParam(b []byte) []byte {
-	if bytes.IndexByte(b, '\\') < 0 {
-		return b
-	}
 	out := make([]byte, 0, len(b))
 	for i := 0; i < len(b); i++ {
 		if b[i] == '\\' && i+1 < len(b) && (b[i+1] == '"' || b[i+1] == '\\' || b[i+1] == ']') {

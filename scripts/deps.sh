@@ -19,7 +19,7 @@ test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack s
   rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 busybox=busybox-static paramiko=python3-paramiko curl=curl
   nmap=nmap sshfs=sshfs fusermount=fuse3 ssh-agent=openssh-client
   mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
-  nginx=nginx apache2=apache2 vsftpd=vsftpd)
+  pymysql=python3-pymysql nginx=nginx apache2=apache2 vsftpd=vsftpd)
 lint=(shellcheck=shellcheck git=git)
 ebpf=(clang-16=clang-16 llvm-strip-16=llvm-16 bpf_helpers.h=libbpf-dev) # scripts/ebpf.sh
 bench=(fail2ban-server=fail2ban crowdsec=crowdsec gzip=gzip)
@@ -53,8 +53,8 @@ missing() {
   local need
   for need in "$@"; do
     if [[ ${need%%=*} == dockerd ]] && engine_answers; then continue; fi
-    if [[ ${need%%=*} == paramiko ]]; then # a library, not a command
-      /usr/bin/python3 -c 'import paramiko' 2>/dev/null || echo "${need#*=}"
+    if [[ ${need#*=} == python3-* ]]; then # a library, not a command
+      /usr/bin/python3 -c "import ${need%%=*}" 2>/dev/null || echo "${need#*=}"
       continue
     fi
     if [[ ${need%%=*} == *.h ]]; then # a header

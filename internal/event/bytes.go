@@ -17,7 +17,9 @@ func (b Bytes) Escaped() string {
 	if !b.needsEscape() {
 		return string(b)
 	}
+	const digits = "0123456789abcdef"
 	var out strings.Builder
+	out.Grow(len(b) + len(b)/4)
 	for rest := string(b); rest != ""; {
 		r, n := utf8.DecodeRuneInString(rest)
 		switch {
@@ -25,7 +27,9 @@ func (b Bytes) Escaped() string {
 			out.WriteString(`\\`)
 		case r == utf8.RuneError && n <= 1, !unicode.IsPrint(r):
 			for _, c := range []byte(rest[:n]) {
-				fmt.Fprintf(&out, `\x%02x`, c)
+				out.WriteString(`\x`)
+				out.WriteByte(digits[c>>4])
+				out.WriteByte(digits[c&15])
 			}
 		default:
 			out.WriteString(rest[:n])

@@ -92,7 +92,9 @@ type Login struct {
 	Method   string `json:"method"` // password, keyboard-interactive
 	Password Bytes  `json:"password,omitempty"`
 	Hash     string `json:"hash,omitempty"` // $argon2id$… of a password that is not kept
-	Success  bool   `json:"success"`
+	// Response is what came in place of a password, with the challenge that it answers, in the form that password crackers read.
+	Response Bytes `json:"response,omitempty"`
+	Success  bool  `json:"success"`
 }
 
 // Request is what a service was asked for, and what it answered. Of what is long the start is kept.

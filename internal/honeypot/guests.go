@@ -15,6 +15,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
@@ -58,6 +59,7 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	}
 	return map[event.Service]front.Handler{
 		event.SSH:   p.over.ssh(speaker),
+		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: guesses{p.policy, event.MySQL}, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: guesses{p.policy, event.Redis}, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 	}, nil
 }
@@ -73,6 +75,9 @@ func (g guesses) Accepts(k event.PotKey, account, password string) (bool, error)
 	_, ok, err := g.policy.Try(k, g.service, account, password)
 	return ok, err
 }
+
+// Challenge is an attacker's.
+func (g guesses) Challenge(k event.PotKey, n int) []byte { return g.policy.Challenge(k, g.service, n) }
 
 // Settled reports whether one was accepted.
 func (g guesses) Settled(k event.PotKey) bool { return g.policy.Settled(k, g.service) }

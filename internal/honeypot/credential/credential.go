@@ -209,6 +209,22 @@ func (p *Policy) Settled(k event.PotKey, service event.Service) bool {
 	return s != nil && s.Pair != ""
 }
 
+// Challenge is n bytes from '!' to '~' that are an attacker's, at a service: always the same.
+func (p *Policy) Challenge(k event.PotKey, service event.Service, n int) []byte {
+	var out []byte
+	for i := 0; len(out) < n; i++ {
+		m := hmac.New(sha256.New, p.secret)
+		_, _ = fmt.Fprintf(m, "challenge %d %s %s %s", i, service, k.Attacker, k.Host)
+		for _, b := range m.Sum(nil) {
+			const first, kinds = '!', '~' - '!' + 1
+			if b < 256/kinds*kinds { // each as likely as any other
+				out = append(out, first+b%kinds)
+			}
+		}
+	}
+	return out[:n]
+}
+
 // hash hides what was guessed, and differs from attacker to attacker.
 func (p *Policy) hash(k event.PotKey, account, password string) string {
 	m := hmac.New(sha256.New, p.secret)

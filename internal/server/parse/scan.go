@@ -60,11 +60,8 @@ func lastWord(b []byte) (rest, word []byte) {
 
 // word cuts the first word off.
 func word(b []byte) (w, rest []byte) {
-	i := bytes.IndexByte(b, ' ')
-	if i < 0 {
-		return b, nil
-	}
-	return b[:i], b[i+1:]
+	w, rest, _ = bytes.Cut(b, []byte(" "))
+	return w, rest
 }
 
 // peer is an address with a port as a message states it; the address is invalid where a name (or

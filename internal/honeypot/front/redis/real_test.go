@@ -460,43 +460,6 @@ func TestALargeRequestCostsNoMemory(t *testing.T) {
 }
 
 func TestTenThousandGarbageConnections(t *testing.T) {
-	s := open(t, server(t))
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapInuse + m.StackInuse
-	}
-	before := heap()
-	seeds := []string{"\x00", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "*1000000000\r\n", "*3\r\n$-5\r\n", "AUTH", "\x16\x03\x01", "*2\r\n$4\r\nAUTH\r\n$99999999\r\n", "'\r\n"}
-	const many, atOnce = 10_000, 50
-	slots := make(chan struct{}, atOnce)
-	for i := range many {
-		slots <- struct{}{}
-		go func() {
-			defer func() { <-slots }()
-			conn, err := net.Dial("tcp", s.Address)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer conn.Close() //nolint:errcheck // a test's connection
-			junk := make([]byte, rand.IntN(300))
-			for j := range junk {
-				junk[j] = byte(rand.Uint32())
-			}
-			_, _ = conn.Write(append([]byte(seeds[i%len(seeds)]), junk...))
-			if i%3 == 0 {
-				_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-				_, _ = conn.Read(make([]byte, 100))
-			}
-		}()
-	}
-	for range atOnce {
-		slots <- struct{}{}
-	}
-	require.Eventually(t, func() bool { return s.Open() == 0 }, time.Minute, 10*time.Millisecond)
-	after := heap()
-	t.Logf("%d MiB before, %d MiB after %d connections", before>>20, after>>20, many)
-	assert.Less(t, after, before+64<<20)
+	fronttest.Garbage(t, open(t, server(t)),
+		"\x00", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "*1000000000\r\n", "*3\r\n$-5\r\n", "AUTH", "\x16\x03\x01", "*2\r\n$4\r\nAUTH\r\n$99999999\r\n", "'\r\n")
 }

@@ -1,0 +1,20 @@
+package mysql_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
+)
+
+func TestConforms(t *testing.T) {
+	fronttest.Conform(t, fronttest.Front{
+		Service: event.MySQL, Says: "\x01\x00\x00\x00\x0e",
+		Open: func(r front.Reach, idle time.Duration) front.Handler {
+			return mysql.New(mysql.Options{Reach: r, Idle: idle})
+		},
+	})
+}

@@ -1,0 +1,355 @@
+// Package mysql is the front of MySQL and MariaDB: it decides on logins, and notes what the pot's own server is asked for.
+//
+// A password is never sent, but a response to the server's challenge. An attacker is therefore always given the same
+// challenge, so that the same guess is the same response.
+package mysql
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/relay"
+	"github.com/kokkuri/kokkuri/internal/recording"
+)
+
+const (
+	settleWithin = 10 * time.Second
+	maxPots      = 4096 // that are remembered
+)
+
+// Options configure the front.
+type Options struct {
+	Reach  front.Reach
+	Policy Policy
+	Hash   func(password string) (string, error) // of responses that are not kept
+	Idle   time.Duration                         // silence that ends a connection; relay.DefaultIdle where 0
+	Log    *slog.Logger
+}
+
+// Policy decides on guesses.
+type Policy interface {
+	// Accepts decides on a guess; the password is the response, in hexadecimal digits.
+	Accepts(k event.PotKey, account, password string) (bool, error)
+	// Settled reports whether one was accepted.
+	Settled(k event.PotKey) bool
+	// Challenge is an attacker's: n bytes from '!' to '~', always the same.
+	Challenge(k event.PotKey, n int) []byte
+}
+
+// Handler is the front.
+type Handler struct {
+	o Options
+
+	mu   sync.Mutex
+	pots map[event.PotKey]known
+}
+
+// known is what this process knows of an attacker's pot.
+type known struct {
+	pot     string
+	account string // has the pot's own password by now
+	changed bool   // and has another now: the pot's server decides by itself
+}
+
+// New returns a front.
+func New(o Options) *Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Handler{o: o, pots: make(map[event.PotKey]known)}
+}
+
+func (h *Handler) known(k event.PotKey, pot string) known {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := h.pots[k]; n.pot == pot {
+		return n
+	}
+	return known{pot: pot}
+}
+
+func (h *Handler) keep(k event.PotKey, n known) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.pots) >= maxPots {
+		clear(h.pots)
+	}
+	h.pots[k] = n
+}
+
+var _ front.Handler = (*Handler)(nil)
+
+// Serve implements front.Handler.
+func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
+	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+		c := &conversation{h: h, ctx: ctx, v: v, pot: pot, stay: stay}
+		c.account, c.own = stay.Login(event.MySQL)
+		c.asked.done = c.note
+		defer c.asked.end()
+		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: c.pass}).Reason
+	})
+}
+
+// stage is how far a conversation is.
+type stage int
+
+const (
+	greets   stage = iota // the server is to begin
+	logsIn                // the client is to answer
+	switched              // the client is to answer again, by another method
+	judged                // the server is to say what it thinks of the answer
+	asks                  // statements and answers
+	passes                // what is said is not understood, or none of the front's business
+)
+
+// conversation is one connection of a client with the pot's server.
+type conversation struct {
+	h            *Handler
+	ctx          context.Context //nolint:containedctx // of the visit, for the relay's callbacks, which have none
+	v            *front.Visit
+	pot          net.Conn
+	stay         front.Stay
+	account, own string // of the pot's administrator
+
+	mu        sync.Mutex
+	stage     stage
+	fromPot   []byte // that is not yet whole
+	fromThem  []byte
+	server    greeting
+	challenge []byte // the client's
+	login     login
+	seq       byte // of the client's last packet while it logs in
+	guess     *event.Login
+	opens     bool
+	asked     statements
+	compress  [2]*compressed
+}
+
+// pass takes what one of both sent, and returns what the other gets.
+func (c *conversation) pass(d relay.Direction, p []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d == relay.Out {
+		p = c.out(p)
+		c.v.Rec.Record(recording.Out, 0, p)
+		return p
+	}
+	passed := c.in(p)
+	if c.v.Lease.Known && c.stage != asks { // no response of somebody who may be honest is kept
+		p = passed
+	}
+	c.v.Rec.Record(recording.In, 0, p)
+	return passed
+}
+
+// out takes what the server sent.
+func (c *conversation) out(p []byte) []byte {
+	switch c.stage {
+	case greets:
+		c.fromPot = append(c.fromPot, p...)
+		return c.greet()
+	case judged:
+		c.fromPot = append(c.fromPot, p...)
+		return c.judge()
+	case asks:
+		c.answered(p)
+	case logsIn, switched, passes:
+	}
+	return p
+}
+
+// greet gives the client the server's greeting, with a challenge of the client's own.
+func (c *conversation) greet() []byte {
+	p, _, ok := cutPacket(c.fromPot)
+	if !ok {
+		return c.orPass(&c.fromPot)
+	}
+	c.stage = passes
+	if c.own != "" && !c.h.known(c.v.Lease.PotKey(), c.stay.Pot().ID).changed {
+		if c.server, ok = readGreeting(p.body); ok {
+			c.stage = logsIn
+			c.challenge = c.h.o.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
+			copy(c.server.parts[0], c.challenge)
+			copy(c.server.parts[1], c.challenge[len(c.server.parts[0]):])
+		}
+	}
+	return take(&c.fromPot)
+}
+
+// orPass waits for the rest of a packet, or gives up understanding what is longer than it can be.
+func (c *conversation) orPass(held *[]byte) []byte {
+	if len(*held) >= headerSize && bodySize(*held) > maxHandshake {
+		c.stage = passes
+		return take(held)
+	}
+	return nil
+}
+
+// take empties a buffer.
+func take(held *[]byte) []byte {
+	b := *held
+	*held = nil
+	return b
+}
+
+// in takes what the client sent.
+func (c *conversation) in(p []byte) []byte {
+	switch c.stage {
+	case greets, logsIn, switched:
+		c.fromThem = append(c.fromThem, p...)
+		first, rest, ok := cutPacket(c.fromThem)
+		if !ok {
+			return c.orPass(&c.fromThem)
+		}
+		passed := c.answer(first)
+		if c.stage == passes {
+			return take(&c.fromThem)
+		}
+		c.fromThem = nil
+		if len(rest) > 0 { // it does not wait for what comes of its login
+			passed = append(passed, c.in(append([]byte(nil), rest...))...)
+		}
+		return passed
+	case judged, asks:
+		if c.compress[relay.In] != nil && c.stage == asks {
+			c.compress[relay.In].feed(p)
+		} else {
+			c.asked.ask(p)
+		}
+	case passes:
+	}
+	return p
+}
+
+// answer takes a client's answer to the challenge, and returns what the server gets.
+func (c *conversation) answer(p packet) []byte {
+	c.seq = p.seq
+	response := p.body
+	if c.stage != switched {
+		var ok bool
+		if c.login, ok = readLogin(append([]byte(nil), p.body...)); !ok || c.stage == greets {
+			c.stage = passes
+			c.v.Rec.Note(event.Evidence{Kind: event.EvidenceMalformed, Data: front.Clip(string(p.body), keptAnswer)})
+			return nil
+		}
+		response = c.login.response
+		if c.login.caps&capPlugin != 0 && c.login.plugin != nativePassword {
+			c.stage = switched
+			c.tell(c.v.Conn, c.seq+1, switchTo(nativePassword, c.challenge))
+			return nil
+		}
+	}
+	c.stage = judged
+	return appendPacket(nil, 1, c.login.with(c.decide(response, c.server.challenge), nativePassword))
+}
+
+// tell sends a packet of the front's own. The relay closes what can't be written to any more.
+func (c *conversation) tell(to net.Conn, seq byte, body []byte) {
+	_ = to.SetWriteDeadline(time.Now().Add(settleWithin))
+	_, _ = to.Write(appendPacket(nil, seq, body))
+}
+
+// decide decides on a client's response, and returns what the server gets in its place.
+func (c *conversation) decide(response, challenge []byte) []byte {
+	account, said := string(c.login.account), hex.EncodeToString(response)
+	guess, err := front.Login(c.v, nativePassword, account, said, c.h.o.Hash)
+	if err != nil {
+		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
+	} else if guess.Password != "" { // as John the Ripper and hashcat (mode 11200) read it
+		guess.Password, guess.Response = "", event.Bytes("$mysqlna$"+hex.EncodeToString(c.challenge)+"*"+said)
+	}
+	c.guess, c.opens = guess, len(response) > 0 && c.accepts(account, said)
+	switch {
+	case c.opens:
+		return native(c.own, challenge)
+	case len(response) == 0:
+		return nil
+	}
+	wrong := make([]byte, challengeSize)
+	_, _ = rand.Read(wrong) // never fails
+	return wrong
+}
+
+// judge takes what the server thinks of a login.
+func (c *conversation) judge() []byte {
+	var passed []byte
+	for c.stage == judged {
+		p, rest, ok := cutPacket(c.fromPot)
+		if !ok {
+			return append(passed, c.orPass(&c.fromPot)...)
+		}
+		c.fromPot = rest
+		switch {
+		case len(p.body) > 1 && p.body[0] == isSwitch: // the account has another method, or is to look so
+			_, challenge := readSwitch(p.body)
+			answer := native(c.own, challenge)
+			if !c.opens {
+				_, _ = rand.Read(answer) // never fails
+			}
+			c.tell(c.pot, p.seq+1, answer)
+			continue
+		case len(p.body) > 0 && (p.body[0] == isOK || p.body[0] == isError):
+			c.judgedAs(p.body[0] == isOK)
+		default:
+			c.stage = passes
+		}
+		c.seq++
+		passed = appendPacket(passed, c.seq, p.body)
+	}
+	return append(passed, take(&c.fromPot)...)
+}
+
+func (c *conversation) judgedAs(ok bool) {
+	c.stage = asks
+	if ok && c.login.caps&capCompress != 0 {
+		c.compress[relay.In], c.compress[relay.Out] = &compressed{to: c.asked.ask}, &compressed{to: c.asked.answer}
+	}
+	if !ok && c.opens {
+		k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
+		n := c.h.known(k, pot)
+		n.changed = true
+		c.h.keep(k, n)
+	}
+	if c.guess != nil {
+		c.guess.Success = ok
+		c.v.Rec.Note(event.Evidence{Kind: event.EvidenceLogin, Login: c.guess})
+		c.guess = nil
+	}
+}
+
+func (c *conversation) answered(p []byte) {
+	if c.compress[relay.Out] != nil {
+		c.compress[relay.Out].feed(p)
+		return
+	}
+	c.asked.answer(p)
+}
+
+// note notes a statement.
+func (c *conversation) note(s *statement) {
+	text := s.text
+	if strings.HasSuffix(s.name, changeUser) && c.v.Lease.Known {
+		text = withoutResponse(text)
+	}
+	q := &event.Request{
+		Args: []event.Bytes{event.Bytes(s.name)}, Size: s.size + s.fileSize, Failed: s.failed(), Answered: s.answered,
+		Truncated: int64(len(s.text)) < s.size || int64(len(s.file)) < s.fileSize,
+	}
+	for _, arg := range [][]byte{text, s.file} {
+		if len(arg) > 0 {
+			q.Args = append(q.Args, event.Bytes(arg))
+		}
+	}
+	if len(s.answer) > headerSize {
+		q.Answer = event.Bytes(s.answer[headerSize:])
+	}
+	c.v.Rec.Note(event.Evidence{Kind: event.EvidenceAsked, Request: q})
+}

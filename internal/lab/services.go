@@ -34,7 +34,7 @@ type served struct {
 func services() []served {
 	return []served{
 		{
-			name: event.MySQL, port: 3306, account: "root", password: "123456", refused: "ERROR 1045 (28000)", in: "let in",
+			name: event.MySQL, port: 3306, account: "root", refused: "ERROR 1045 (28000)", in: "let in",
 			client: func(host, account, password string) []string {
 				return []string{
 					"mariadb", "--no-defaults", "--host=" + host, "--user=" + account, "--password=" + password, "--connect-timeout=40",

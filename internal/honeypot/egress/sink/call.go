@@ -87,6 +87,10 @@ func (c *call) other() {
 		c.speak(greet)
 		return
 	}
+	if guess(c.buf, c.to.Port()) == "redis" {
+		c.redis()
+		return
+	}
 	c.raw()
 }
 

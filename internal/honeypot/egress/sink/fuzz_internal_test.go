@@ -15,6 +15,7 @@ func FuzzCall(f *testing.F) {
 		25: "EHLO a\r\nMAIL\r\nRCPT\r\nDATA\r\nx\r\n.\r\nQUIT\r\n", 6667: "NICK a\r\nUSER a\r\nJOIN\r\nPING :x\r\n", 143: "a LOGOUT\r\n",
 		80: "GET /x.tgz?y HTTP/1.1\r\nHost: [::1]:80\r\n\r\nGET / HTTP/1.0\r\n\r\n", 53: "\x00\x03abc", 23: "a\nb\nc\n", 21: "USER a\r\nRETR x\r\n",
 		443: "\x16\x03\x01\x00\x04\x01\x00\x00\x00", 110: "CAPA\r\n",
+		6379: "*1\r\n$4\r\nPING\r\n*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\nREPLCONF ACK 1\r\n",
 	} {
 		f.Add(port, []byte(text))
 	}

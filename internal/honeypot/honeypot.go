@@ -297,6 +297,9 @@ func Cleanup(ctx context.Context, o Options) error {
 		errs = append(errs, d.Remove(ctx, p.ID))
 	}
 	errs = append(errs, d.RemoveDoors(ctx), os.RemoveAll(doorDir(o.Name)))
+	for dir := filepath.Dir(doorDir(o.Name)); dir != "/run"; dir = filepath.Dir(dir) {
+		_ = os.Remove(dir) // unless somebody else has something in it
+	}
 	if o.Namespace == "" {
 		o.Namespace = NamespaceOf(o.Name)
 	}

@@ -19,8 +19,9 @@ import (
 
 // wire is a client that shows every byte.
 type wire struct {
-	conn net.Conn
-	r    *bufio.Reader
+	conn      net.Conn
+	r         *bufio.Reader
+	challenge []byte
 }
 
 // connect logs in; a client that says another plugin is asked to switch.
@@ -29,10 +30,10 @@ func connect(t *testing.T, address, password, plugin string) *wire {
 	conn, err := net.Dial("tcp", address)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	w := &wire{conn, bufio.NewReader(conn)}
+	w := &wire{conn: conn, r: bufio.NewReader(conn)}
 	const own = "mysql_native_password"
-	challenge := mysql.ReadChallenge(w.packet(t)[4:])
-	response := mysql.Native(password, challenge)
+	w.challenge = mysql.ReadChallenge(w.packet(t)[4:])
+	response := mysql.Native(password, w.challenge)
 	if plugin != own {
 		response = []byte("of another kind")
 	}
@@ -146,4 +147,35 @@ func TestAnswersAreTheServers(t *testing.T) {
 			require.Equal(t, straight.ask(t, body), through.ask(t, body), "%q", body)
 		}
 	}
+}
+
+// become is COM_CHANGE_USER.
+func (w *wire) become(t *testing.T, account, password, plugin string) []byte {
+	t.Helper()
+	body := append(append([]byte{17}, account...), 0, 20)
+	body = append(append(body, mysql.Native(password, w.challenge)...), "shop\x00\x21\x00"...)
+	p := w.ask(t, append(append(body, plugin...), 0))
+	require.Equal(t, byte(0xfe), p[4], "%q", p)
+	require.Len(t, p, 4+1+len(plugin)+1+20+1)
+	wants, challenge := mysql.ReadSwitch(p[4:])
+	require.Equal(t, plugin, wants)
+	w.send(t, p[3]+1, mysql.Native(password, challenge))
+	return w.packet(t)
+}
+
+// A client that becomes somebody else on its connection meets the same decision.
+func TestChangeOfAccount(t *testing.T) {
+	address := server(t)
+	s := open(t, address)
+	letIn(t, s)
+	const plugin = "mysql_native_password"
+	current := append([]byte{3}, "SELECT CURRENT_USER(), DATABASE()"...)
+	straight, through := connect(t, address, own, plugin), connect(t, s.Address, right, plugin)
+	require.Equal(t, straight.become(t, "root", own, plugin), through.become(t, "root", right, plugin))
+	require.Equal(t, straight.ask(t, current), through.ask(t, current))
+	require.Equal(t, straight.become(t, "root", "wrong", plugin), through.become(t, "root", "wrong", plugin))
+	require.NoError(t, through.conn.Close())
+	session := s.Ended(t, 3)[2]
+	require.Equal(t, []string{"root true", "root true", "root false"}, guessed(session))
+	require.Len(t, asked(session), 1)
 }

@@ -164,6 +164,38 @@ func (l login) with(response []byte, plugin string) []byte {
 	return append(b, l.attributes...)
 }
 
+// readChange reads what COM_CHANGE_USER says behind the command: a login without its first part.
+func readChange(body []byte) (l login, ok bool) {
+	if l.account, body, ok = bytes.Cut(body, []byte{0}); !ok || len(body) == 0 || len(body) <= int(body[0]) {
+		return l, false
+	}
+	n := 1 + int(body[0])
+	l.response, body = body[1:n], body[n:]
+	if l.database, body, ok = bytes.Cut(body, []byte{0}); !ok {
+		return l, false
+	}
+	const charset = 2
+	if len(body) > charset {
+		l.caps = capPlugin
+		plugin, rest, _ := bytes.Cut(body[charset:], []byte{0})
+		l.plugin, l.fixed, l.attributes = string(plugin), body[:charset], rest
+		return l, true
+	}
+	l.fixed = body
+	return l, true
+}
+
+// changed is such a change with another response, and the plugin that it is of.
+func (l login) changed(response []byte, plugin string) []byte {
+	b := append(append([]byte{changeUser}, l.account...), 0, byte(len(response)))
+	b = append(append(append(b, response...), l.database...), 0)
+	b = append(b, l.fixed...)
+	if l.caps&capPlugin != 0 {
+		b = append(append(append(b, plugin...), 0), l.attributes...)
+	}
+	return b
+}
+
 // switchTo asks a client to answer a challenge by another method.
 func switchTo(plugin string, challenge []byte) []byte {
 	b := append(append([]byte{isSwitch}, plugin...), 0)

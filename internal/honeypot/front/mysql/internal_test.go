@@ -74,6 +74,11 @@ func FuzzHandshake(f *testing.F) {
 		if len(body) > 0 {
 			_, _ = readSwitch(body)
 		}
+		if l, ok := readChange(body); ok && len(l.response) <= 250 {
+			again, ok := readChange(l.changed(l.response, l.plugin)[1:])
+			require.True(t, ok)
+			assert.Equal(t, l.changed(l.response, l.plugin), again.changed(again.response, again.plugin))
+		}
 		l, ok := readLogin(body)
 		if !ok || len(l.response) > 250 {
 			return

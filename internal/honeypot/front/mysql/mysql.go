@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -105,6 +104,7 @@ const (
 	greets   stage = iota // the server is to begin
 	logsIn                // the client is to answer
 	switched              // the client is to answer again, by another method
+	changes               // the client says who it is from now on
 	judged                // the server is to say what it thinks of the answer
 	asks                  // statements and answers
 	passes                // what is said is not understood, or none of the front's business
@@ -126,7 +126,8 @@ type conversation struct {
 	server    greeting
 	challenge []byte // the client's
 	login     login
-	seq       byte // of the client's last packet while it logs in
+	reply     func(response []byte) []byte // what the server gets with a response in it
+	seq       byte                         // of the client's last packet while it logs in
 	guess     *event.Login
 	opens     bool
 	asked     statements
@@ -161,7 +162,7 @@ func (c *conversation) out(p []byte) []byte {
 		return c.judge()
 	case asks:
 		c.answered(p)
-	case logsIn, switched, passes:
+	case logsIn, switched, changes, passes:
 	}
 	return p
 }
@@ -203,7 +204,7 @@ func take(held *[]byte) []byte {
 // in takes what the client sent.
 func (c *conversation) in(p []byte) []byte {
 	switch c.stage {
-	case greets, logsIn, switched:
+	case greets, logsIn, switched, changes:
 		c.fromThem = append(c.fromThem, p...)
 		first, rest, ok := cutPacket(c.fromThem)
 		if !ok {
@@ -219,6 +220,11 @@ func (c *conversation) in(p []byte) []byte {
 		}
 		return passed
 	case judged, asks:
+		if c.stage == asks && c.compress[relay.In] == nil && c.asked.changes(p) {
+			c.asked.end()
+			c.stage = changes
+			return c.in(p)
+		}
 		if c.compress[relay.In] != nil && c.stage == asks {
 			c.compress[relay.In].feed(p)
 		} else {
@@ -234,21 +240,35 @@ func (c *conversation) answer(p packet) []byte {
 	c.seq = p.seq
 	response := p.body
 	if c.stage != switched {
-		var ok bool
-		if c.login, ok = readLogin(append([]byte(nil), p.body...)); !ok || c.stage == greets {
+		if !c.understands(append([]byte(nil), p.body...)) {
 			c.stage = passes
 			c.v.Rec.Note(event.Evidence{Kind: event.EvidenceMalformed, Data: front.Clip(string(p.body), keptAnswer)})
 			return nil
 		}
 		response = c.login.response
-		if c.login.caps&capPlugin != 0 && c.login.plugin != nativePassword {
+		// MariaDB has a client that changes its account answer a challenge anew.
+		if c.stage == changes || c.login.caps&capPlugin != 0 && c.login.plugin != nativePassword {
 			c.stage = switched
 			c.tell(c.v.Conn, c.seq+1, switchTo(nativePassword, c.challenge))
 			return nil
 		}
 	}
 	c.stage = judged
-	return appendPacket(nil, 1, c.login.with(c.decide(response, c.server.challenge), nativePassword))
+	return c.reply(c.decide(response, c.server.challenge))
+}
+
+// understands reads as whom a client wants to be let in.
+func (c *conversation) understands(body []byte) (ok bool) {
+	switch c.stage {
+	case logsIn:
+		c.login, ok = readLogin(body)
+		c.reply = func(response []byte) []byte { return appendPacket(nil, 1, c.login.with(response, nativePassword)) }
+	case changes:
+		c.login, ok = readChange(body[1:])
+		c.reply = func(response []byte) []byte { return appendPacket(nil, 0, c.login.changed(response, nativePassword)) }
+	case greets, switched, judged, asks, passes:
+	}
+	return ok
 }
 
 // tell sends a packet of the front's own. The relay closes what can't be written to any more.
@@ -290,6 +310,7 @@ func (c *conversation) judge() []byte {
 		switch {
 		case len(p.body) > 1 && p.body[0] == isSwitch: // the account has another method, or is to look so
 			_, challenge := readSwitch(p.body)
+			c.server.challenge = append([]byte(nil), challenge...)
 			answer := native(c.own, challenge)
 			if !c.opens {
 				_, _ = rand.Read(answer) // never fails
@@ -336,7 +357,7 @@ func (c *conversation) answered(p []byte) {
 // note notes a statement.
 func (c *conversation) note(s *statement) {
 	text := s.text
-	if strings.HasSuffix(s.name, changeUser) && c.v.Lease.Known {
+	if s.name == commandName(changeUser) && c.v.Lease.Known { // within a compressed frame
 		text = withoutResponse(text)
 	}
 	q := &event.Request{

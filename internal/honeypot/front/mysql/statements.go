@@ -143,7 +143,7 @@ func (f *frames) next(p *[]byte) ([]byte, part) {
 func commandName(c byte) string {
 	names := [...]string{
 		"SLEEP", "QUIT", "INIT_DB", "QUERY", "FIELD_LIST", "CREATE_DB", "DROP_DB", "REFRESH", "SHUTDOWN", "STATISTICS", "PROCESS_INFO",
-		"CONNECT", "PROCESS_KILL", "DEBUG", "PING", "TIME", "DELAYED_INSERT", changeUser, "BINLOG_DUMP", "TABLE_DUMP", "CONNECT_OUT",
+		"CONNECT", "PROCESS_KILL", "DEBUG", "PING", "TIME", "DELAYED_INSERT", "CHANGE_USER", "BINLOG_DUMP", "TABLE_DUMP", "CONNECT_OUT",
 		"REGISTER_SLAVE", "STMT_PREPARE", "STMT_EXECUTE", "STMT_SEND_LONG_DATA", "STMT_CLOSE", "STMT_RESET", "SET_OPTION", "STMT_FETCH",
 		"DAEMON", "BINLOG_DUMP_GTID", "RESET_CONNECTION",
 	}
@@ -153,7 +153,12 @@ func commandName(c byte) string {
 	return fmt.Sprintf("COM_%d", c)
 }
 
-const changeUser = "CHANGE_USER"
+const changeUser = 17
+
+// changes reports whether the next that is asked is for another account.
+func (s *statements) changes(p []byte) bool {
+	return s.frames.left == 0 && len(s.frames.header) == 0 && len(p) > headerSize && p[3] == 0 && p[headerSize] == changeUser
+}
 
 // withoutResponse is what COM_CHANGE_USER says, without the response to a challenge.
 func withoutResponse(text []byte) []byte {

@@ -508,6 +508,10 @@ func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
 	require.NoError(t, session.WindowChange(50, 132))
 	ask("50 132")
 	require.NoError(t, session.Signal("INT"))
+	// An sshd says so where it is asked for a signal to what runs as root, and sends none. What has ended it asks for nothing.
+	assert.Eventually(t, func() bool {
+		return strings.Contains(s.log.String(), "session signalling requires privilege separation")
+	}, time.Minute, 10*time.Millisecond)
 	_, err = in.Write([]byte{4}) // ^D
 	require.NoError(t, err)
 	var exit *gossh.ExitError
@@ -521,10 +525,6 @@ func testWindowsSignalsAndTheirNotes(t *testing.T, via transport) {
 	signals := kinds(all, event.EvidenceSignal)
 	require.Len(t, signals, 1)
 	assert.Equal(t, "INT", signals[0].Signal)
-	// An sshd says so where it is asked for a signal to what runs as root, and sends none.
-	assert.Eventually(t, func() bool {
-		return strings.Contains(s.log.String(), "session signalling requires privilege separation")
-	}, time.Minute, 10*time.Millisecond)
 	exits := kinds(all, event.EvidenceExit)
 	require.Len(t, exits, 1)
 	assert.Equal(t, 9, exits[0].Exit.Status)

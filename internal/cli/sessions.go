@@ -190,11 +190,7 @@ func describeLogin(l event.Login, reason string) string {
 	case reason != "":
 		outcome += ", " + reason
 	}
-	secret := string(l.Password)
-	if l.Hash != "" {
-		secret = l.Hash
-	}
-	return fmt.Sprintf("%s: %s / %s (%s)", outcome, string(l.Account), secret, l.Method)
+	return fmt.Sprintf("%s: %s / %s (%s)", outcome, string(l.Account), string(l.Secret()), l.Method)
 }
 
 func describeStart(s event.Start) string {

@@ -89,12 +89,23 @@ type Client struct {
 // is kept as a salted hash only (decision 11).
 type Login struct {
 	Account  Bytes  `json:"account"`
-	Method   string `json:"method"` // password, keyboard-interactive
+	Method   string `json:"method"` // as the service calls it: password, keyboard-interactive, AUTH, mysql_native_password
 	Password Bytes  `json:"password,omitempty"`
 	Hash     string `json:"hash,omitempty"` // $argon2id$… of a password that is not kept
 	// Response is what came in place of a password, with the challenge that it answers, in the form that password crackers read.
 	Response Bytes `json:"response,omitempty"`
 	Success  bool  `json:"success"`
+}
+
+// Secret is what is known of the password: itself, or what is kept or came in its place.
+func (l Login) Secret() Bytes {
+	switch {
+	case l.Hash != "":
+		return Bytes(l.Hash)
+	case l.Response != "":
+		return l.Response
+	}
+	return l.Password
 }
 
 // Request is what a service was asked for, and what it answered. Of what is long the start is kept.

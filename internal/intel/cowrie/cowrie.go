@@ -213,10 +213,7 @@ func (r Renderer) login(s event.Session, v event.Evidence) Event {
 		id, outcome = "login.success", "succeeded"
 	}
 	e := r.base(s, id, v.At)
-	password := v.Login.Password.Escaped()
-	if v.Login.Hash != "" {
-		password = v.Login.Hash
-	}
+	password := v.Login.Secret().Escaped()
 	e["username"], e["password"] = v.Login.Account.Escaped(), password
 	e["message"] = fmt.Sprintf("login attempt [%s/%s] %s", v.Login.Account.Escaped(), password, outcome)
 	return e

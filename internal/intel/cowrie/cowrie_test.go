@@ -184,6 +184,12 @@ func TestHashesStandForPasswordsThatAreNotKept(t *testing.T) {
 	assert.Equal(t, "$6$x", e[0]["password"])
 }
 
+func TestResponsesStandForPasswordsThatWereNotSent(t *testing.T) {
+	e := (cowrie.Renderer{}).Events(session(), event.Evidence{Login: &event.Login{Account: "a", Response: "$mysqlna$00*ff"}})
+	assert.Equal(t, "$mysqlna$00*ff", e[0]["password"])
+	assert.Equal(t, "login attempt [a/$mysqlna$00*ff] failed", e[0]["message"])
+}
+
 func TestIPv6AndUnknownTargets(t *testing.T) {
 	s := session()
 	s.Target = netip.AddrPort{}

@@ -59,28 +59,10 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	}
 	return map[event.Service]front.Handler{
 		event.SSH:   p.over.ssh(speaker),
-		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: guesses{p.policy, event.MySQL}, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
-		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: guesses{p.policy, event.Redis}, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
+		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: p.policy.At(event.MySQL), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
+		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: p.policy.At(event.Redis), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 	}, nil
 }
-
-// guesses is the policy of one service.
-type guesses struct {
-	policy  *credential.Policy
-	service event.Service
-}
-
-// Accepts decides on a guess.
-func (g guesses) Accepts(k event.PotKey, account, password string) (bool, error) {
-	_, ok, err := g.policy.Try(k, g.service, account, password)
-	return ok, err
-}
-
-// Challenge is an attacker's.
-func (g guesses) Challenge(k event.PotKey, n int) []byte { return g.policy.Challenge(k, g.service, n) }
-
-// Settled reports whether one was accepted.
-func (g guesses) Settled(k event.PotKey) bool { return g.policy.Settled(k, g.service) }
 
 // toPots brings attackers to their pots.
 func (p *parts) toPots() front.Reach { return front.Reach{Enter: p.enter, Full: p.over} }

@@ -5,57 +5,38 @@ import (
 	"database/sql"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	driver "github.com/go-sql-driver/mysql"
-	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// mysqlAttack is what somebody asks a database who got in, and what is left of it.
-type mysqlAttack struct {
-	Name    string   `yaml:"name"`
-	Of      string   `yaml:"of"`
-	Send    []string `yaml:"send"`
-	Refused []string `yaml:"refused"`
-	Wrote   string   `yaml:"wrote"` // in a file of the pot
-}
-
 // Published attacks on MySQL end in evidence: each statement with whether it was refused, and the files that the server wrote. What the
 // attacker wrote by SQL lies where it finds it by SSH.
 func TestMySQLAttacksEndInEvidence(t *testing.T) {
-	data, err := os.ReadFile("testdata/mysql/attacks.yaml")
-	require.NoError(t, err)
-	var attacks []mysqlAttack
-	require.NoError(t, yaml.UnmarshalWithOptions(data, &attacks, yaml.Strict()))
 	f, _ := newBuiltin(t)
 	l := f.grantService(t, "203.0.113.66/32", event.MySQL)
 	require.ErrorContains(t, f.queries(t, l.Endpoint, "wrong", "SELECT 1"), "Error 1045 (28000): Access denied for user 'root'@'")
-	for _, a := range attacks {
-		t.Run(a.Name, func(t *testing.T) {
-			_ = f.queries(t, l.Endpoint, "right", a.Send...) // that some are refused is seen in the evidence
-			var sent, refused []string
-			for _, e := range f.leftBy(t, l) {
-				if e.Request == nil || e.Request.Args[0] != "COM_QUERY" {
-					continue
-				}
-				sent = append(sent, string(e.Request.Args[1]))
-				if e.Request.Failed {
-					refused = append(refused, string(e.Request.Args[1]))
-				}
+	f.attacks(t, l, client{
+		send: func(t *testing.T, statements []string) {
+			t.Helper()
+			_ = f.queries(t, l.Endpoint, "right", statements...) // that some are refused is seen in the evidence
+		},
+		asked: func(r event.Request) (string, bool) {
+			if r.Args[0] != "COM_QUERY" {
+				return "", false
 			}
-			assert.Equal(t, a.Send, sent)
-			assert.Equal(t, a.Refused, refused)
-			if a.Wrote != "" {
-				require.Eventually(t, func() bool { return f.wrote(a.Wrote) }, time.Minute, 50*time.Millisecond, "no file has %q", a.Wrote)
-			}
-		})
-	}
+			return string(r.Args[1]), true
+		},
+		sent: func(t *testing.T, statements, evidence []string) {
+			t.Helper()
+			assert.Equal(t, statements, evidence)
+		},
+	})
 	out, err := f.shell(t.Context(), f.grant(t, "203.0.113.66/32").Endpoint, "cat /tmp/shell.php; ls -d /var/lib/mysql/PLEASE_READ_ME")
 	require.NoError(t, err)
 	assert.Equal(t, "<?php system($_GET[\"c\"]); ?>\n/var/lib/mysql/PLEASE_READ_ME\n", out)

@@ -4,69 +4,42 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// redisAttack is what somebody sends who got in, and what is left of it.
-type redisAttack struct {
-	Name    string   `yaml:"name"`
-	Of      string   `yaml:"of"`
-	Send    []string `yaml:"send"`
-	Refused []string `yaml:"refused"`
-	Wrote   string   `yaml:"wrote"`  // in a file of the pot
-	Called  string   `yaml:"called"` // by the pot
-}
-
 // Published attacks on Redis end in evidence: each request with its answer, the payload in a file that is kept, the
 // master that the pot was told to follow, in the sinkhole.
 func TestRedisAttacksEndInEvidence(t *testing.T) {
-	data, err := os.ReadFile("testdata/redis/attacks.yaml")
-	require.NoError(t, err)
-	var attacks []redisAttack
-	require.NoError(t, yaml.UnmarshalWithOptions(data, &attacks, yaml.Strict()))
 	f, _ := newBuiltin(t)
 	l := f.grantService(t, "203.0.113.66/32", event.Redis)
-	_, err = f.say(t.Context(), l, "AUTH wrong\r\n")
+	_, err := f.say(t.Context(), l, "AUTH wrong\r\n")
 	require.NoError(t, err)
-	for _, a := range attacks {
-		t.Run(a.Name, func(t *testing.T) {
-			answers := f.converse(t, l, append([]string{"AUTH right"}, a.Send...))
+	f.attacks(t, l, client{
+		send: func(t *testing.T, lines []string) {
+			t.Helper()
+			answers := f.converse(t, l, append([]string{"AUTH right"}, lines...))
 			require.Equal(t, "+OK", answers[0])
-			left := f.leftBy(t, l)
-			var sent, refused []string
-			for _, e := range left {
-				if e.Request == nil {
-					continue
-				}
-				words := make([]string, len(e.Request.Args))
-				for i, w := range e.Request.Args {
-					words[i] = string(w)
-				}
-				sent = append(sent, strings.Join(words, " "))
-				if e.Request.Failed {
-					refused = append(refused, strings.Join(words, " "))
-				}
+		},
+		asked: func(r event.Request) (string, bool) {
+			words := make([]string, len(r.Args))
+			for i, w := range r.Args {
+				words[i] = string(w)
 			}
-			assert.Len(t, sent, len(a.Send))
-			assert.Equal(t, a.Refused, refused)
-			if a.Wrote != "" {
-				require.Eventually(t, func() bool { return f.wrote(a.Wrote) }, time.Minute, 50*time.Millisecond, "no file has %q", a.Wrote)
-			}
-			if a.Called != "" {
-				f.called(t, a.Called, func(e event.Egress) bool { return e.Destination.String() == a.Called })
-			}
-		})
-	}
+			return strings.Join(words, " "), true
+		},
+		sent: func(t *testing.T, lines, evidence []string) { // lines have quotes in them
+			t.Helper()
+			assert.Len(t, evidence, len(lines))
+		},
+	})
 }
 
 // converse sends lines one by one and returns the first line of each answer.

@@ -209,8 +209,8 @@ func (p *Policy) Settled(k event.PotKey, service event.Service) bool {
 	return s != nil && s.Pair != ""
 }
 
-// Challenge is n bytes from '!' to '~' that are an attacker's, at a service: always the same.
-func (p *Policy) Challenge(k event.PotKey, service event.Service, n int) []byte {
+// challenge is n bytes from '!' to '~' that are an attacker's, at a service: always the same.
+func (p *Policy) challenge(k event.PotKey, service event.Service, n int) []byte {
 	var out []byte
 	for i := 0; len(out) < n; i++ {
 		m := hmac.New(sha256.New, p.secret)

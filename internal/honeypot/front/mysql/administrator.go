@@ -17,20 +17,20 @@ func (c *conversation) accepts(account, response string) bool {
 	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
 	settled := c.h.o.Policy.Settled(k)
 	ok, err := c.h.o.Policy.Accepts(k, account, response)
-	n := c.h.known(k, pot)
+	n := c.h.pots.Get(k, pot)
 	switch {
 	case err != nil:
 	case ok && n.account != account:
 		if err = c.admit(account); err == nil {
 			n.account = account
-			c.h.keep(k, n)
+			c.h.pots.Put(k, pot, n)
 		}
 	case !ok && settled && n.account != "": // the attacker may have given it a password
 		if admin, err := c.administrator(n.account); err == nil {
 			_ = admin.conn.Close()
 		} else if _, is := errors.AsType[refusal](err); is {
 			n.changed = true
-			c.h.keep(k, n)
+			c.h.pots.Put(k, pot, n)
 		}
 	}
 	if err != nil {

@@ -19,10 +19,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
-const (
-	settleWithin = 10 * time.Second
-	maxPots      = 4096 // that are remembered
-)
+const settleWithin = 10 * time.Second
 
 // Options configure the front.
 type Options struct {
@@ -45,15 +42,12 @@ type Policy interface {
 
 // Handler is the front.
 type Handler struct {
-	o Options
-
-	mu   sync.Mutex
-	pots map[event.PotKey]known
+	o    Options
+	pots front.Pots[known]
 }
 
 // known is what this process knows of an attacker's pot.
 type known struct {
-	pot     string
 	account string // has the pot's own password by now
 	changed bool   // and has another now: the pot's server decides by itself
 }
@@ -63,25 +57,7 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o: o, pots: make(map[event.PotKey]known)}
-}
-
-func (h *Handler) known(k event.PotKey, pot string) known {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n := h.pots[k]; n.pot == pot {
-		return n
-	}
-	return known{pot: pot}
-}
-
-func (h *Handler) keep(k event.PotKey, n known) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.pots) >= maxPots {
-		clear(h.pots)
-	}
-	h.pots[k] = n
+	return &Handler{o: o}
 }
 
 var _ front.Handler = (*Handler)(nil)
@@ -174,7 +150,7 @@ func (c *conversation) greet() []byte {
 		return c.orPass(&c.fromPot)
 	}
 	c.stage = passes
-	if c.own != "" && !c.h.known(c.v.Lease.PotKey(), c.stay.Pot().ID).changed {
+	if c.own != "" && !c.h.pots.Get(c.v.Lease.PotKey(), c.stay.Pot().ID).changed {
 		if c.server, ok = readGreeting(p.body); ok {
 			c.stage = logsIn
 			c.challenge = c.h.o.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
@@ -335,9 +311,9 @@ func (c *conversation) judgedAs(ok bool) {
 	}
 	if !ok && c.opens {
 		k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-		n := c.h.known(k, pot)
+		n := c.h.pots.Get(k, pot)
 		n.changed = true
-		c.h.keep(k, n)
+		c.h.pots.Put(k, pot, n)
 	}
 	if c.guess != nil {
 		c.guess.Success = ok

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
@@ -94,20 +93,6 @@ func run(t testing.TB, program, address, account, password, stdin string, args .
 	return stdout.String(), nil
 }
 
-// policy is the node's, for MySQL.
-type policy struct{ *credential.Policy }
-
-func (p policy) Accepts(k event.PotKey, account, password string) (bool, error) {
-	_, ok, err := p.Try(k, event.MySQL, account, password)
-	return ok, err
-}
-
-func (p policy) Settled(k event.PotKey) bool { return p.Policy.Settled(k, event.MySQL) }
-
-func (p policy) Challenge(k event.PotKey, n int) []byte {
-	return p.Policy.Challenge(k, event.MySQL, n)
-}
-
 // open starts a front before a server.
 func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
@@ -117,13 +102,9 @@ func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.
 // openTo is open before whichever pot there is.
 func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	hash := func(string) (string, error) { return "$6$hash", nil }
-	p, err := credential.Open(credential.Options{Dir: t.TempDir(), Least: 1, Most: 1, Hash: hash})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return fronttest.New(t, event.MySQL, mysql.New(mysql.Options{
 		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return pot(), nil }},
-		Policy: policy{p}, Hash: hash,
+		Policy: fronttest.Policy(t, event.MySQL), Hash: fronttest.Hash,
 	}), options...)
 }
 

@@ -26,7 +26,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
@@ -66,16 +65,6 @@ func server(t testing.TB) (address string) {
 	return address
 }
 
-// policy is the node's, for Redis.
-type policy struct{ *credential.Policy }
-
-func (p policy) Accepts(k event.PotKey, account, password string) (bool, error) {
-	_, ok, err := p.Try(k, event.Redis, account, password)
-	return ok, err
-}
-
-func (p policy) Settled(k event.PotKey) bool { return p.Policy.Settled(k, event.Redis) }
-
 // open starts a front before a server.
 func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
@@ -87,15 +76,11 @@ func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.
 // openTo is open before whichever pot there is.
 func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	hash := func(string) (string, error) { return "$6$hash", nil }
-	p, err := credential.Open(credential.Options{Dir: t.TempDir(), Least: 1, Most: 1, Hash: hash})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return fronttest.New(t, event.Redis, redis.New(redis.Options{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			return pot(), nil
 		}},
-		Policy: policy{p}, Hash: hash,
+		Policy: fronttest.Policy(t, event.Redis), Hash: fronttest.Hash,
 	}), options...)
 }
 
@@ -201,7 +186,7 @@ func TestPasswordsOfKnownPeopleAreNotKept(t *testing.T) {
 	for _, e := range session.Evidence {
 		if e.Login != nil {
 			assert.Empty(t, e.Login.Password)
-			assert.Equal(t, "$6$hash", e.Login.Hash)
+			assert.Equal(t, fronttest.Hashed, e.Login.Hash)
 		}
 	}
 	data, err := os.ReadFile(session.Recording)

@@ -24,7 +24,6 @@ const (
 	defaultAccount = "default"
 	maxPending     = 1 << 16 // requests whose answer is waited for
 	settleWithin   = 10 * time.Second
-	maxPots        = 4096 // that are remembered
 )
 
 // Options configure the front.
@@ -46,10 +45,8 @@ type Policy interface {
 
 // Handler is the front.
 type Handler struct {
-	o Options
-
-	mu   sync.Mutex
-	pots map[event.PotKey]string // whose server has the password that was accepted
+	o    Options
+	pots front.Pots[bool] // whether their servers have the password that was accepted
 }
 
 // New returns a front.
@@ -57,23 +54,7 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o: o, pots: make(map[event.PotKey]string)}
-}
-
-// has reports whether a pot's server has its attacker's password, as far as this process knows.
-func (h *Handler) has(k event.PotKey, pot string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.pots[k] == pot
-}
-
-func (h *Handler) had(k event.PotKey, pot string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.pots) >= maxPots {
-		clear(h.pots)
-	}
-	h.pots[k] = pot
+	return &Handler{o: o}
 }
 
 var _ front.Handler = (*Handler)(nil)
@@ -189,13 +170,13 @@ func (c *conversation) opens(account, password string) bool {
 	}
 	k := c.v.Lease.PotKey()
 	if c.h.o.Policy.Settled(k) {
-		if c.h.has(k, c.stay.Pot().ID) {
+		if c.h.pots.Get(k, c.stay.Pot().ID) {
 			return true
 		}
 		// It may be another pot by now. If not, its server refuses, and notes that in ACL LOG: so it is asked once.
 		if ok, err := c.h.o.Policy.Accepts(k, account, password); err == nil && ok {
 			_ = c.settle(password)
-			c.h.had(k, c.stay.Pot().ID)
+			c.h.pots.Put(k, c.stay.Pot().ID, true)
 		}
 		return true
 	}
@@ -205,7 +186,7 @@ func (c *conversation) opens(account, password string) bool {
 	ok, err := c.h.o.Policy.Accepts(k, account, password)
 	if err == nil && ok {
 		if err = c.settle(password); err == nil {
-			c.h.had(k, c.stay.Pot().ID)
+			c.h.pots.Put(k, c.stay.Pot().ID, true)
 		}
 	}
 	if err != nil {

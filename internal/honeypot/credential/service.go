@@ -1,0 +1,24 @@
+package credential
+
+import "github.com/kokkuri/kokkuri/internal/event"
+
+// Service is the policy as one of the services asks it.
+type Service struct {
+	policy  *Policy
+	service event.Service
+}
+
+// At returns the policy of a service.
+func (p *Policy) At(s event.Service) Service { return Service{p, s} }
+
+// Accepts decides on a guess.
+func (s Service) Accepts(k event.PotKey, account, password string) (bool, error) {
+	_, ok, err := s.policy.Try(k, s.service, account, password)
+	return ok, err
+}
+
+// Settled reports whether one was accepted.
+func (s Service) Settled(k event.PotKey) bool { return s.policy.Settled(k, s.service) }
+
+// Challenge is an attacker's: n bytes from '!' to '~', always the same.
+func (s Service) Challenge(k event.PotKey, n int) []byte { return s.policy.challenge(k, s.service, n) }

@@ -122,8 +122,8 @@ func echo(t *testing.T, name string) net.Conn {
 		t.Error(err)
 		return nil
 	}
-	defer l.Close() //nolint:errcheck // a test's listener
 	go func() {
+		defer l.Close() //nolint:errcheck // a test's listener; closed earlier, it would drop who was not accepted yet
 		c, err := l.Accept()
 		if err != nil {
 			return
@@ -134,6 +134,7 @@ func echo(t *testing.T, name string) net.Conn {
 	}()
 	c, err := net.Dial("tcp4", l.Addr().String())
 	if err != nil {
+		_ = l.Close()
 		t.Error(err)
 	}
 	return c

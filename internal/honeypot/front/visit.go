@@ -23,6 +23,14 @@ type Visit struct {
 	Pot func(event.Pot)
 }
 
+// Pass returns a relay's callback that calls pass, and has what that records of one piece written at once.
+func (v *Visit) Pass(pass func(relay.Direction, []byte) []byte) func(relay.Direction, []byte) []byte {
+	return func(d relay.Direction, p []byte) (passed []byte) {
+		v.Rec.Together(func() { passed = pass(d, p) })
+		return passed
+	}
+}
+
 // Handler speaks a service's protocol with attackers.
 type Handler interface {
 	// Serve converses until one of both is done, or ctx is, and returns why it ended. It leaves nothing

@@ -13,16 +13,20 @@ import (
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
-const reasonFull = "the disk is nearly full"
+const (
+	reasonFull = "the disk is nearly full"
+	maxHeld    = 64 << 10 // bytes of frames that wait to be written
+)
 
 // file is a recording that is being written.
 type file struct {
 	v    *Vault
 	f    *os.File
 	hash hash.Hash
-	size int64
-	buf  []byte
-	err  error // the first one
+	size int64  // of all frames
+	kept int64  // of those that are written
+	buf  []byte // the others
+	err  error  // the first one
 }
 
 func (v *Vault) create(h recording.Header, suffix string) (*file, error) {
@@ -36,7 +40,8 @@ func (v *Vault) create(h recording.Header, suffix string) (*file, error) {
 		return nil, fmt.Errorf("begin a recording: %w", err)
 	}
 	w := &file{v: v, f: f, hash: sha256.New()}
-	w.write(head)
+	w.buf, w.size = head, int64(len(head))
+	w.write()
 	if w.err != nil {
 		_ = f.Close()
 		_ = os.Remove(path)
@@ -45,38 +50,49 @@ func (v *Vault) create(h recording.Header, suffix string) (*file, error) {
 	return w, nil
 }
 
+// frame takes a frame that write writes.
 func (w *file) frame(f recording.Frame) {
-	w.buf = recording.AppendFrame(w.buf[:0], f)
-	w.write(w.buf)
-	if cap(w.buf) > 64<<10 {
-		w.buf = nil // many sessions live long after one large frame
-	}
-}
-
-// write writes all of p or notes the error; a piece of a frame is taken back.
-func (w *file) write(p []byte) {
 	if w.err != nil {
 		return
 	}
+	w.buf = recording.AppendFrame(w.buf, f)
+	w.size += int64(recording.FrameHead + len(f.Payload))
+	if len(w.buf) > maxHeld {
+		w.write()
+	}
+}
+
+// write writes the frames that are not yet, or notes the error; what was written of them is taken back.
+func (w *file) write() {
+	p := w.buf
+	if w.err != nil || len(p) == 0 {
+		return
+	}
+	if w.buf = p[:0]; cap(p) > maxHeld {
+		w.buf = nil // many sessions live long after one large frame
+	}
 	if _, err := w.f.Write(p); err != nil {
 		w.err = fmt.Errorf("write a recording: %w", err)
-		if err := w.f.Truncate(w.size); err == nil {
-			_, _ = w.f.Seek(w.size, 0)
+		if err := w.f.Truncate(w.kept); err == nil {
+			_, _ = w.f.Seek(w.kept, 0)
 		}
+		w.size = w.kept
 		return
 	}
 	w.hash.Write(p)
-	w.size += int64(len(p))
+	w.kept += int64(len(p))
 }
 
 // finish ends the recording and moves it into the store.
 func (w *file) finish(reason string, offset time.Duration) (string, error) {
+	w.write()
 	failed := w.err
 	w.err = nil // an end fits where a frame did not, perhaps
 	if failed != nil {
 		w.frame(recording.Frame{Kind: recording.Truncated, Offset: offset, Payload: []byte(failed.Error())})
 	}
 	w.frame(recording.Frame{Kind: recording.End, Offset: offset, Payload: []byte(reason)})
+	w.write()
 	path := w.f.Name()
 	err := errors.Join(w.err, w.f.Sync(), w.f.Close())
 	sum := hex.EncodeToString(w.hash.Sum(nil))

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -34,6 +33,8 @@ type Recorder struct {
 	truncated bool // no bytes are kept any more; notes are
 	silent    bool // nothing is
 	closed    bool
+	held      int  // how many want what they record written at once
+	noted     bool // since the last write
 	sinceRoom int64
 	notes     int
 	noteBytes int
@@ -42,6 +43,7 @@ type Recorder struct {
 	seenBytes int
 	unseen    event.Missed // of these
 	open      map[*File]bool
+	payload     []byte // the last one, to be written over
 }
 
 // Begin starts a recording. What cannot be recorded, for want of room, is not: the recording is then
@@ -72,7 +74,7 @@ func (r *Recorder) Record(kind recording.Kind, channel uint32, p []byte) {
 	}
 	offset := time.Since(r.h.StartedAt)
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	for len(p) > 0 && !r.truncated && !r.closed {
 		n := min(len(p), recording.MaxFrame)
 		if !r.fits(offset, n, r.v.o.MaxSession) {
@@ -134,8 +136,44 @@ func (r *Recorder) Note(e event.Evidence) {
 	if !r.closed {
 		r.note(offset, e)
 	}
+	r.unlock()
+}
+
+// Together has what is recorded meanwhile written at once, when f has returned.
+func (r *Recorder) Together(f func()) {
+	if r == nil {
+		f()
+		return
+	}
+	r.mu.Lock()
+	r.held++
 	r.mu.Unlock()
-	r.v.o.Noted(r.h.Session)
+	defer func() {
+		r.mu.Lock()
+		r.held--
+		r.unlock()
+	}()
+	f()
+}
+
+// unlock writes what was recorded, unless somebody wants more written with it, and says that there are notes.
+func (r *Recorder) unlock() {
+	noted := false
+	if r.held == 0 && !r.closed {
+		r.write()
+		noted, r.noted = r.noted, false
+	}
+	r.mu.Unlock()
+	if noted {
+		r.v.o.Noted(r.h.Session)
+	}
+}
+
+func (r *Recorder) write() {
+	r.f.write()
+	if r.f.err != nil {
+		r.truncated, r.silent = true, true
+	}
 }
 
 // NoteSeen keeps a piece of evidence of what programs in the pot do. Where there were many, it is counted instead, and
@@ -155,8 +193,7 @@ func (r *Recorder) NoteSeen(e event.Evidence) {
 		r.seen++
 		r.seenBytes += r.noteBytes - before
 	}
-	r.mu.Unlock()
-	r.v.o.Noted(r.h.Session)
+	r.unlock()
 }
 
 // note writes a note within the bounds of notes; the last one says that more are missing.
@@ -173,10 +210,13 @@ func (r *Recorder) note(offset time.Duration, e event.Evidence) {
 	if e.At.IsZero() {
 		e.At = r.h.StartedAt.Add(offset)
 	}
-	payload, err := json.Marshal(e)
+	payload, err := e.AppendJSON(r.payload[:0])
 	if err != nil || len(payload) > recording.MaxFrame {
 		r.notes--
 		return
+	}
+	if r.payload = payload; cap(payload) > maxHeld {
+		r.payload = nil // as of frames
 	}
 	r.noteBytes += len(payload)
 	if over := r.f.size + int64(len(payload)) + recording.FrameHead - max(r.f.size, charge); over > 0 {
@@ -185,6 +225,7 @@ func (r *Recorder) note(offset time.Duration, e event.Evidence) {
 		}
 	}
 	r.frame(recording.Frame{Kind: recording.Note, Channel: e.Channel, Offset: offset, Payload: payload})
+	r.noted = true
 }
 
 // Close finishes the recording: when it returns, the recording is on the disk under the SHA-256 that

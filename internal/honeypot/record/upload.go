@@ -148,6 +148,9 @@ func (f *File) Close(partial bool) {
 	f.r.mu.Unlock()
 	f.r.Note(event.Evidence{Kind: event.EvidenceFile, Channel: f.channel, File: &note})
 	if f.path != "" {
+		f.r.mu.Lock()
+		f.r.write() // the note, even where more is to be written with it: nothing else tells of the file once these are gone
+		f.r.mu.Unlock()
 		_ = os.Remove(f.path)
 		_ = os.Remove(nameOf(f.path))
 	}

@@ -69,7 +69,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 		c.account, c.own = stay.Login(event.MySQL)
 		c.asked.done = c.note
 		defer c.asked.end()
-		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: c.pass}).Reason
+		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
 	})
 }
 

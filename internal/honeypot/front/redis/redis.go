@@ -66,7 +66,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 		c.in = requests{login: c.login, done: c.asked}
 		c.out = replies{done: c.answered}
 		defer c.unpair()
-		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: c.pass}).Reason
+		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
 	})
 }
 

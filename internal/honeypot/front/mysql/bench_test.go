@@ -18,10 +18,11 @@ func BenchmarkFront(b *testing.B) {
 	const queries = 2_000
 	for _, clients := range []int{1, 20} {
 		b.Run("clients="+strconv.Itoa(clients), func(b *testing.B) {
-			fronttest.Compare(b, clients == 1, func() (ofStraight, added float64) {
-				straight, through := slap(b, address, own, clients, queries), slap(b, s.Address, right, clients, queries)
-				return straight / through, (through - straight) / queries * float64(clients) * 1000
-			})
+			fronttest.Compare(b, clients == 1, fronttest.Server{Address: address, Password: own, Site: s, Right: right},
+				func(address, password string) (perSecond, each float64) {
+					seconds := slap(b, address, password, clients, queries)
+					return queries / seconds, seconds / queries * float64(clients) * 1000
+				})
 		})
 	}
 }

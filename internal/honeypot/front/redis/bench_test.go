@@ -15,16 +15,12 @@ import (
 
 // BenchmarkFront measures redis-benchmark straight and through the front, in turns.
 func BenchmarkFront(b *testing.B) {
-	straight, behind := server(b), server(b)
-	s := open(b, behind)
+	straight, s := server(b), open(b, server(b))
 	letIn(b, s)
 	for _, pipeline := range []string{"1", "16"} {
 		b.Run("pipeline="+pipeline, func(b *testing.B) {
-			fronttest.Compare(b, pipeline == "1", func() (ofStraight, added float64) {
-				rate, median := measure(b, straight, own, pipeline)
-				through, later := measure(b, s.Address, right, pipeline)
-				return through / rate, later - median
-			})
+			fronttest.Compare(b, pipeline == "1", fronttest.Server{Address: straight, Password: own, Site: s, Right: right},
+				func(address, password string) (perSecond, each float64) { return measure(b, address, password, pipeline) })
 		})
 	}
 }

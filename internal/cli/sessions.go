@@ -135,7 +135,7 @@ func number(n int) string {
 func describe(e event.Evidence) string {
 	switch {
 	case e.Client != nil:
-		return strings.TrimSpace(string(e.Client.Version) + " " + e.Client.HASSH)
+		return strings.Join(strings.Fields(strings.Join([]string{string(e.Client.Version), e.Client.HASSH, e.Client.JA4, string(e.Client.ServerName)}, " ")), " ")
 	case e.Login != nil:
 		return describeLogin(*e.Login, e.Reason)
 	case e.Key != nil:

@@ -98,9 +98,9 @@ func TestEveryServiceIsRedirectedToAPotThatRunsIt(t *testing.T) {
 // ruleOf is the shipped rule that counts guesses at a service.
 func ruleOf(service event.Service) string { return string(service) + "-bruteforce" }
 
-// guesses are more wrong passwords than any shipped rule takes.
+// guesses are wrong passwords that attackers try often, more than any shipped rule takes.
 func guesses() []string {
-	return []string{"alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett", "kilo", "lima"}
+	return []string{"123456", "password", "qwerty", "abc123", "111111", "letmein", "dragon", "monkey", "sunshine", "princess", "football", "iloveyou"}
 }
 
 // offenceOf waits for a source's offence by a rule.

@@ -72,10 +72,11 @@ type Evidence struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Client is what an SSH client says of itself before it logs in. HASSH is the MD5 of its
-// key-exchange, encryption, MAC and compression lists (github.com/salesforce/hassh).
+// Client is what a client says of itself before it logs in: one of SSH with its version and lists, one of TLS by JA4. HASSH is the
+// MD5 of key-exchange, encryption, MAC and compression lists (github.com/salesforce/hassh); JA4 is described at
+// github.com/FoxIO-LLC/ja4.
 type Client struct {
-	Version  Bytes   `json:"version"`
+	Version  Bytes   `json:"version,omitempty"`
 	HASSH    string  `json:"hassh,omitempty"`
 	KEX      []Bytes `json:"kex,omitempty"`
 	HostKeys []Bytes `json:"host_keys,omitempty"`
@@ -83,6 +84,9 @@ type Client struct {
 	MACs     []Bytes `json:"macs,omitempty"`
 	Compress []Bytes `json:"compress,omitempty"`
 	Language []Bytes `json:"language,omitempty"`
+
+	JA4        string `json:"ja4,omitempty"`
+	ServerName Bytes  `json:"server_name,omitempty"` // that the client asked for by TLS
 }
 
 // Login is one guess. Of a source that has logged in with success on a protected host, the password

@@ -130,7 +130,9 @@ func (s *Session) Absorb(e Evidence) {
 	s.Evidence = max(s.Evidence, e.Number)
 	switch e.Kind {
 	case EvidenceClient:
-		s.Client, s.HASSH = e.Client.Version, e.Client.HASSH
+		if e.Client.Version != "" {
+			s.Client, s.HASSH = e.Client.Version, e.Client.HASSH
+		}
 	case EvidenceLogin:
 		s.Guesses++
 		if e.Login.Success {

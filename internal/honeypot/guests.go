@@ -2,6 +2,7 @@ package honeypot
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,12 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/certificate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/postgres"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
@@ -40,6 +43,9 @@ func (n *Node) openSecrets(p *parts) (err error) {
 	if p.ca, err = inside.OpenAuthority(filepath.Join(n.o.StateDir, "authority")); err != nil {
 		return err
 	}
+	if p.certs, err = certificate.Open(filepath.Join(n.o.StateDir, "certificates")); err != nil {
+		return err
+	}
 	p.own, err = openOwnKeys(filepath.Join(n.o.StateDir, "ownkeys"), func(ctx context.Context, host string) (event.HostKeys, error) {
 		return n.o.Bus.HostKeys(ctx, n.o.Name, host)
 	}, n.log)
@@ -60,8 +66,27 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	return map[event.Service]front.Handler{
 		event.SSH:   p.over.ssh(speaker),
 		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: p.policy.At(event.MySQL), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
+		event.Postgres: postgres.New(postgres.Options{
+			Reach: p.toPots(), Policy: p.policy.At(event.Postgres), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
+		}),
 		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: p.policy.At(event.Redis), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 	}, nil
+}
+
+// certificates are what hosts' services are known by.
+type certificates struct{ p *parts }
+
+// Of implements tlsterm.Certificates.
+func (c certificates) Of(k event.PotKey) (tls.Certificate, error) {
+	name := c.p.persona(k).Hostname
+	if name == "" {
+		name = k.Host
+	}
+	cert, err := c.p.certs.Of(name)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("what %s is known by: %w", k.Host, err)
+	}
+	return cert, nil
 }
 
 // toPots brings attackers to their pots.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/certificate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/egress"
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
@@ -47,6 +48,7 @@ type parts struct {
 	policy *credential.Policy
 	keys   *hostkeys.Keys
 	ca     *inside.Authority
+	certs  *certificate.Store
 	door   *door.Handler // nil where only the builtin front speaks SSH
 	choice *choice       // nil as well then
 	over   *overflow

@@ -52,7 +52,7 @@ func services() []served {
 			},
 		},
 		{
-			name: event.Postgres, port: 5432, account: "postgres", password: "postgres", refused: "password authentication failed", in: "let in",
+			name: event.Postgres, port: 5432, account: "postgres", refused: "password authentication failed", in: "let in",
 			client: func(host, account, password string) []string {
 				return []string{
 					"env", "PGPASSWORD=" + password, "PGCONNECT_TIMEOUT=40",

@@ -225,6 +225,13 @@ func (p *Policy) challenge(k event.PotKey, service event.Service, n int) []byte 
 	return out[:n]
 }
 
+// salt is n bytes, at most 32, that are an account's of a host's service.
+func (p *Policy) salt(service event.Service, host, account string, n int) []byte {
+	m := hmac.New(sha256.New, p.secret)
+	_, _ = fmt.Fprintf(m, "salt %s %d:%s %s", service, len(host), host, account)
+	return m.Sum(nil)[:n]
+}
+
 // hash hides what was guessed, and differs from attacker to attacker.
 func (p *Policy) hash(k event.PotKey, account, password string) string {
 	m := hmac.New(sha256.New, p.secret)

@@ -20,5 +20,10 @@ func (s Service) Accepts(k event.PotKey, account, password string) (bool, error)
 // Settled reports whether one was accepted.
 func (s Service) Settled(k event.PotKey) bool { return s.policy.Settled(k, s.service) }
 
+// Salt is of an account of a host: n bytes, the same for every attacker, as of a real server's account.
+func (s Service) Salt(host, account string, n int) []byte {
+	return s.policy.salt(s.service, host, account, n)
+}
+
 // Challenge is an attacker's: n bytes from '!' to '~', always the same.
 func (s Service) Challenge(k event.PotKey, n int) []byte { return s.policy.challenge(k, s.service, n) }

@@ -43,7 +43,7 @@ type Recorder struct {
 	seenBytes int
 	unseen    event.Missed // of these
 	open      map[*File]bool
-	payload     []byte // the last one, to be written over
+	payload   []byte // the last one, to be written over
 }
 
 // Begin starts a recording. What cannot be recorded, for want of room, is not: the recording is then

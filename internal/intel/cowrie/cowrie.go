@@ -150,6 +150,9 @@ func target(s event.Session) netip.AddrPort {
 }
 
 func (r Renderer) client(s event.Session, v event.Evidence) []Event {
+	if v.Client.Version == "" { // one of TLS, of which Cowrie has no event
+		return nil
+	}
 	version := r.base(s, "client.version", v.At)
 	version["version"] = v.Client.Version.Escaped()
 	version["message"] = "Remote SSH version: " + v.Client.Version.Escaped()

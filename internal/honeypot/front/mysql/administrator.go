@@ -12,35 +12,27 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// accepts decides on a guess, and sees to it that the pot's server lets its account in by the pot's own password.
+// accepts decides on a guess.
 func (c *conversation) accepts(account, response string) bool {
-	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-	settled := c.h.o.Policy.Settled(k)
-	ok, err := c.h.o.Policy.Accepts(k, account, response)
-	n := c.h.pots.Get(k, pot)
-	switch {
-	case err != nil:
-	case ok && n.account != account:
-		if err = c.admit(account); err == nil {
-			n.account = account
-			c.h.pots.Put(k, pot, n)
-		}
-	case !ok && settled && n.account != "": // the attacker may have given it a password
-		if admin, err := c.administrator(n.account); err == nil {
-			_ = admin.conn.Close()
-		} else if _, is := errors.AsType[refusal](err); is {
-			n.changed = true
-			c.h.pots.Put(k, pot, n)
-		}
-	}
+	ok, err := c.h.accounts.Accepts(c.h.o.Policy, c, c.v.Lease.PotKey(), c.stay.Pot().ID, account, response)
 	if err != nil {
 		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
 	}
-	return ok && err == nil
+	return ok
 }
 
-// admit makes an account that its attacker logs in as, unless it is the administrator's own.
-func (c *conversation) admit(account string) error {
+// Refuses implements front.PotAccounts.
+func (c *conversation) Refuses(account string) bool {
+	admin, err := c.administrator(account)
+	if err == nil {
+		_ = admin.conn.Close()
+	}
+	_, is := errors.AsType[refusal](err)
+	return is
+}
+
+// Admit implements front.PotAccounts: it makes an account, unless that is the administrator's own.
+func (c *conversation) Admit(account string) error {
 	if account == c.account {
 		return nil
 	}

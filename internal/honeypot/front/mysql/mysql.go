@@ -32,24 +32,15 @@ type Options struct {
 
 // Policy decides on guesses.
 type Policy interface {
-	// Accepts decides on a guess; the password is the response, in hexadecimal digits.
-	Accepts(k event.PotKey, account, password string) (bool, error)
-	// Settled reports whether one was accepted.
-	Settled(k event.PotKey) bool
+	front.Judge // of responses, in hexadecimal digits
 	// Challenge is an attacker's: n bytes from '!' to '~', always the same.
 	Challenge(k event.PotKey, n int) []byte
 }
 
 // Handler is the front.
 type Handler struct {
-	o    Options
-	pots front.Pots[known]
-}
-
-// known is what this process knows of an attacker's pot.
-type known struct {
-	account string // has the pot's own password by now
-	changed bool   // and has another now: the pot's server decides by itself
+	o        Options
+	accounts front.Accounts
 }
 
 // New returns a front.
@@ -150,7 +141,7 @@ func (c *conversation) greet() []byte {
 		return c.orPass(&c.fromPot)
 	}
 	c.stage = passes
-	if c.own != "" && !c.h.pots.Get(c.v.Lease.PotKey(), c.stay.Pot().ID).changed {
+	if c.own != "" && !c.h.accounts.Left(c.v.Lease.PotKey(), c.stay.Pot().ID) {
 		if c.server, ok = readGreeting(p.body); ok {
 			c.stage = logsIn
 			c.challenge = c.h.o.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
@@ -310,10 +301,7 @@ func (c *conversation) judgedAs(ok bool) {
 		c.compress[relay.In], c.compress[relay.Out] = &compressed{to: c.asked.ask}, &compressed{to: c.asked.answer}
 	}
 	if !ok && c.opens {
-		k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-		n := c.h.pots.Get(k, pot)
-		n.changed = true
-		c.h.pots.Put(k, pot, n)
+		c.h.accounts.Leave(c.v.Lease.PotKey(), c.stay.Pot().ID)
 	}
 	if c.guess != nil {
 		c.guess.Success = ok

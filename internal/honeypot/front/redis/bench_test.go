@@ -20,7 +20,9 @@ func BenchmarkFront(b *testing.B) {
 	for _, pipeline := range []string{"1", "16"} {
 		b.Run("pipeline="+pipeline, func(b *testing.B) {
 			fronttest.Compare(b, pipeline == "1", fronttest.Server{Address: straight, Password: own, Site: s, Right: right},
-				func(address, password string) (perSecond, each float64) { return measure(b, address, password, pipeline) })
+				func(address, password string) (perSecond, each float64) {
+					return measure(b, address, password, pipeline)
+				})
 		})
 	}
 }

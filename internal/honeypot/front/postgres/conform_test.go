@@ -1,0 +1,20 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/postgres"
+)
+
+func TestConforms(t *testing.T) {
+	fronttest.Conform(t, fronttest.Front{
+		Service: event.Postgres, Says: "\x00\x00\x00\x08\x00\x03\x00\x00",
+		Open: func(r front.Reach, idle time.Duration) front.Handler {
+			return postgres.New(postgres.Options{Reach: r, Idle: idle})
+		},
+	})
+}

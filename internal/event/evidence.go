@@ -165,7 +165,7 @@ type Exit struct {
 
 // File is a file that came with a session; its content is in the node's evidence under its SHA-256.
 type File struct {
-	How       string `json:"how"`            // sftp, scp, rsync, stdin; fetched: by the recording proxy
+	How       string `json:"how"`            // sftp, scp, rsync, stdin; form, body: of HTTP; fetched: by the recording proxy
 	Path      Bytes  `json:"path,omitempty"` // in the pot
 	URL       Bytes  `json:"url,omitempty"`  // that it was fetched from
 	SHA256    string `json:"sha256"`

@@ -21,6 +21,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/postgres"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/web"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pool"
@@ -64,7 +65,10 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 		return nil, err
 	}
 	return map[event.Service]front.Handler{
-		event.SSH:   p.over.ssh(speaker),
+		event.SSH: p.over.ssh(speaker),
+		event.HTTP: web.New(web.Options{
+			Reach: p.toPots(), Policy: p.policy.At(event.HTTP), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
+		}),
 		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: p.policy.At(event.MySQL), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 		event.Postgres: postgres.New(postgres.Options{
 			Reach: p.toPots(), Policy: p.policy.At(event.Postgres), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,

@@ -69,7 +69,7 @@ func services() []served {
 			},
 		},
 		{
-			name: event.HTTP, port: 80, account: "admin", password: "admin123", refused: "401 Authorization Required", in: "<200>",
+			name: event.HTTP, port: 80, account: "admin", refused: "401 Authorization Required", in: "<200>",
 			client: func(host, account, password string) []string {
 				return []string{
 					"curl", "--silent", "--show-error", "--globoff", "--max-time", "50", "--user", account + ":" + password, "--write-out", "<%{http_code}>",

@@ -136,8 +136,14 @@ func (s *Site) serve(ctx context.Context, t testing.TB, conn net.Conn) { //nolin
 // Dial connects as the attacker.
 func (s *Site) Dial(t testing.TB) net.Conn {
 	t.Helper()
+	return s.DialTo(t, s.Address)
+}
+
+// DialTo connects to the site, or straight to the server behind it.
+func (*Site) DialTo(t testing.TB, address string) net.Conn {
+	t.Helper()
 	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", s.Address)
+	conn, err := d.DialContext(t.Context(), "tcp", address)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn

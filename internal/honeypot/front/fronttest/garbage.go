@@ -21,7 +21,7 @@ func Garbage(t *testing.T, s *Site, seeds ...string) {
 		many, atOnce = 10_000, 50
 		most         = 64 << 20
 	)
-	before := held()
+	before := Held()
 	var all sync.WaitGroup
 	for worker := range atOnce {
 		all.Go(func() {
@@ -35,7 +35,7 @@ func Garbage(t *testing.T, s *Site, seeds ...string) {
 	}
 	all.Wait()
 	require.Eventually(t, func() bool { return s.Open() == 0 }, time.Minute, 10*time.Millisecond)
-	after := held()
+	after := Held()
 	t.Logf("%d MiB before, %d MiB after %d connections", before>>20, after>>20, many)
 	assert.Less(t, after, before+most)
 }
@@ -60,8 +60,8 @@ func (s *Site) garbage(ctx context.Context, seed string, listens bool) error {
 	return nil
 }
 
-// held is what the process holds in memory.
-func held() uint64 {
+// Held is what the process holds in memory.
+func Held() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

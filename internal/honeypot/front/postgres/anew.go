@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/relay"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/tlsterm"
 )
 
@@ -147,7 +148,7 @@ func (r *replaceable) Write(p []byte) (int, error) { return r.conn().Write(p) } 
 func (r *replaceable) Close() error { return r.conn().Close() } //nolint:wrapcheck // it is a connection
 
 // CloseWrite says that nothing more comes.
-func (r *replaceable) CloseWrite() error { return closeWrite(r.conn()) }
+func (r *replaceable) CloseWrite() error { return relay.CloseWrite(r.conn()) }
 
 // LocalAddr implements net.Conn.
 func (r *replaceable) LocalAddr() net.Addr { return r.conn().LocalAddr() }
@@ -163,10 +164,3 @@ func (r *replaceable) SetReadDeadline(t time.Time) error { return r.conn().SetRe
 
 // SetWriteDeadline implements net.Conn.
 func (r *replaceable) SetWriteDeadline(t time.Time) error { return r.conn().SetWriteDeadline(t) } //nolint:wrapcheck // it is a connection
-
-func closeWrite(conn net.Conn) error {
-	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}

@@ -1,15 +1,10 @@
 package postgres
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"io"
-	"net"
-	"os"
 	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
@@ -23,7 +18,11 @@ const maxWishes = 4 // for encryption; a client has two at most
 // open hears what the client wants its connection encrypted by, and has that where the pot's server does. It returns why the connection
 // ended, if it did; nothing was read then that is not of both as they are from here on.
 func (c *conversation) open() (ended string) {
-	stop := context.AfterFunc(c.ctx, func() { _ = c.v.Conn.SetDeadline(time.Unix(1, 0)) })
+	pot := c.pot
+	stop := context.AfterFunc(c.ctx, func() {
+		_ = c.v.Conn.Close()
+		_ = pot.Close()
+	})
 	defer stop()
 	defer func() {
 		if ended == "" {
@@ -35,16 +34,13 @@ func (c *conversation) open() (ended string) {
 		}
 	}()
 	for range maxWishes {
-		first, ended := c.hear()
+		first, ended := relay.First(c.ctx, c.client, c.pot, 2*lengthSize, 2*lengthSize, c.h.o.Idle)
 		if ended != "" {
 			return ended
 		}
-		code := uint32(0)
-		if len(first) == 2*lengthSize {
-			code = binary.BigEndian.Uint32(first[lengthSize:])
-		}
-		if binary.BigEndian.Uint32(first) != 2*lengthSize || code != sslRequest && code != gssRequest {
-			c.client = &early{Conn: c.client, said: bytes.NewReader(first)}
+		code := wishOf(first)
+		if code != sslRequest && code != gssRequest {
+			c.client = relay.Unread(c.client, first)
 			return ""
 		}
 		answer, ended := c.wish(first)
@@ -60,6 +56,14 @@ func (c *conversation) open() (ended string) {
 		}
 	}
 	return ""
+}
+
+// wishOf returns what a client begins with, where that has the length of a wish.
+func wishOf(first []byte) uint32 {
+	if len(first) < 2*lengthSize || binary.BigEndian.Uint32(first) != 2*lengthSize {
+		return 0
+	}
+	return binary.BigEndian.Uint32(first[lengthSize:])
 }
 
 // wish passes on what the client wants, and what the server answers to that.
@@ -107,54 +111,3 @@ func (c *conversation) encrypt() (ended string) {
 	c.client = outer
 	return ""
 }
-
-// hear waits for the message with which a client begins, or for the first bytes of one that is longer than a wish; and for the server's
-// end, which has its own patience.
-func (c *conversation) hear() (first []byte, ended string) {
-	gone := make(chan bool, 1)
-	go func() {
-		n, err := c.pot.Read(make([]byte, 1)) // it says nothing unasked
-		over := n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
-		if over {
-			_ = c.client.SetReadDeadline(time.Unix(1, 0))
-		}
-		gone <- over
-	}()
-	_ = c.client.SetReadDeadline(time.Now().Add(cmp.Or(c.h.o.Idle, relay.DefaultIdle)))
-	if c.ctx.Err() != nil { // the lease ended just before
-		_ = c.client.SetReadDeadline(time.Unix(1, 0))
-	}
-	first = make([]byte, 2*lengthSize)
-	n, err := io.ReadFull(c.client, first)
-	_ = c.pot.SetReadDeadline(time.Unix(1, 0))
-	over := <-gone
-	_ = c.pot.SetReadDeadline(time.Time{})
-	_ = c.client.SetDeadline(time.Time{})
-	switch {
-	case over:
-		return nil, relay.PotClosed
-	case err == nil, n >= lengthSize && errors.Is(err, io.ErrUnexpectedEOF):
-		return first[:n], ""
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, relay.Idle
-	}
-	return nil, relay.AttackerClosed
-}
-
-// early is a connection of which something was read already.
-type early struct {
-	net.Conn
-
-	said *bytes.Reader
-}
-
-// Read reads that first.
-func (e *early) Read(p []byte) (int, error) {
-	if e.said.Len() > 0 {
-		return e.said.Read(p) //nolint:wrapcheck // it is a connection
-	}
-	return e.Conn.Read(p) //nolint:wrapcheck // it is a connection
-}
-
-// CloseWrite says that nothing more comes.
-func (e *early) CloseWrite() error { return closeWrite(e.Conn) }

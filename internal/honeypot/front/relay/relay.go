@@ -135,7 +135,7 @@ func (r *relay) pump(dst, src net.Conn, dir Direction) {
 		case err == nil:
 		case errors.Is(err, io.EOF):
 			r.endWith(nil, dir)
-			if c, ok := dst.(interface{ CloseWrite() error }); !ok || c.CloseWrite() != nil {
+			if CloseWrite(dst) != nil {
 				r.closeBoth()
 			}
 			if dir == Out {

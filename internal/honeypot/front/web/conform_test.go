@@ -1,0 +1,20 @@
+package web_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/web"
+)
+
+func TestConforms(t *testing.T) {
+	fronttest.Conform(t, fronttest.Front{
+		Service: event.HTTP, Says: "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		Open: func(r front.Reach, idle time.Duration) front.Handler {
+			return web.New(web.Options{Reach: r, Idle: idle})
+		},
+	})
+}

@@ -12,14 +12,20 @@ import (
 	"github.com/kokkuri/kokkuri/internal/api"
 	"github.com/kokkuri/kokkuri/internal/cli/safe"
 	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/intel/schema"
 )
 
 // maxConnected bounds the sessions whose start is remembered to have been printed.
 const maxConnected = 100_000
 
 type eventsCmd struct {
-	Tail tailCmd `cmd:"" help:"Print events and evidence as they come."`
+	Tail   tailCmd   `cmd:"" help:"Print events and evidence as they come."`
+	Schema schemaCmd `cmd:"" help:"Print the JSON Schema of what tail prints as JSON."`
 }
+
+type schemaCmd struct{}
+
+func (*schemaCmd) Run(_ context.Context, a *app) error { return a.printf("%s", schema.Text()) }
 
 type tailCmd struct {
 	client

@@ -36,6 +36,16 @@ const (
 	EvidenceClosed    EvidenceKind = "closed"    // the session's end
 )
 
+// EvidenceKinds are all of them.
+func EvidenceKinds() []EvidenceKind {
+	return []EvidenceKind{
+		EvidenceClient, EvidenceLogin, EvidenceKey, EvidenceStart, EvidenceSize, EvidenceVariable, EvidenceSignal, EvidenceInput,
+		EvidenceExit, EvidenceFile, EvidenceForward, EvidenceEgress, EvidenceMalformed, EvidenceOverflow, EvidenceAsked,
+		EvidenceExecution, EvidenceEnding, EvidenceConnection, EvidenceWrite, EvidenceMissed, EvidenceChange, EvidenceArchive,
+		EvidenceTruncated, EvidenceClosed,
+	}
+}
+
 // Evidence is one fact that a session left. Exactly the field that its kind names is filled in.
 type Evidence struct {
 	Session string       `json:"session"`

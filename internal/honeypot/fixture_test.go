@@ -24,6 +24,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot"
 	"github.com/kokkuri/kokkuri/internal/honeypot/netns"
 	"github.com/kokkuri/kokkuri/internal/honeypot/pottest"
+	"github.com/kokkuri/kokkuri/internal/intel/schema/schematest"
 )
 
 // fakeBus is a server that knows the leases it asked for.
@@ -38,10 +39,17 @@ type fakeBus struct {
 	personas      map[string]event.PersonaOf
 	keys          map[string]event.HostKeys
 	serveEvidence func(context.Context, event.EvidenceRequest) event.EvidenceReply
+
+	schema schematest.Schema // that all evidence has to be of
+	faults []error
 }
 
 func newBus() *fakeBus {
-	return &fakeBus{leases: make(map[string]event.Lease), sessions: make(map[string]event.Session), evidence: make(map[string][]event.Evidence), personas: map[string]event.PersonaOf{}, keys: map[string]event.HostKeys{}}
+	evidence, err := schematest.Open("Evidence")
+	if err != nil {
+		panic(err) // the schema's own tests say why
+	}
+	return &fakeBus{schema: evidence, leases: make(map[string]event.Lease), sessions: make(map[string]event.Session), evidence: make(map[string][]event.Evidence), personas: map[string]event.PersonaOf{}, keys: map[string]event.HostKeys{}}
 }
 
 func (b *fakeBus) ServeLeases(_ string, fn func(context.Context, event.LeaseRequest) event.LeaseReply) (func(), error) {
@@ -95,6 +103,11 @@ func (b *fakeBus) PublishSession(_ context.Context, r event.SessionReport) error
 	defer b.mu.Unlock()
 	if b.away {
 		return errors.New("no server")
+	}
+	for _, e := range r.Evidence {
+		if err := b.schema.Check(e); err != nil {
+			b.faults = append(b.faults, err)
+		}
 	}
 	b.sessions[r.Session.ID] = r.Session
 	b.evidence[r.Session.ID] = append(b.evidence[r.Session.ID], r.Evidence...)
@@ -151,6 +164,7 @@ func newFixture(t testing.TB) *fixture {
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	t.Cleanup(func() {
+		assert.Empty(t, f.bus.faults, "evidence that is not as the schema says")
 		assert.NoError(t, honeypot.Cleanup(context.Background(), f.opts))
 		assert.NoFileExists(t, netns.Path(f.opts.Namespace))
 		out, err := exec.Command("docker", "ps", "-aq", "--filter", "label=kokkuri.node="+name).CombinedOutput()

@@ -19,7 +19,8 @@ test=("${demo[@]}" gcc=gcc git=git ip=iproute2 ss=iproute2 conntrack=conntrack s
   rsync=rsync plink=putty-tools dbclient=dropbear-bin python3=python3 busybox=busybox-static paramiko=python3-paramiko curl=curl
   nmap=nmap sshfs=sshfs fusermount=fuse3 ssh-agent=openssh-client
   mariadbd=mariadb-server pg_ctlcluster=postgresql redis-server=redis-server
-  pymysql=python3-pymysql nginx=nginx apache2=apache2 vsftpd=vsftpd openssl=openssl)
+  pymysql=python3-pymysql nginx=nginx apache2=apache2 vsftpd=vsftpd openssl=openssl
+  telnetd=inetutils-telnetd inetutils-telnet=inetutils-telnet)
 lint=(shellcheck=shellcheck git=git)
 ebpf=(clang-16=clang-16 llvm-strip-16=llvm-16 bpf_helpers.h=libbpf-dev) # scripts/ebpf.sh
 bench=(fail2ban-server=fail2ban crowdsec=crowdsec gzip=gzip wrk=wrk)

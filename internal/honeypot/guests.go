@@ -21,6 +21,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/postgres"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/ssh"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/telnet"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/web"
 	"github.com/kokkuri/kokkuri/internal/honeypot/furnish"
 	"github.com/kokkuri/kokkuri/internal/honeypot/hostkeys"
@@ -72,6 +73,9 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: p.policy.At(event.MySQL), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 		event.Postgres: postgres.New(postgres.Options{
 			Reach: p.toPots(), Policy: p.policy.At(event.Postgres), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
+		}),
+		event.Telnet: telnet.New(telnet.Options{
+			Reach: p.toPots(), Policy: p.policy.At(event.Telnet), Admit: p.account, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log,
 		}),
 		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: p.policy.At(event.Redis), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
 	}, nil
@@ -137,15 +141,7 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 		return nil, nil //nolint:nilnil // nothing is left to do
 	}
 	pid := stay.PID()
-	pot, err := furnish.Open(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer pot.Close()
-	if !engine.Runs(id, pid) { // looked at when it is open: what is open stays
-		return nil, engine.ErrGone
-	}
-	if err := pot.SetAccount(g.Account, g.Hash); err != nil {
+	if err := setAccount(stay, g.Account, g.Hash); err != nil {
 		return nil, err
 	}
 	// Its server reads the host keys anew when nobody waits for it any more.
@@ -155,6 +151,28 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 		}
 	}
 	return reload, p.policy.SetPot(k, id)
+}
+
+// account gives a pot an account with a password.
+func (*parts) account(stay front.Stay, account, password string) error {
+	hash, err := furnish.Hash(password)
+	if err != nil {
+		return err
+	}
+	return setAccount(stay, account, hash)
+}
+
+func setAccount(stay front.Stay, account, hash string) error {
+	pid := stay.PID()
+	pot, err := furnish.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer pot.Close()
+	if !engine.Runs(stay.Pot().ID, pid) { // looked at when it is open: what is open stays
+		return engine.ErrGone
+	}
+	return pot.SetAccount(account, hash)
 }
 
 // removed forgets an attacker whose pot is gone, so that it has to guess again, unless it may come back.

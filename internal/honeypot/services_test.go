@@ -61,7 +61,7 @@ func TestBuiltinImage(t *testing.T) {
 	services, err := d.Services(t.Context(), honeypot.BuiltinImage)
 	require.NoError(t, err)
 	assert.Equal(t, map[event.Service]uint16{
-		event.SSH: 22, event.FTP: 21, event.HTTP: 80, event.MySQL: 3306, event.Postgres: 5432, event.Redis: 6379,
+		event.SSH: 22, event.FTP: 21, event.Telnet: 23, event.HTTP: 80, event.MySQL: 3306, event.Postgres: 5432, event.Redis: 6379,
 	}, services)
 	require.NoError(t, d.Close())
 }

@@ -43,8 +43,8 @@ func Conform(t *testing.T, f Front) {
 // stays is a pot's service that says nothing and goes when its client does.
 func stays(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-// pot is a service of a pot that does with a connection what it is told.
-func pot(t *testing.T, does func(net.Conn)) front.Stay { //nolint:ireturn // what fronts know of pots
+// Pot is a service of a pot that does with a connection what it is told.
+func Pot(t testing.TB, does func(net.Conn)) front.Stay { //nolint:ireturn // what fronts know of pots
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
@@ -72,7 +72,7 @@ func pot(t *testing.T, does func(net.Conn)) front.Stay { //nolint:ireturn // wha
 // site opens the front before such a pot.
 func (f Front) site(t *testing.T, does func(net.Conn), idle time.Duration) *Site {
 	t.Helper()
-	stay := pot(t, does)
+	stay := Pot(t, does)
 	return New(t, f.Service, f.Open(front.Reach{
 		Enter: func(context.Context, event.PotKey) (front.Stay, error) { return stay, nil },
 	}, idle))

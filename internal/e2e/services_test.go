@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -228,4 +230,30 @@ func TestRotatedPasswordIsAlertedOn(t *testing.T) {
 			assert.True(t, isReal, "it is where it was")
 		})
 	}
+}
+
+// A scanner is told the same of each service by the host and by the pot.
+func TestScannerTellsNoDifference(t *testing.T) {
+	found := func(from netip.Addr) (ports []string) {
+		t.Helper()
+		out, err := the.Attacker.Scan(t.Context(), from)
+		require.NoError(t, err)
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "/tcp ") || strings.HasPrefix(line, "SF") || strings.HasPrefix(line, "Service Info") {
+				ports = append(ports, regexp.MustCompile(`%D=[^%]*%Time=[^%]*`).ReplaceAllString(strings.TrimSpace(line), ""))
+			}
+		}
+		return ports
+	}
+	host, deflected := source(t), source(t)
+	straight := found(host)
+	require.Len(t, regexp.MustCompile(`/tcp +open `).FindAllString(strings.Join(straight, "\n"), -1), len(lab.Services())+1, "%q", straight)
+	for _, service := range append(lab.Services(), event.SSH) {
+		text, code := kokkuri(t, "redirects", "add", deflected.String(), "--service", string(service), "--host", lab.HostName)
+		require.Zero(t, code, text)
+		_, err := the.WaitDeflected(t.Context(), deflected, service, soon)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, straight, found(deflected))
+	release(t, deflected)
 }

@@ -147,6 +147,24 @@ func (m *Machine) Visit(ctx context.Context, from netip.Addr, service event.Serv
 	}
 }
 
+// Scan tells of each of web's services what nmap takes it for, from an address of the machine.
+func (m *Machine) Scan(ctx context.Context, from netip.Addr) (string, error) {
+	as, err := m.as(ctx, from)
+	if err != nil {
+		return "", err
+	}
+	ports := []string{"22"}
+	for _, s := range services() {
+		ports = append(ports, strconv.Itoa(int(s.port)))
+	}
+	host := Login{From: from}.target().Addr()
+	args := append(as, "nmap", "--unprivileged", "-sT", "-sV", "-Pn", "-n", "-oN", "-", "--host-timeout", "5m", "-p", strings.Join(ports, ","))
+	if host.Is6() {
+		args = append(args, "-6")
+	}
+	return m.Exec(ctx, append(args, host.String())...)
+}
+
 // GuessAt makes one guess after the other at one of web's services, each on a connection of its own with the
 // service's real client, and tells how many were refused.
 func (m *Machine) GuessAt(ctx context.Context, from netip.Addr, service event.Service, account string, passwords ...string) (refused int, err error) {

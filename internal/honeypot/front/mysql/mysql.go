@@ -6,8 +6,6 @@ package mysql
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"log/slog"
 	"net"
 	"sync"
@@ -58,6 +56,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		c := &conversation{h: h, ctx: ctx, v: v, pot: pot, stay: stay}
 		c.account, c.own = stay.Login(event.MySQL)
+		c.left = c.own == "" || h.accounts.Left(v.Lease.PotKey(), stay.Pot().ID)
 		c.asked.done = c.note
 		defer c.asked.end()
 		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
@@ -86,6 +85,8 @@ type conversation struct {
 	stay         front.Stay
 	account, own string // of the pot's administrator
 
+	left bool // it is for the pot's server alone to decide
+
 	mu        sync.Mutex
 	stage     stage
 	fromPot   []byte // that is not yet whole
@@ -110,11 +111,14 @@ func (c *conversation) pass(d relay.Direction, p []byte) []byte {
 		c.v.Rec.Record(recording.Out, 0, p)
 		return p
 	}
+	before := c.stage
 	passed := c.in(p)
-	if c.v.Lease.Known && c.stage != asks { // no response of somebody who may be honest is kept
-		p = passed
+	switch { // no response of somebody who may be honest is kept
+	case !c.v.Lease.Known || before == asks && c.stage == asks:
+		c.v.Rec.Record(recording.In, 0, p)
+	case !c.left:
+		c.v.Rec.Record(recording.In, 0, passed)
 	}
-	c.v.Rec.Record(recording.In, 0, p)
 	return passed
 }
 
@@ -141,13 +145,14 @@ func (c *conversation) greet() []byte {
 		return c.orPass(&c.fromPot)
 	}
 	c.stage = passes
-	if c.own != "" && !c.h.accounts.Left(c.v.Lease.PotKey(), c.stay.Pot().ID) {
-		if c.server, ok = readGreeting(p.body); ok {
-			c.stage = logsIn
-			c.challenge = c.h.o.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
-			copy(c.server.parts[0], c.challenge)
-			copy(c.server.parts[1], c.challenge[len(c.server.parts[0]):])
-		}
+	if c.server, ok = readGreeting(p.body); ok {
+		c.stage = logsIn
+		c.challenge = c.server.challenge
+	}
+	if ok && !c.left {
+		c.challenge = c.h.o.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
+		copy(c.server.parts[0], c.challenge)
+		copy(c.server.parts[1], c.challenge[len(c.server.parts[0]):])
 	}
 	return take(&c.fromPot)
 }
@@ -213,6 +218,9 @@ func (c *conversation) answer(p packet) []byte {
 			return nil
 		}
 		response = c.login.response
+		if c.left {
+			return c.leave(response)
+		}
 		// MariaDB has a client that changes its account answer a challenge anew.
 		if c.stage == changes || c.login.caps&capPlugin != 0 && c.login.plugin != nativePassword {
 			c.stage = switched
@@ -242,72 +250,6 @@ func (c *conversation) understands(body []byte) (ok bool) {
 func (c *conversation) tell(to net.Conn, seq byte, body []byte) {
 	_ = to.SetWriteDeadline(time.Now().Add(settleWithin))
 	_, _ = to.Write(appendPacket(nil, seq, body))
-}
-
-// decide decides on a client's response, and returns what the server gets in its place.
-func (c *conversation) decide(response, challenge []byte) []byte {
-	account, said := string(c.login.account), hex.EncodeToString(response)
-	guess, err := front.Login(c.v, nativePassword, account, said, c.h.o.Hash)
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
-	} else if guess.Password != "" { // as John the Ripper and hashcat (mode 11200) read it
-		guess.Password, guess.Response = "", event.Bytes("$mysqlna$"+hex.EncodeToString(c.challenge)+"*"+said)
-	}
-	c.guess, c.opens = guess, len(response) > 0 && c.accepts(account, said)
-	switch {
-	case c.opens:
-		return native(c.own, challenge)
-	case len(response) == 0:
-		return nil
-	}
-	wrong := make([]byte, challengeSize)
-	_, _ = rand.Read(wrong) // never fails
-	return wrong
-}
-
-// judge takes what the server thinks of a login.
-func (c *conversation) judge() []byte {
-	var passed []byte
-	for c.stage == judged {
-		p, rest, ok := cutPacket(c.fromPot)
-		if !ok {
-			return append(passed, c.orPass(&c.fromPot)...)
-		}
-		c.fromPot = rest
-		switch {
-		case len(p.body) > 1 && p.body[0] == isSwitch: // the account has another method, or is to look so
-			_, challenge := readSwitch(p.body)
-			c.server.challenge = append([]byte(nil), challenge...)
-			answer := native(c.own, challenge)
-			if !c.opens {
-				_, _ = rand.Read(answer) // never fails
-			}
-			c.tell(c.pot, p.seq+1, answer)
-			continue
-		case len(p.body) > 0 && (p.body[0] == isOK || p.body[0] == isError):
-			c.judgedAs(p.body[0] == isOK)
-		default:
-			c.stage = passes
-		}
-		c.seq++
-		passed = appendPacket(passed, c.seq, p.body)
-	}
-	return append(passed, take(&c.fromPot)...)
-}
-
-func (c *conversation) judgedAs(ok bool) {
-	c.stage = asks
-	if ok && c.login.caps&capCompress != 0 {
-		c.compress[relay.In], c.compress[relay.Out] = &compressed{to: c.asked.ask}, &compressed{to: c.asked.answer}
-	}
-	if !ok && c.opens {
-		c.h.accounts.Leave(c.v.Lease.PotKey(), c.stay.Pot().ID)
-	}
-	if c.guess != nil {
-		c.guess.Success = ok
-		c.v.Rec.Note(event.Evidence{Kind: event.EvidenceLogin, Login: c.guess})
-		c.guess = nil
-	}
 }
 
 func (c *conversation) answered(p []byte) {

@@ -52,7 +52,10 @@ func TestAccountOfTheAttackers(t *testing.T) {
 	assert.Equal(t, "admin@%\n", out)
 	require.NoError(t, client(t, address, "root", own, "", "-e", "ALTER USER admin@'%' IDENTIFIED BY 'another'"))
 	require.Error(t, client(t, s.Address, "admin", right, "", "-e", one), "it has changed its password")
-	require.NoError(t, client(t, s.Address, "admin", "another", "", "-e", one), "and the pot's server decides by itself")
+	require.NoError(t, client(t, s.Address, "admin", "another", "", "-e", "SELECT 'still noted'", "--compress"), "and the pot's server decides by itself")
+	last := s.Ended(t, 4)[3]
+	assert.Equal(t, []string{"admin true"}, guessed(last))
+	assert.Equal(t, event.Bytes("SELECT 'still noted'"), asked(last)[len(asked(last))-2].Args[1])
 }
 
 // An account that the pot has keeps what it may.
@@ -86,6 +89,15 @@ func TestResponsesAreKept(t *testing.T) {
 	assert.Regexp(t, `^\$mysqlna\$[0-9a-f]{40}\*[0-9a-f]{40}$`, responses[0])
 	assert.Equal(t, responses[0], responses[1], "the same guess is the same response")
 
+	// What is guessed often is told by its response.
+	require.NoError(t, client(t, s.Address, "root", "qwerty", "", "-e", one))
+	for _, e := range s.Ended(t, 3)[2].Evidence {
+		if e.Login != nil {
+			assert.Equal(t, event.Bytes("qwerty"), e.Login.Password)
+			assert.NotEmpty(t, e.Login.Response)
+		}
+	}
+
 	honest := open(t, address, fronttest.Known)
 	require.Error(t, client(t, honest.Address, "root", "wrong", "", "-e", one))
 	session := honest.Ended(t, 1)[0]
@@ -103,6 +115,9 @@ func TestServerOfWhichNothingIsKnown(t *testing.T) {
 	s := openTo(t, func() front.Stay { return fronttest.Stay{Address: address} })
 	require.Error(t, client(t, s.Address, "root", "wrong", "", "-e", one))
 	require.NoError(t, client(t, s.Address, "root", own, "", "-e", one))
+	sessions := s.Ended(t, 2)
+	assert.Equal(t, []string{"root false", "root true"}, guessed(sessions...))
+	assert.Contains(t, fmt.Sprint(asked(sessions[1])), one)
 }
 
 func TestStatementsAreEvidence(t *testing.T) {

@@ -137,7 +137,8 @@ func (p *parts) ask(ctx context.Context, id string, pid int, command string) err
 // admit gives a pot the guest's account, once: what the attacker makes of it later is the attacker's.
 func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (settled func(), err error) {
 	id := stay.Pot().ID
-	if p.policy.Pot(k) == id {
+	ssh := p.policy.At(event.SSH)
+	if _, pot := ssh.Guest(k); pot == id {
 		return nil, nil //nolint:nilnil // nothing is left to do
 	}
 	pid := stay.PID()
@@ -150,7 +151,7 @@ func (p *parts) admit(k event.PotKey, stay front.Stay, g credential.Guest) (sett
 			_ = unix.Kill(pid, unix.SIGHUP)
 		}
 	}
-	return reload, p.policy.SetPot(k, id)
+	return reload, ssh.Entered(k, id)
 }
 
 // account gives a pot an account with a password.

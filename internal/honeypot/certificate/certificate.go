@@ -4,6 +4,7 @@ package certificate
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -50,7 +51,8 @@ func (s *Store) Of(name string) (tls.Certificate, error) {
 	if c, ok := s.kept[name]; ok {
 		return c, nil
 	}
-	path := filepath.Join(s.dir, hex.EncodeToString([]byte(name))+".pem")
+	sum := sha256.Sum256([]byte(name)) // a name may hold anything
+	path := filepath.Join(s.dir, hex.EncodeToString(sum[:16])+".pem")
 	c, err := tls.LoadX509KeyPair(path, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = create(path, name); err == nil {

@@ -201,14 +201,6 @@ func (p *Policy) opensElsewhere(k event.PotKey, pair string) bool {
 	return false
 }
 
-// Settled reports whether an attacker got in at a service: then its pot is its own, and so are the passwords there.
-func (p *Policy) Settled(k event.PotKey, service event.Service) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.states[doorOf(k, service)]
-	return s != nil && s.Pair != ""
-}
-
 // challenge is n bytes from '!' to '~' that are an attacker's, at a service: always the same.
 func (p *Policy) challenge(k event.PotKey, service event.Service, n int) []byte {
 	var out []byte
@@ -279,21 +271,22 @@ func random(n int) int {
 	return int(i.Int64())
 }
 
-// Pot returns which container has the guest's account.
-func (p *Policy) Pot(k event.PotKey) string {
+// guest returns who an attacker got in as at a service, and which container has that account.
+func (p *Policy) guest(k event.PotKey, service event.Service) (account, pot string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.states[doorOf(k, event.SSH)]; s != nil {
-		return s.Pot
+	s := p.states[doorOf(k, service)]
+	if s == nil || s.Guest == nil {
+		return "", ""
 	}
-	return ""
+	return s.Guest.Account, s.Pot
 }
 
-// SetPot notes which container has the guest's account.
-func (p *Policy) SetPot(k event.PotKey, id string) error {
+// entered notes which container has it.
+func (p *Policy) entered(k event.PotKey, service event.Service, id string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.states[doorOf(k, event.SSH)]
+	s := p.states[doorOf(k, service)]
 	if s == nil || s.Pot == id {
 		return nil
 	}

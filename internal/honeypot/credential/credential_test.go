@@ -143,12 +143,16 @@ func TestForgottenAttackersBeginAnew(t *testing.T) {
 	k := keyOf(1)
 	require.False(t, try(t, p, k, "root", "a"))
 	require.True(t, try(t, p, k, "root", "b"))
-	require.NoError(t, p.SetPot(k, "container"))
+	require.NoError(t, p.At(event.SSH).Entered(k, "container"))
 	require.NoError(t, p.Close())
 	p = open(t, dir, 1, 1)
-	assert.Equal(t, "container", p.Pot(k))
+	account, pot := p.At(event.SSH).Guest(k)
+	assert.Equal(t, []string{"root", "container"}, []string{account, pot})
+	_, pot = p.At(event.Redis).Guest(k)
+	assert.Empty(t, pot, "at the others nobody has got in")
 	require.NoError(t, p.Forget(k))
-	assert.Empty(t, p.Pot(k))
+	_, pot = p.At(event.SSH).Guest(k)
+	assert.Empty(t, pot)
 	require.NoError(t, p.Close())
 	p = open(t, dir, 1, 1)
 	assert.False(t, try(t, p, k, "root", "b"))
@@ -258,20 +262,26 @@ func TestServicesOfAnAttacker(t *testing.T) {
 	require.False(t, try(one, event.SSH, "a"))
 	require.False(t, try(one, event.SSH, "b"))
 	require.True(t, try(one, event.SSH, "c"))
-	require.True(t, p.Settled(one, event.SSH))
-	require.False(t, p.Settled(one, event.FTP))
+	require.True(t, in(p, one, event.SSH))
+	require.False(t, in(p, one, event.FTP))
 	require.False(t, try(one, event.FTP, "b"), "it is the second there")
 	require.True(t, try(one, event.FTP, "c"), "it opened SSH")
 	require.False(t, try(one, event.FTP, "d"))
 	require.False(t, try(other, event.FTP, "c"), "who comes from elsewhere is another attacker")
 	require.NoError(t, p.Close())
 	p = open(t, dir, 2, 2)
-	require.True(t, p.Settled(one, event.FTP), "it survives a restart")
+	require.True(t, in(p, one, event.FTP), "it survives a restart")
 	require.True(t, try(one, event.Redis, "c"))
 	require.NoError(t, p.Forget(one))
 	for _, service := range []event.Service{event.SSH, event.FTP, event.Redis} {
-		require.False(t, p.Settled(one, service))
+		require.False(t, in(p, one, service))
 		require.False(t, try(one, service, "c"))
 	}
 	require.NoError(t, p.Close())
+}
+
+// in reports whether somebody got in.
+func in(p *credential.Policy, k event.PotKey, service event.Service) bool {
+	account, _ := p.At(service).Guest(k)
+	return account != ""
 }

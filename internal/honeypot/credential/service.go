@@ -17,8 +17,13 @@ func (s Service) Accepts(k event.PotKey, account, password string) (bool, error)
 	return ok, err
 }
 
-// Settled reports whether one was accepted.
-func (s Service) Settled(k event.PotKey) bool { return s.policy.Settled(k, s.service) }
+// Guest returns the account that was accepted, and the container that has it; each is empty where there is none.
+func (s Service) Guest(k event.PotKey) (account, pot string) { return s.policy.guest(k, s.service) }
+
+// Entered notes which container has the account.
+func (s Service) Entered(k event.PotKey, pot string) error {
+	return s.policy.entered(k, s.service, pot)
+}
 
 // Salt is of an account of a host: n bytes, the same for every attacker, as of a real server's account.
 func (s Service) Salt(host, account string, n int) []byte {

@@ -2,21 +2,14 @@ package front
 
 import "github.com/kokkuri/kokkuri/internal/event"
 
-// Accounts are what a database's front remembers of the accounts that attackers got in as: such an account has the pot's own password,
-// until whoever is in gives it another.
-type Accounts struct{ pots Pots[account] }
-
-type account struct {
-	name    string // has the pot's own password by now
-	changed bool   // and has another now: the pot's server decides by itself
-}
-
 // Judge decides on guesses at a service.
 type Judge interface {
 	// Accepts decides on a guess; of a password that is not known it is what tells it from others.
 	Accepts(k event.PotKey, account, password string) (bool, error)
-	// Settled reports whether one was accepted.
-	Settled(k event.PotKey) bool
+	// Guest returns the account that was accepted, and the pot that has it; each is empty where there is none.
+	Guest(k event.PotKey) (account, pot string)
+	// Entered is told which pot has the account.
+	Entered(k event.PotKey, pot string) error
 }
 
 // PotAccounts are the accounts of a pot's server.
@@ -27,32 +20,32 @@ type PotAccounts interface {
 	Refuses(account string) bool
 }
 
+// Accounts are what a database's front remembers of the accounts that attackers got in as: such an account has the pot's own password,
+// until whoever is in gives it another. Then the pot's server decides by itself.
+type Accounts struct{ left Pots[bool] }
+
 // Left reports whether the pot's server decides by itself who gets in.
-func (a *Accounts) Left(k event.PotKey, pot string) bool { return a.pots.Get(k, pot).changed }
+func (a *Accounts) Left(k event.PotKey, pot string) bool { return a.left.Get(k, pot) }
 
 // Leave has it decide from the next login on: it refused an account that was accepted.
-func (a *Accounts) Leave(k event.PotKey, pot string) {
-	n := a.pots.Get(k, pot)
-	n.changed = true
-	a.pots.Put(k, pot, n)
-}
+func (a *Accounts) Leave(k event.PotKey, pot string) { a.left.Put(k, pot, true) }
 
 // Accepts decides on a guess, and sees to it that the pot's server lets its account in by the pot's own password.
 func (a *Accounts) Accepts(j Judge, in PotAccounts, k event.PotKey, pot, name, guess string) (bool, error) {
-	settled := j.Settled(k)
+	guest, has := j.Guest(k)
 	ok, err := j.Accepts(k, name, guess)
 	if err != nil {
 		return false, err
 	}
-	n := a.pots.Get(k, pot)
 	switch {
-	case ok && n.name != name:
+	case ok && has != pot:
 		if err := in.Admit(name); err != nil {
 			return false, err
 		}
-		n.name = name
-		a.pots.Put(k, pot, n)
-	case !ok && settled && n.name != "" && in.Refuses(n.name): // the attacker may have given it a password
+		if err := j.Entered(k, pot); err != nil {
+			return false, err
+		}
+	case !ok && guest != "" && has == pot && in.Refuses(guest): // the attacker may have given it a password
 		a.Leave(k, pot)
 	}
 	return ok, nil

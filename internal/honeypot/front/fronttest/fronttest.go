@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ type Site struct {
 
 	mu      sync.Mutex
 	begun   int
-	ended   []string          // sessions, in the order of their ends
+	ended   []string          // sessions
 	sums    map[string]string // of their recordings
 	reasons map[string]string
 }
@@ -162,7 +163,7 @@ type Session struct {
 	Evidence              []event.Evidence
 }
 
-// Ended waits until n sessions have ended, and returns all that have, the first first.
+// Ended waits until n sessions have ended, and returns all that have, in the order in which they began.
 func (s *Site) Ended(t testing.TB, n int) []Session {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -173,7 +174,7 @@ func (s *Site) Ended(t testing.TB, n int) []Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Session
-	for _, id := range s.ended {
+	for _, id := range slices.Sorted(slices.Values(s.ended)) {
 		one := Session{ID: id, Reason: s.reasons[id], Recording: s.vault.Path(s.sums[id])}
 		for from := int64(0); ; {
 			some, next, err := s.vault.Evidence(id, s.sums[id], true, from, 1<<20)

@@ -36,18 +36,10 @@ type Options struct {
 }
 
 // Policy decides on guesses.
-type Policy interface {
-	// Accepts decides on a guess.
-	Accepts(k event.PotKey, account, password string) (bool, error)
-	// Settled reports whether one was accepted: the pot's server decides on all others then.
-	Settled(k event.PotKey) bool
-}
+type Policy = front.Judge
 
 // Handler is the front.
-type Handler struct {
-	o    Options
-	pots front.Pots[bool] // whether their servers have the password that was accepted
-}
+type Handler struct{ o Options }
 
 // New returns a front.
 func New(o Options) *Handler {
@@ -168,16 +160,8 @@ func (c *conversation) opens(account, password string) bool {
 	if _, own := c.stay.Login(event.Redis); own == "" {
 		return true
 	}
-	k := c.v.Lease.PotKey()
-	if c.h.o.Policy.Settled(k) {
-		if c.h.pots.Get(k, c.stay.Pot().ID) {
-			return true
-		}
-		// It may be another pot by now. If not, its server refuses, and notes that in ACL LOG: so it is asked once.
-		if ok, err := c.h.o.Policy.Accepts(k, account, password); err == nil && ok {
-			_ = c.settle(password)
-			c.h.pots.Put(k, c.stay.Pot().ID, true)
-		}
+	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
+	if guest, has := c.h.o.Policy.Guest(k); guest != "" && has == pot {
 		return true
 	}
 	if account != defaultAccount {
@@ -186,7 +170,7 @@ func (c *conversation) opens(account, password string) bool {
 	ok, err := c.h.o.Policy.Accepts(k, account, password)
 	if err == nil && ok {
 		if err = c.settle(password); err == nil {
-			c.h.pots.Put(k, c.stay.Pot().ID, true)
+			err = c.h.o.Policy.Entered(k, pot)
 		}
 	}
 	if err != nil {

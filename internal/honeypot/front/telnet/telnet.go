@@ -42,10 +42,7 @@ type Options struct {
 type Policy = front.Judge
 
 // Handler is the front.
-type Handler struct {
-	o    Options
-	pots front.Pots[bool] // whether they have the account that was accepted
-}
+type Handler struct{ o Options }
 
 // New returns a front.
 func New(o Options) *Handler {
@@ -227,13 +224,13 @@ func (c *conversation) entered(password string) {
 // have changed the password.
 func (c *conversation) opens(password string) bool {
 	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-	if c.h.o.Policy.Settled(k) && c.h.pots.Get(k, pot) {
+	if guest, has := c.h.o.Policy.Guest(k); guest != "" && has == pot {
 		return true
 	}
 	ok, err := c.h.o.Policy.Accepts(k, c.account, password)
 	if err == nil && ok {
 		if err = c.h.o.Admit(c.stay, c.account, password); err == nil {
-			c.h.pots.Put(k, pot, true)
+			err = c.h.o.Policy.Entered(k, pot)
 		}
 	}
 	if err != nil {

@@ -35,6 +35,7 @@ func roles(version string) cli.Roles {
 		WriteLog:    writeLog,
 		TestRules:   testRules,
 		Lab:         labCommands(),
+		Images:      images(),
 		Checks:      cli.Checks{Rules: checkRules, Watch: honeypot.ProbeWatch},
 	}
 }

@@ -49,6 +49,7 @@ type Roles struct {
 	WriteLog  func(o GeneratedLog, out io.Writer) (truth any, err error)
 	TestRules func(ctx context.Context, file string, out io.Writer) error
 	Lab       Lab
+	Images    Images
 	Checks    Checks
 }
 

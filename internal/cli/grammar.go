@@ -35,6 +35,7 @@ type grammar struct {
 	Doctor        doctorCmd        `cmd:"" group:"Set up" help:"What is missing or misconfigured here, each with its mend."`
 	Config        configCmd        `cmd:"" group:"Set up" help:"The configuration."`
 	Rules         rulesCmd         `cmd:"" group:"Set up" help:"The rules."`
+	Images        imagesCmd        `cmd:"" group:"Set up" help:"What pots are made of, on this machine."`
 	Personas      personasCmd      `cmd:"" group:"Set up" help:"What pots pretend to be."`
 	RsyslogConfig rsyslogConfigCmd `cmd:"" group:"Set up" help:"Print what makes a host's rsyslog send its log-ins here."`
 	Lab           labCmd           `cmd:"" group:"Set up" help:"A whole network on this machine, to try Kokkuri on."`

@@ -16,6 +16,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/engine"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/entry"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/ftp"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/inside"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/postgres"
@@ -67,6 +68,9 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	}
 	return map[event.Service]front.Handler{
 		event.SSH: p.over.ssh(speaker),
+		event.FTP: ftp.New(ftp.Options{
+			Reach: p.toPots(), Policy: p.policy.At(event.FTP), Admit: p.account, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log,
+		}),
 		event.HTTP: web.New(web.Options{
 			Reach: p.toPots(), Policy: p.policy.At(event.HTTP), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
 		}),

@@ -61,7 +61,7 @@ func services() []served {
 			},
 		},
 		{
-			name: event.FTP, port: 21, account: "admin", password: "admin123", refused: "530 Login incorrect", in: "257 ",
+			name: event.FTP, port: 21, account: "admin", refused: "530 Login incorrect", in: "257 ",
 			client: func(host, account, password string) []string {
 				script := "set net:max-retries 1; set net:reconnect-interval-base 1; set net:timeout 40; set ftp:ssl-allow no; set cmd:fail-exit yes; " +
 					"open -u " + quoted(account) + "," + quoted(password) + " ftp://" + bracketed(host) + "; quote PWD; quote STAT " + realMarker + "; bye"

@@ -66,29 +66,26 @@ func (n *Node) handlers(p *parts) (map[event.Service]front.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	guard := func(s event.Service) front.Guard {
+		return front.Guard{
+			Reach: p.toPots(), Policy: p.policy.At(s), Hash: furnish.Hash, Admit: p.account, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
+		}
+	}
 	return map[event.Service]front.Handler{
-		event.SSH: p.over.ssh(speaker),
-		event.FTP: ftp.New(ftp.Options{
-			Reach: p.toPots(), Policy: p.policy.At(event.FTP), Admit: p.account, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log,
-		}),
-		event.HTTP: web.New(web.Options{
-			Reach: p.toPots(), Policy: p.policy.At(event.HTTP), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
-		}),
-		event.MySQL: mysql.New(mysql.Options{Reach: p.toPots(), Policy: p.policy.At(event.MySQL), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
-		event.Postgres: postgres.New(postgres.Options{
-			Reach: p.toPots(), Policy: p.policy.At(event.Postgres), Hash: furnish.Hash, Certificates: certificates{p}, Idle: n.o.Idle, Log: n.log,
-		}),
-		event.Telnet: telnet.New(telnet.Options{
-			Reach: p.toPots(), Policy: p.policy.At(event.Telnet), Admit: p.account, Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log,
-		}),
-		event.Redis: redis.New(redis.Options{Reach: p.toPots(), Policy: p.policy.At(event.Redis), Hash: furnish.Hash, Idle: n.o.Idle, Log: n.log}),
+		event.SSH:      p.over.ssh(speaker),
+		event.FTP:      ftp.New(guard(event.FTP)),
+		event.HTTP:     web.New(guard(event.HTTP)),
+		event.MySQL:    mysql.New(guard(event.MySQL)),
+		event.Postgres: postgres.New(guard(event.Postgres)),
+		event.Redis:    redis.New(guard(event.Redis)),
+		event.Telnet:   telnet.New(guard(event.Telnet)),
 	}, nil
 }
 
 // certificates are what hosts' services are known by.
 type certificates struct{ p *parts }
 
-// Of implements tlsterm.Certificates.
+// Of implements front.Certificates.
 func (c certificates) Of(k event.PotKey) (tls.Certificate, error) {
 	name := c.p.persona(k).Hostname
 	if name == "" {

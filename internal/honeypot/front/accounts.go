@@ -2,16 +2,6 @@ package front
 
 import "github.com/kokkuri/kokkuri/internal/event"
 
-// Judge decides on guesses at a service.
-type Judge interface {
-	// Accepts decides on a guess; of a password that is not known it is what tells it from others.
-	Accepts(k event.PotKey, account, password string) (bool, error)
-	// Guest returns the account that was accepted, and the pot that has it; each is empty where there is none.
-	Guest(k event.PotKey) (account, pot string)
-	// Entered is told which pot has the account.
-	Entered(k event.PotKey, pot string) error
-}
-
 // PotAccounts are the accounts of a pot's server.
 type PotAccounts interface {
 	// Admit sees to it that an account exists and has the pot's own password.
@@ -30,8 +20,8 @@ func (a *Accounts) Left(k event.PotKey, pot string) bool { return a.left.Get(k, 
 // Leave has it decide from the next login on: it refused an account that was accepted.
 func (a *Accounts) Leave(k event.PotKey, pot string) { a.left.Put(k, pot, true) }
 
-// Accepts decides on a guess, and sees to it that the pot's server lets its account in by the pot's own password.
-func (a *Accounts) Accepts(j Judge, in PotAccounts, k event.PotKey, pot, name, guess string) (bool, error) {
+// accepts decides on a guess, and sees to it that the pot's server lets its account in by the pot's own password.
+func (a *Accounts) accepts(j Judge, in PotAccounts, k event.PotKey, pot, name, guess string) (bool, error) {
 	guest, has := j.Guest(k)
 	ok, err := j.Accepts(k, name, guess)
 	if err != nil {

@@ -1,6 +1,7 @@
 package front_test
 
 import (
+	"log/slog"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
 )
 
 // potServer is a pot's server: the accounts that have the pot's own password.
@@ -44,9 +46,9 @@ func TestAccountsAreRememberedOverRestarts(t *testing.T) {
 	k := event.PotKey{Attacker: netip.MustParsePrefix("203.0.113.66/32"), Host: "web"}
 	server := &potServer{}
 	guess := func(pot, password string) bool {
-		ok, err := accounts.Accepts(policy.At(event.Postgres), server, k, pot, "admin", password)
-		require.NoError(t, err)
-		return ok
+		g := front.Guard{Policy: policy.At(event.Postgres), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+		v := &front.Visit{Lease: event.Lease{Attacker: k.Attacker, Host: k.Host}}
+		return g.Accepts(t.Context(), v, fronttest.Stay{ID: pot}, accounts, server, "admin", password)
 	}
 	require.False(t, guess("one", "wrong"))
 	require.True(t, guess("one", "right"))

@@ -23,8 +23,8 @@ type Visit struct {
 	Pot func(event.Pot)
 }
 
-// Pass returns a relay's callback that calls pass, and has what that records of one piece written at once.
-func (v *Visit) Pass(pass func(relay.Direction, []byte) []byte) func(relay.Direction, []byte) []byte {
+// together returns a relay's callback that calls pass, and has what that records of one piece written at once.
+func (v *Visit) together(pass func(relay.Direction, []byte) []byte) func(relay.Direction, []byte) []byte {
 	return func(d relay.Direction, p []byte) (passed []byte) {
 		v.Rec.Together(func() { passed = pass(d, p) })
 		return passed

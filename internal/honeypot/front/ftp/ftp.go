@@ -6,12 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
@@ -26,36 +24,22 @@ const (
 	method     = "password"
 )
 
-// Options configure the front.
-type Options struct {
-	Reach  front.Reach
-	Policy front.Judge
-	// Admit gives the pot an account with a password.
-	Admit func(stay front.Stay, account, password string) error
-	Hash  func(password string) (string, error) // of passwords that are not kept
-	Idle  time.Duration                         // silence that ends a connection; relay.DefaultIdle where 0
-	Log   *slog.Logger
-}
-
 // Handler is the front.
-type Handler struct{ o Options }
+type Handler struct {
+	front.Guard
+}
 
 // New returns a front.
-func New(o Options) *Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Handler{o: o}
-}
+func New(g front.Guard) *Handler { return &Handler{Guard: g} }
 
 var _ front.Handler = (*Handler)(nil)
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+	return h.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		c := &conversation{h: h, ctx: ctx, v: v, stay: stay}
 		defer c.end()
-		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
+		return h.Relay(ctx, v, v.Conn, pot, c.pass)
 	})
 }
 
@@ -144,11 +128,7 @@ func (c *conversation) command(line []byte) []byte {
 	case "USER":
 		c.account = argument
 	case "PASS":
-		login, err := front.Login(c.v, method, c.account, argument, c.h.o.Hash)
-		if err != nil {
-			c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
-		}
-		one.login = login
+		one.login = c.h.Guess(c.ctx, c.v, method, c.account, argument)
 		if !c.opens(argument) {
 			line = []byte(text[:len("PASS")] + " " + rand.Text() + end)
 		}
@@ -162,29 +142,13 @@ func (c *conversation) command(line []byte) []byte {
 	return line
 }
 
-// opens reports whether the server is asked about a password as it is. Once the attacker got in, all decisions are the server's: the
-// attacker may have changed the password. Anonymous logins are none.
+// opens reports whether the server is asked about a password as it is. Anonymous logins are no guesses.
 func (c *conversation) opens(password string) bool {
 	if slices.Contains([]string{"anonymous", "ftp"}, c.account) || password == "" {
 		return true
 	}
-	if slices.Contains(barred(), c.account) {
-		return false
-	}
-	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-	if guest, has := c.h.o.Policy.Guest(k); guest != "" && has == pot {
-		return true
-	}
-	ok, err := c.h.o.Policy.Accepts(k, c.account, password)
-	if err == nil && ok {
-		if err = c.h.o.Admit(c.stay, c.account, password); err == nil {
-			err = c.h.o.Policy.Entered(k, pot)
-		}
-	}
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
-	}
-	return ok && err == nil
+	may := !slices.Contains(barred(), c.account)
+	return c.h.Opens(c.ctx, c.v, c.stay, c.account, password, may, func() error { return c.h.Admit(c.stay, c.account, password) })
 }
 
 // barred are whom no server of FTP lets in (/etc/ftpusers of Debian).

@@ -69,7 +69,7 @@ func server(t testing.TB, settings ...string) (address string) {
 // open starts a front before a server; whom it would give an account is written to made.
 func open(t testing.TB, address string, made *[]string, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	return fronttest.New(t, event.FTP, ftp.New(ftp.Options{
+	return fronttest.New(t, event.FTP, ftp.New(front.Guard{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			return fronttest.Stay{ID: "pot", Address: address}, nil
 		}},
@@ -235,7 +235,7 @@ func TestConforms(t *testing.T) {
 	fronttest.Conform(t, fronttest.Front{
 		Service: event.FTP, Says: "NOOP\r\n",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return ftp.New(ftp.Options{Reach: r, Idle: idle})
+			return ftp.New(front.Guard{Reach: r, Idle: idle})
 		},
 	})
 }

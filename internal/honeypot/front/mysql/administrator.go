@@ -12,15 +12,6 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 )
 
-// accepts decides on a guess.
-func (c *conversation) accepts(account, response string) bool {
-	ok, err := c.h.accounts.Accepts(c.h.o.Policy, c, c.v.Lease.PotKey(), c.stay.Pot().ID, account, response)
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
-	}
-	return ok
-}
-
 // Refuses implements front.PotAccounts.
 func (c *conversation) Refuses(account string) bool {
 	admin, err := c.administrator(account)

@@ -14,7 +14,7 @@ func TestConforms(t *testing.T) {
 	fronttest.Conform(t, fronttest.Front{
 		Service: event.MySQL, Says: "\x01\x00\x00\x00\x0e",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return mysql.New(mysql.Options{Reach: r, Idle: idle})
+			return mysql.New(front.Guard{Reach: r, Idle: idle})
 		},
 	})
 }

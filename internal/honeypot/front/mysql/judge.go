@@ -8,7 +8,6 @@ import (
 
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/credential"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/relay"
 )
 
@@ -31,7 +30,7 @@ func (c *conversation) decide(response, challenge []byte) []byte {
 	if said == "" {
 		said = hex.EncodeToString(response)
 	}
-	c.opens = len(response) > 0 && c.accepts(string(c.login.account), said)
+	c.opens = len(response) > 0 && c.h.Accepts(c.ctx, c.v, c.stay, &c.h.accounts, c, string(c.login.account), said)
 	switch {
 	case c.opens:
 		return native(c.own, challenge)
@@ -56,11 +55,8 @@ func (c *conversation) known(response []byte) string {
 // noteGuess has a guess noted with what the server thinks of it.
 func (c *conversation) noteGuess(method, password string, response []byte) {
 	digits := hex.EncodeToString(response)
-	guess, err := front.Login(c.v, method, string(c.login.account), cmp.Or(password, digits), c.h.o.Hash)
-	switch {
-	case err != nil:
-		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
-	case guess.Hash == "" && len(response) > 0:
+	guess := c.h.Guess(c.ctx, c.v, method, string(c.login.account), cmp.Or(password, digits))
+	if guess != nil && guess.Hash == "" && len(response) > 0 {
 		guess.Password, guess.Response = event.Bytes(password), event.Bytes(digits)
 		if method == nativePassword { // as John the Ripper and hashcat (mode 11200) read it
 			guess.Response = event.Bytes("$mysqlna$" + hex.EncodeToString(c.challenge) + "*" + digits)

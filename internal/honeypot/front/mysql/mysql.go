@@ -6,7 +6,6 @@ package mysql
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -19,47 +18,27 @@ import (
 
 const settleWithin = 10 * time.Second
 
-// Options configure the front.
-type Options struct {
-	Reach  front.Reach
-	Policy Policy
-	Hash   func(password string) (string, error) // of responses that are not kept
-	Idle   time.Duration                         // silence that ends a connection; relay.DefaultIdle where 0
-	Log    *slog.Logger
-}
-
-// Policy decides on guesses.
-type Policy interface {
-	front.Judge // of responses, in hexadecimal digits
-	// Challenge is an attacker's: n bytes from '!' to '~', always the same.
-	Challenge(k event.PotKey, n int) []byte
-}
-
 // Handler is the front.
 type Handler struct {
-	o        Options
+	front.Guard
+
 	accounts front.Accounts
 }
 
 // New returns a front.
-func New(o Options) *Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Handler{o: o}
-}
+func New(g front.Guard) *Handler { return &Handler{Guard: g} }
 
 var _ front.Handler = (*Handler)(nil)
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+	return h.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		c := &conversation{h: h, ctx: ctx, v: v, pot: pot, stay: stay}
 		c.account, c.own = stay.Login(event.MySQL)
 		c.left = c.own == "" || h.accounts.Left(v.Lease.PotKey(), stay.Pot().ID)
 		c.asked.done = c.note
 		defer c.asked.end()
-		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
+		return h.Relay(ctx, v, v.Conn, pot, c.pass)
 	})
 }
 
@@ -150,7 +129,7 @@ func (c *conversation) greet() []byte {
 		c.challenge = c.server.challenge
 	}
 	if ok && !c.left {
-		c.challenge = c.h.o.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
+		c.challenge = c.h.Policy.Challenge(c.v.Lease.PotKey(), challengeSize)
 		copy(c.server.parts[0], c.challenge)
 		copy(c.server.parts[1], c.challenge[len(c.server.parts[0]):])
 	}

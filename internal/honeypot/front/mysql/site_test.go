@@ -102,7 +102,7 @@ func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.
 // openTo is open before whichever pot there is.
 func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	return fronttest.New(t, event.MySQL, mysql.New(mysql.Options{
+	return fronttest.New(t, event.MySQL, mysql.New(front.Guard{
 		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return pot(), nil }},
 		Policy: fronttest.Policy(t, event.MySQL), Hash: fronttest.Hash,
 	}), options...)

@@ -14,7 +14,7 @@ func TestConforms(t *testing.T) {
 	fronttest.Conform(t, fronttest.Front{
 		Service: event.Postgres, Says: "\x00\x00\x00\x08\x00\x03\x00\x00",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return postgres.New(postgres.Options{Reach: r, Idle: idle})
+			return postgres.New(front.Guard{Reach: r, Idle: idle})
 		},
 	})
 }

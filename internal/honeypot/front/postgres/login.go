@@ -57,7 +57,7 @@ func (c *conversation) said(kind byte, body, whole []byte) []byte {
 		defer c.turn()
 		return append([]byte(nil), whole...)
 	case authMD5:
-		l.salt, l.ours = append([]byte(nil), more...), c.h.o.Policy.Challenge(c.v.Lease.PotKey(), saltOfMD5)
+		l.salt, l.ours = append([]byte(nil), more...), c.h.Policy.Challenge(c.v.Lease.PotKey(), saltOfMD5)
 		defer c.turn()
 		return asks(authMD5, l.ours)
 	case authSASLGoes:
@@ -66,7 +66,7 @@ func (c *conversation) said(kind byte, body, whole []byte) []byte {
 			c.stage = passing
 			return whole
 		}
-		l.answered = serverFirst{nonce: l.first.nonce + own, rounds: l.pot.server.rounds, salt: c.h.o.Policy.Salt(c.v.Lease.Host, l.account, saltSize)}
+		l.answered = serverFirst{nonce: l.first.nonce + own, rounds: l.pot.server.rounds, salt: c.h.Policy.Salt(c.v.Lease.Host, l.account, saltSize)}
 		defer c.turn()
 		return asks(authSASLGoes, []byte(l.answered.text()))
 	case authSASLFinal:
@@ -185,24 +185,22 @@ func (c *conversation) decide(method, password, response string) {
 	if said == "" {
 		said = response
 	}
-	guess, err := front.Login(c.v, method, l.account, said, c.h.o.Hash)
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
-	} else if guess.Hash == "" && response != "" {
+	guess := c.h.Guess(c.ctx, c.v, method, l.account, said)
+	if guess != nil && guess.Hash == "" && response != "" {
 		guess.Password, guess.Response = front.Clip(password, maxPassword), front.Clip(response, maxResponse)
 	}
 	l.guess = guess
 	if method == scramMethod && password == "" || said == "" {
 		return // nobody could be told that its password is right
 	}
-	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
 	admin := &administrator{c: c}
-	ok, err := c.h.accounts.Accepts(c.h.o.Policy, admin, k, pot, l.account, said)
-	if ok && admin.made {
-		err = c.anew()
+	l.opens = c.h.Accepts(c.ctx, c.v, c.stay, &c.h.accounts, admin, l.account, said)
+	if !l.opens || !admin.made {
+		return
 	}
-	if l.opens = ok && err == nil; err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
+	if err := c.anew(); err != nil {
+		c.h.Logger().ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
+		l.opens = false
 	}
 }
 

@@ -34,7 +34,7 @@ func (c *conversation) open() (ended string) {
 		}
 	}()
 	for range maxWishes {
-		first, ended := relay.First(c.ctx, c.client, c.pot, 2*lengthSize, 2*lengthSize, c.h.o.Idle)
+		first, ended := relay.First(c.ctx, c.client, c.pot, 2*lengthSize, 2*lengthSize, c.h.Idle)
 		if ended != "" {
 			return ended
 		}
@@ -101,10 +101,10 @@ func (c *conversation) encrypt() (ended string) {
 		}
 	}
 	if err != nil {
-		c.h.o.Log.WarnContext(c.ctx, "the pot's server is not reached as a client wants it", "session", c.v.Session, "error", err)
+		c.h.Logger().WarnContext(c.ctx, "the pot's server is not reached as a client wants it", "session", c.v.Session, "error", err)
 		return relay.PotClosed
 	}
-	outer, err := tlsterm.Server(c.ctx, c.v, c.client, c.h.o.Certificates, helloWithin)
+	outer, err := tlsterm.Server(c.ctx, c.v, c.client, c.h.Certificates, helloWithin)
 	if err != nil {
 		return relay.AttackerClosed
 	}

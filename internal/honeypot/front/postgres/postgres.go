@@ -5,7 +5,6 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/kokkuri/kokkuri/internal/event"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/relay"
-	"github.com/kokkuri/kokkuri/internal/honeypot/front/tlsterm"
 	"github.com/kokkuri/kokkuri/internal/recording"
 )
 
@@ -22,45 +20,22 @@ const (
 	helloWithin  = time.Minute // to agree on TLS: authentication_timeout of the server
 )
 
-// Options configure the front.
-type Options struct {
-	Reach        front.Reach
-	Policy       Policy
-	Hash         func(password string) (string, error) // of passwords that are not kept
-	Certificates tlsterm.Certificates
-	Idle         time.Duration // silence that ends a connection; relay.DefaultIdle where 0
-	Log          *slog.Logger
-}
-
-// Policy decides on guesses.
-type Policy interface {
-	front.Judge
-	// Challenge is an attacker's: n bytes from '!' to '~', always the same.
-	Challenge(k event.PotKey, n int) []byte
-	// Salt is of an account of a host: n bytes, the same for every attacker.
-	Salt(host, account string, n int) []byte
-}
-
 // Handler is the front.
 type Handler struct {
-	o        Options
+	front.Guard
+
 	accounts front.Accounts
 	lists    lists
 }
 
 // New returns a front.
-func New(o Options) *Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Handler{o: o}
-}
+func New(g front.Guard) *Handler { return &Handler{Guard: g} }
 
 var _ front.Handler = (*Handler)(nil)
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+	return h.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		c := &conversation{h: h, ctx: ctx, v: v, client: v.Conn, pot: pot, stay: stay}
 		c.account, c.own = stay.Login(event.Postgres)
 		c.login.left = c.own == "" || h.accounts.Left(v.Lease.PotKey(), stay.Pot().ID)
@@ -70,7 +45,7 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 		}
 		defer c.asked.end()
 		c.server = &replaceable{now: c.pot}
-		return relay.Run(ctx, relay.Options{Attacker: c.client, Pot: c.server, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
+		return h.Relay(ctx, v, c.client, c.server, c.pass)
 	})
 }
 

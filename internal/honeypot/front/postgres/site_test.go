@@ -148,7 +148,7 @@ func run(t testing.TB, program, address, account, password, more string, args ..
 // certificates give all hosts' the same name.
 type certificates struct{ store *certificate.Store }
 
-// Of implements tlsterm.Certificates.
+// Of implements front.Certificates.
 func (c certificates) Of(event.PotKey) (tls.Certificate, error) { return c.store.Of("web") }
 
 // open starts a front before a server.
@@ -164,7 +164,7 @@ func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *f
 	t.Helper()
 	store, err := certificate.Open(t.TempDir())
 	require.NoError(t, err)
-	return fronttest.New(t, event.Postgres, postgres.New(postgres.Options{
+	return fronttest.New(t, event.Postgres, postgres.New(front.Guard{
 		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return pot(), nil }},
 		Policy: fronttest.Policy(t, event.Postgres), Hash: fronttest.Hash, Certificates: certificates{store}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}), options...)

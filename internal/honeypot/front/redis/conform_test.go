@@ -14,7 +14,7 @@ func TestConforms(t *testing.T) {
 	fronttest.Conform(t, fronttest.Front{
 		Service: event.Redis, Says: "*1\r\n$4\r\nPING\r\n",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return redis.New(redis.Options{Reach: r, Idle: idle})
+			return redis.New(front.Guard{Reach: r, Idle: idle})
 		},
 	})
 }

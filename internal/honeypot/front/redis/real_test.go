@@ -76,7 +76,7 @@ func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.
 // openTo is open before whichever pot there is.
 func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	return fronttest.New(t, event.Redis, redis.New(redis.Options{
+	return fronttest.New(t, event.Redis, redis.New(front.Guard{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			return pot(), nil
 		}},

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -26,39 +25,24 @@ const (
 	settleWithin   = 10 * time.Second
 )
 
-// Options configure the front.
-type Options struct {
-	Reach  front.Reach
-	Policy Policy
-	Hash   func(password string) (string, error) // of passwords that are not kept
-	Idle   time.Duration                         // silence that ends a connection; relay.DefaultIdle where 0
-	Log    *slog.Logger
-}
-
-// Policy decides on guesses.
-type Policy = front.Judge
-
 // Handler is the front.
-type Handler struct{ o Options }
+type Handler struct {
+	front.Guard
+}
 
 // New returns a front.
-func New(o Options) *Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Handler{o: o}
-}
+func New(g front.Guard) *Handler { return &Handler{Guard: g} }
 
 var _ front.Handler = (*Handler)(nil)
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+	return h.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		c := &conversation{h: h, ctx: ctx, v: v, stay: stay, paired: true}
 		c.in = requests{login: c.login, done: c.asked}
 		c.out = replies{done: c.answered}
 		defer c.unpair()
-		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
+		return h.Relay(ctx, v, v.Conn, pot, c.pass)
 	})
 }
 
@@ -114,15 +98,10 @@ func (c *conversation) login(args [][]byte) [][]byte {
 	if at == 0 {
 		return args
 	}
-	login, err := front.Login(c.v, strings.ToUpper(string(args[0])), account, password, c.h.o.Hash)
-	if err == nil {
-		c.guess = login
-		if c.opens(account, password) {
-			c.accepted = password
-			return args
-		}
-	} else {
-		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
+	c.guess = c.h.Guess(c.ctx, c.v, strings.ToUpper(string(args[0])), account, password)
+	if c.guess != nil && c.opens(account, password) {
+		c.accepted = password
+		return args
 	}
 	wrong := append([][]byte(nil), args...)
 	wrong[at] = []byte(rand.Text())
@@ -154,29 +133,13 @@ func credentials(args [][]byte) (account, password string, at int) {
 	return "", "", 0
 }
 
-// opens reports whether the pot's server is asked. Once the attacker got in, all decisions are that server's: the
-// attacker may have changed the password. They are from the beginning where the image does not say how one logs in.
+// opens reports whether the pot's server is asked. It decides by itself from the beginning where the image does not say how one logs in.
 func (c *conversation) opens(account, password string) bool {
 	if _, own := c.stay.Login(event.Redis); own == "" {
 		return true
 	}
-	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-	if guest, has := c.h.o.Policy.Guest(k); guest != "" && has == pot {
-		return true
-	}
-	if account != defaultAccount {
-		return false // the server has no other
-	}
-	ok, err := c.h.o.Policy.Accepts(k, account, password)
-	if err == nil && ok {
-		if err = c.settle(password); err == nil {
-			err = c.h.o.Policy.Entered(k, pot)
-		}
-	}
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
-	}
-	return ok && err == nil
+	may := account == defaultAccount // the server has no other
+	return c.h.Opens(c.ctx, c.v, c.stay, account, password, may, func() error { return c.settle(password) })
 }
 
 // settle makes the password that was accepted the pot's own, in its settings too: the server may begin anew.

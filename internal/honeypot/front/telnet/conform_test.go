@@ -14,7 +14,7 @@ func TestConforms(t *testing.T) {
 	fronttest.Conform(t, fronttest.Front{
 		Service: event.Telnet, Says: "\xff\xfd\x03",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return telnet.New(telnet.Options{Reach: r, Idle: idle})
+			return telnet.New(front.Guard{Reach: r, Idle: idle})
 		},
 	})
 }

@@ -84,7 +84,7 @@ func server(t testing.TB) (address, pair string) {
 func open(t testing.TB, options ...fronttest.Option) (s *fronttest.Site, pair string) {
 	t.Helper()
 	address, pair := server(t)
-	return fronttest.New(t, event.Telnet, telnet.New(telnet.Options{
+	return fronttest.New(t, event.Telnet, telnet.New(front.Guard{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			return fronttest.Stay{ID: "pot", Address: address}, nil
 		}},
@@ -317,7 +317,7 @@ func TestTenThousandGarbageConnections(t *testing.T) {
 		_, _ = io.WriteString(c, "web login: ")
 		_, _ = io.Copy(c, c) // whatever it is
 	})
-	s := fronttest.New(t, event.Telnet, telnet.New(telnet.Options{
+	s := fronttest.New(t, event.Telnet, telnet.New(front.Guard{
 		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return stay, nil }},
 		Policy: fronttest.Policy(t, event.Telnet), Hash: fronttest.Hash, Admit: func(front.Stay, string, string) error { return nil },
 	}))

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -27,39 +26,22 @@ const (
 	method    = "password"
 )
 
-// Options configure the front.
-type Options struct {
-	Reach  front.Reach
-	Policy Policy
-	// Admit gives the pot an account with a password.
-	Admit func(stay front.Stay, account, password string) error
-	Hash  func(password string) (string, error) // of passwords that are not kept
-	Idle  time.Duration                         // silence that ends a connection; relay.DefaultIdle where 0
-	Log   *slog.Logger
-}
-
-// Policy decides on guesses.
-type Policy = front.Judge
-
 // Handler is the front.
-type Handler struct{ o Options }
+type Handler struct {
+	front.Guard
+}
 
 // New returns a front.
-func New(o Options) *Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Handler{o: o}
-}
+func New(g front.Guard) *Handler { return &Handler{Guard: g} }
 
 var _ front.Handler = (*Handler)(nil)
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+	return h.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		c := &conversation{h: h, ctx: ctx, v: v, stay: stay, pot: pot, keys: typed.New(typed.MaxLine)}
 		defer c.end()
-		return relay.Run(ctx, relay.Options{Attacker: v.Conn, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
+		return h.Relay(ctx, v, v.Conn, pot, c.pass)
 	})
 }
 
@@ -206,37 +188,14 @@ func (c *conversation) line(lines []typed.Line) {
 func (c *conversation) entered(password string) {
 	said := c.password
 	c.password = nil
-	login, err := front.Login(c.v, method, c.account, password, c.h.o.Hash)
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
-	}
-	c.guess = login
-	if !c.opens(password) && password != "" {
+	c.guess = c.h.Guess(c.ctx, c.v, method, c.account, password)
+	if password != "" && !c.h.Opens(c.ctx, c.v, c.stay, c.account, password, true, func() error { return c.h.Admit(c.stay, c.account, password) }) {
 		said = append([]byte(rand.Text()), said[len(said)-1])
 	}
 	for _, b := range said {
 		c.send(b)
 	}
 	c.stage, c.verdict = judged, nil
-}
-
-// opens reports whether login is asked about a password as it is. Once the attacker got in, all decisions are its own: the attacker may
-// have changed the password.
-func (c *conversation) opens(password string) bool {
-	k, pot := c.v.Lease.PotKey(), c.stay.Pot().ID
-	if guest, has := c.h.o.Policy.Guest(k); guest != "" && has == pot {
-		return true
-	}
-	ok, err := c.h.o.Policy.Accepts(k, c.account, password)
-	if err == nil && ok {
-		if err = c.h.o.Admit(c.stay, c.account, password); err == nil {
-			err = c.h.o.Policy.Entered(k, pot)
-		}
-	}
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
-	}
-	return ok && err == nil
 }
 
 // prints takes what the pot sends.

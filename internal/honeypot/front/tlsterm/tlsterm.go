@@ -14,14 +14,8 @@ import (
 
 const maxName = 256 // bytes of a server's name that are kept
 
-// Certificates are those of hosts.
-type Certificates interface {
-	// Of returns the certificate that an attacker's pot is known by.
-	Of(k event.PotKey) (tls.Certificate, error)
-}
-
 // Server has the client's TLS end here. What the client says of itself is evidence.
-func Server(ctx context.Context, v *front.Visit, conn net.Conn, certificates Certificates, within time.Duration) (*tls.Conn, error) {
+func Server(ctx context.Context, v *front.Visit, conn net.Conn, certificates front.Certificates, within time.Duration) (*tls.Conn, error) {
 	cert, err := certificates.Of(v.Lease.PotKey())
 	if err != nil {
 		return nil, fmt.Errorf("the host's certificate: %w", err)

@@ -14,7 +14,7 @@ func TestConforms(t *testing.T) {
 	fronttest.Conform(t, fronttest.Front{
 		Service: event.HTTP, Says: "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return web.New(web.Options{Reach: r, Idle: idle})
+			return web.New(front.Guard{Reach: r, Idle: idle})
 		},
 	})
 }

@@ -12,14 +12,14 @@ import (
 )
 
 // nobody's guess is right.
-type nobody struct{}
+type nobody struct{ front.Judge }
 
-// Accepts implements Policy.
+// Accepts implements front.Judge.
 func (nobody) Accepts(event.PotKey, string, string) (bool, error) { return false, nil }
 
 // follow has a conversation follow what both say, in pieces, and returns what the server gets and what is noted.
 func follow(sent, answered []byte, piece int) (passed []byte, ended string) {
-	c := &conversation{h: New(Options{Policy: nobody{}}), ctx: nil, v: &front.Visit{}}
+	c := &conversation{h: New(front.Guard{Policy: nobody{}}), ctx: nil, v: &front.Visit{}}
 	for rest := sent; len(rest) > 0; {
 		n := min(piece, len(rest))
 		c.passed = nil

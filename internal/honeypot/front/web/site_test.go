@@ -89,7 +89,7 @@ http {
 // certificates give all hosts' the same name.
 type certificates struct{ store *certificate.Store }
 
-// Of implements tlsterm.Certificates.
+// Of implements front.Certificates.
 func (c certificates) Of(event.PotKey) (tls.Certificate, error) { return c.store.Of("web") }
 
 // open starts a front before a server.
@@ -97,7 +97,7 @@ func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.
 	t.Helper()
 	store, err := certificate.Open(t.TempDir())
 	require.NoError(t, err)
-	return fronttest.New(t, event.HTTP, web.New(web.Options{
+	return fronttest.New(t, event.HTTP, web.New(front.Guard{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			return fronttest.Stay{ID: "pot", Address: address, Account: "admin", Password: own}, nil
 		}},

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -32,37 +31,19 @@ const (
 	helloByte   = 0x16 // with which TLS begins
 )
 
-// Options configure the front.
-type Options struct {
-	Reach        front.Reach
-	Policy       Policy
-	Hash         func(password string) (string, error) // of passwords that are not kept
-	Certificates tlsterm.Certificates
-	Idle         time.Duration // silence that ends a connection; relay.DefaultIdle where 0
-	Log          *slog.Logger
-}
-
-// Policy decides on guesses.
-type Policy interface {
-	Accepts(k event.PotKey, account, password string) (bool, error)
-}
-
 // Handler is the front.
-type Handler struct{ o Options }
+type Handler struct {
+	front.Guard
+}
 
 // New returns a front.
-func New(o Options) *Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Handler{o: o}
-}
+func New(g front.Guard) *Handler { return &Handler{Guard: g} }
 
 var _ front.Handler = (*Handler)(nil)
 
 // Serve implements front.Handler.
 func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
-	return h.o.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
+	return h.Reach.Visit(ctx, v, func(pot net.Conn, stay front.Stay) string {
 		client, ended := h.open(ctx, v, pot)
 		if ended != "" {
 			_ = pot.Close()
@@ -71,13 +52,13 @@ func (h *Handler) Serve(ctx context.Context, v *front.Visit) string {
 		c := &conversation{h: h, ctx: ctx, v: v}
 		c.account, c.own = stay.Login(event.HTTP)
 		defer c.end()
-		return relay.Run(ctx, relay.Options{Attacker: client, Pot: pot, Idle: h.o.Idle, Pass: v.Pass(c.pass)}).Reason
+		return h.Relay(ctx, v, client, pot, c.pass)
 	})
 }
 
 // open ends the client's TLS, if it begins with that: a host's ports for HTTP and HTTPS lead to one lease.
 func (h *Handler) open(ctx context.Context, v *front.Visit, pot net.Conn) (client net.Conn, ended string) {
-	first, ended := relay.First(ctx, v.Conn, pot, 4<<10, 1, h.o.Idle)
+	first, ended := relay.First(ctx, v.Conn, pot, 4<<10, 1, h.Idle)
 	if ended != "" {
 		return nil, ended
 	}
@@ -85,7 +66,7 @@ func (h *Handler) open(ctx context.Context, v *front.Visit, pot net.Conn) (clien
 	if first[0] != helloByte {
 		return client, ""
 	}
-	secure, err := tlsterm.Server(ctx, v, client, h.o.Certificates, helloWithin)
+	secure, err := tlsterm.Server(ctx, v, client, h.Certificates, helloWithin)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx).Error()
@@ -333,11 +314,11 @@ func (c *conversation) decide(g guess) (account, password string) {
 		c.noteGuess(x, g)
 		return g.account, g.password
 	}
-	ok, err := c.h.o.Policy.Accepts(c.v.Lease.PotKey(), g.account, g.password)
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
-	}
 	c.noteGuess(x, g)
+	ok, err := c.h.Policy.Accepts(c.v.Lease.PotKey(), g.account, g.password)
+	if err != nil {
+		c.h.Logger().ErrorContext(c.ctx, "attacker is not let in", "session", c.v.Session, "error", err)
+	}
 	if x.opens = ok && err == nil; x.opens {
 		return c.account, c.own
 	}
@@ -350,12 +331,7 @@ func (c *conversation) noteGuess(x *exchange, g guess) {
 	if said == c.said {
 		return
 	}
-	login, err := front.Login(c.v, g.method, g.account, g.password, c.h.o.Hash)
-	if err != nil {
-		c.h.o.Log.ErrorContext(c.ctx, "a guess is not noted", "session", c.v.Session, "error", err)
-		return
-	}
-	x.login, c.said = login, said
+	x.login, c.said = c.h.Guess(c.ctx, c.v, g.method, g.account, g.password), said
 }
 
 // takes takes bytes of a request's body.

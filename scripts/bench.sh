@@ -31,6 +31,7 @@ bench "redis-benchmark straight and through the front (bounds: half of the throu
 bench "mariadb-slap's own load straight and through the front (bounds: half of the throughput, 0.5 ms more for a query)" gobench Front 3x ./internal/honeypot/front/mysql
 bench "pgbench's own load straight and through the front (bounds: the same)" gobench Front 3x ./internal/honeypot/front/postgres
 bench "wrk straight and through the front of HTTP (bounds: the same)" gobench Front 3x ./internal/honeypot/front/web
+bench "Idle connections: memory each, both ends of both connections" gobench Idle 1x ./internal/honeypot/front/{redis,mysql,postgres,web,telnet,ftp}
 bench "10,000 connections of garbage at the door (bound: all end, nothing is left)" gobench DoorSoak 1x ./internal/honeypot/front/ssh
 bench "1,000 sources guess at once at one node (bounds: 200 MB with the clients by the builtin front, 2 GiB by the door; all answered)" \
   gobench ThousandSources 1x ./internal/honeypot

@@ -18,7 +18,8 @@ const (
 	// linger is how long an attacker whose pot has closed may take to close, too.
 	linger = 10 * time.Second
 
-	bufferSize = 32 << 10
+	// A buffer is small until somebody fills it: most connections are idle, or say little.
+	smallBuffer, bufferSize = 2 << 10, 32 << 10
 )
 
 // Reasons why a connection ended.
@@ -111,9 +112,13 @@ func (r *relay) patience() time.Duration {
 
 // pump passes bytes in one direction until its source ends; then the other side is told so.
 func (r *relay) pump(dst, src net.Conn, dir Direction) {
-	buf := make([]byte, bufferSize)
-	for {
+	buf := make([]byte, smallBuffer)
+	for full := false; ; {
+		if full && len(buf) < bufferSize {
+			buf = make([]byte, bufferSize)
+		}
 		n, err := r.read(src, buf)
+		full = n == len(buf)
 		if n > 0 {
 			r.touch()
 			if dir == In {

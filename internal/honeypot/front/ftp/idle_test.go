@@ -1,0 +1,20 @@
+package ftp_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/ftp"
+)
+
+func BenchmarkIdle(b *testing.B) {
+	stay := fronttest.Pot(b, fronttest.Echo)
+	s := fronttest.New(b, event.FTP, ftp.New(front.Guard{
+		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return stay, nil }},
+		Policy: fronttest.Policy(b, event.FTP), Hash: fronttest.Hash,
+	}))
+	fronttest.Idle(b, s, "NOOP\r\n")
+}

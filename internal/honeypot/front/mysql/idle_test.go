@@ -1,0 +1,20 @@
+package mysql_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/kokkuri/kokkuri/internal/event"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
+)
+
+func BenchmarkIdle(b *testing.B) {
+	stay := fronttest.Pot(b, fronttest.Echo)
+	s := fronttest.New(b, event.MySQL, mysql.New(front.Guard{
+		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return stay, nil }},
+		Policy: fronttest.Policy(b, event.MySQL), Hash: fronttest.Hash,
+	}))
+	fronttest.Idle(b, s, "\x01\x00\x00\x00\x0e")
+}

@@ -70,7 +70,7 @@ func Pot(t testing.TB, does func(net.Conn)) front.Stay { //nolint:ireturn // wha
 }
 
 // site opens the front before such a pot.
-func (f Front) site(t *testing.T, does func(net.Conn), idle time.Duration) *Site {
+func (f Front) site(t testing.TB, does func(net.Conn), idle time.Duration) *Site {
 	t.Helper()
 	stay := Pot(t, does)
 	return New(t, f.Service, f.Open(front.Reach{

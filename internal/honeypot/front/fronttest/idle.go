@@ -12,8 +12,9 @@ import (
 
 // Idle measures what connections hold in memory that have said something, are answered and then say nothing: in KiB each, with both ends of
 // both connections in one process; 10,000 of them, or as many as the process may open.
-func Idle(b *testing.B, s *Site, says string) {
+func Idle(b *testing.B, f Front) {
 	b.Helper()
+	s := f.site(b, echo, 0)
 	var files unix.Rlimit
 	require.NoError(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &files))
 	const each, other = 5, 500 // descriptors: four ends and a recording; what the process has besides
@@ -26,7 +27,7 @@ func Idle(b *testing.B, s *Site, says string) {
 			c, err := d.DialContext(b.Context(), "tcp", s.Address)
 			require.NoError(b, err)
 			conns = append(conns, c)
-			_, err = io.WriteString(c, says)
+			_, err = io.WriteString(c, f.Says)
 			require.NoError(b, err)
 			require.NoError(b, c.SetReadDeadline(time.Now().Add(time.Minute)))
 			_, err = c.Read(make([]byte, 1))
@@ -41,8 +42,8 @@ func Idle(b *testing.B, s *Site, says string) {
 	}
 }
 
-// Echo is a pot's service that says what it is told, with no more than a small buffer.
-func Echo(c net.Conn) {
+// echo is a pot's service that says what it is told, with no more than a small buffer.
+func echo(c net.Conn) {
 	buf := make([]byte, 256)
 	for {
 		n, err := c.Read(buf)

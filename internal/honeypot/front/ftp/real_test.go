@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // server is a real vsftpd that lets nobody in but anonymous: its accounts are this machine's. Those of pots are asked in the tests of pots.
-func server(t testing.TB, settings ...string) (address string) {
+func server(t testing.TB, settings ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
@@ -37,32 +37,14 @@ func server(t testing.TB, settings ...string) (address string) {
 		require.NoError(t, os.Chmod(d, 0o755))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(root, "pub", "a file"), []byte("content\n"), 0o644))
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	address = l.Addr().String()
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
+	address, port := fronttest.FreeAddress(t)
 	config := filepath.Join(dir, "vsftpd.conf")
 	require.NoError(t, os.WriteFile(config, []byte(strings.Join(append([]string{
 		"listen=YES", "listen_address=127.0.0.1", "listen_port=" + port, "background=NO", "anonymous_enable=YES", "no_anon_password=NO", "anon_root=" + root,
 		"secure_chroot_dir=" + filepath.Join(dir, "empty"), "local_enable=YES", "pam_service_name=kokkuri-none", "write_enable=YES", "xferlog_enable=NO", "max_per_ip=0",
 		"seccomp_sandbox=NO", "max_login_fails=10",
 	}, settings...), "\n")+"\n"), 0o600))
-	cmd := exec.Command("vsftpd", config)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	}, time.Minute, 10*time.Millisecond)
+	fronttest.Start(t, address, exec.Command("vsftpd", config))
 	return address
 }
 
@@ -229,15 +211,6 @@ func TestPasswordsOfTheHonest(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(data), "do-not-keep-me")
 	assert.Contains(t, string(data), fronttest.Hashed)
-}
-
-func TestConforms(t *testing.T) {
-	fronttest.Conform(t, fronttest.Front{
-		Service: event.FTP, Says: "NOOP\r\n",
-		Open: func(r front.Reach, idle time.Duration) front.Handler {
-			return ftp.New(front.Guard{Reach: r, Idle: idle})
-		},
-	})
 }
 
 func TestTenThousandGarbageConnections(t *testing.T) {

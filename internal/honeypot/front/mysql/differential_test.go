@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/mysql"
 )
 
@@ -176,6 +177,6 @@ func TestChangeOfAccount(t *testing.T) {
 	require.Equal(t, straight.become(t, "root", "wrong", plugin), through.become(t, "root", "wrong", plugin))
 	require.NoError(t, through.conn.Close())
 	session := s.Ended(t, 3)[2]
-	require.Equal(t, []string{"root true", "root true", "root false"}, guessed(session))
-	require.Len(t, asked(session), 1)
+	require.Equal(t, []string{"root true", "root true", "root false"}, fronttest.Guessed(session))
+	require.Len(t, fronttest.Asked(session), 1)
 }

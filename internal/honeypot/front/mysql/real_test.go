@@ -39,7 +39,7 @@ func TestWhoGetsIn(t *testing.T) {
 	sessions := s.Ended(t, 8)
 	assert.Equal(t, []string{
 		"root false", "root false", "root false", "root false", "root true", "root false", "root false", "root true",
-	}, guessed(sessions...))
+	}, fronttest.Guessed(sessions...))
 }
 
 // An account that the pot does not have is made when a guess at it is accepted.
@@ -54,8 +54,8 @@ func TestAccountOfTheAttackers(t *testing.T) {
 	require.Error(t, client(t, s.Address, "admin", right, "", "-e", one), "it has changed its password")
 	require.NoError(t, client(t, s.Address, "admin", "another", "", "-e", "SELECT 'still noted'", "--compress"), "and the pot's server decides by itself")
 	last := s.Ended(t, 4)[3]
-	assert.Equal(t, []string{"admin true"}, guessed(last))
-	assert.Equal(t, event.Bytes("SELECT 'still noted'"), asked(last)[len(asked(last))-2].Args[1])
+	assert.Equal(t, []string{"admin true"}, fronttest.Guessed(last))
+	assert.Equal(t, event.Bytes("SELECT 'still noted'"), fronttest.Asked(last)[len(fronttest.Asked(last))-2].Args[1])
 }
 
 // An account that the pot has keeps what it may.
@@ -116,8 +116,8 @@ func TestServerOfWhichNothingIsKnown(t *testing.T) {
 	require.Error(t, client(t, s.Address, "root", "wrong", "", "-e", one))
 	require.NoError(t, client(t, s.Address, "root", own, "", "-e", one))
 	sessions := s.Ended(t, 2)
-	assert.Equal(t, []string{"root false", "root true"}, guessed(sessions...))
-	assert.Contains(t, fmt.Sprint(asked(sessions[1])), one)
+	assert.Equal(t, []string{"root false", "root true"}, fronttest.Guessed(sessions...))
+	assert.Contains(t, fmt.Sprint(fronttest.Asked(sessions[1])), one)
 }
 
 func TestStatementsAreEvidence(t *testing.T) {
@@ -139,7 +139,7 @@ SELECT 'after';
 	}
 	for _, session := range s.Ended(t, 4)[2:] {
 		var got []event.Request
-		for _, r := range asked(session) {
+		for _, r := range fronttest.Asked(session) {
 			if len(r.Args) > 1 && r.Args[1] != "SELECT DATABASE()" && !strings.Contains(string(r.Args[1]), "@@") { // the client's own
 				got = append(got, r)
 			}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +28,7 @@ const (
 )
 
 // server is a real MariaDB that stands for the pot's, with root's password and two databases.
-func server(t testing.TB) (address string) {
+func server(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "kokkuri-mariadb-") //nolint:usetesting // the server's user can't enter the others
 	require.NoError(t, err)
@@ -43,13 +42,7 @@ func server(t testing.TB) (address string) {
 	require.NoError(t, os.WriteFile(setup, []byte(
 		"CREATE USER root@'%' IDENTIFIED BY \""+own+"\";\nGRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;\nCREATE DATABASE shop;\n"+
 			"DELETE FROM mysql.global_priv WHERE Host != '%' AND User != 'mariadb.sys';\nFLUSH PRIVILEGES;\n"), 0o644))
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	address = l.Addr().String()
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
+	address, port := fronttest.FreeAddress(t)
 	cmd := exec.Command("mariadbd", "--no-defaults", "--user=mysql", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+port,
 		"--socket="+filepath.Join(data, "s"), "--skip-name-resolve", "--init-file="+setup, "--innodb-log-file-size=4M", "--innodb-buffer-pool-size=16M",
 		"--innodb-flush-log-at-trx-commit=0", "--max-connect-errors=1000000", "--local-infile=1", "--max-allowed-packet=64M", "--log-error="+filepath.Join(data, "error.log"))
@@ -114,26 +107,4 @@ func letIn(t testing.TB, s *fronttest.Site) {
 	require.Error(t, client(t, s.Address, "root", "wrong", "", "-e", "SELECT 1"))
 	require.NoError(t, client(t, s.Address, "root", right, "", "-e", "SELECT 1"))
 	s.Ended(t, 2)
-}
-
-// asked are the statements of a session.
-func asked(s fronttest.Session) (out []event.Request) {
-	for _, e := range s.Evidence {
-		if e.Request != nil {
-			out = append(out, *e.Request)
-		}
-	}
-	return out
-}
-
-// guessed are the guesses of sessions: "ACCOUNT SUCCESS".
-func guessed(sessions ...fronttest.Session) (out []string) {
-	for _, s := range sessions {
-		for _, e := range s.Evidence {
-			if e.Login != nil {
-				out = append(out, string(e.Login.Account)+" "+strconv.FormatBool(e.Login.Success))
-			}
-		}
-	}
-	return out
 }

@@ -10,11 +10,16 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/postgres"
 )
 
-func TestConforms(t *testing.T) {
-	fronttest.Conform(t, fronttest.Front{
+// the is the front that is held against what all owe.
+func the() fronttest.Front {
+	return fronttest.Front{
 		Service: event.Postgres, Says: "\x00\x00\x00\x08\x00\x03\x00\x00",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
 			return postgres.New(front.Guard{Reach: r, Idle: idle})
 		},
-	})
+	}
 }
+
+func TestConforms(t *testing.T) { fronttest.Conform(t, the()) }
+
+func BenchmarkIdle(b *testing.B) { fronttest.Idle(b, the()) }

@@ -52,7 +52,7 @@ func TestWhoGetsIn(t *testing.T) {
 				require.NoError(t, err)
 				var guesses []string
 				require.Eventually(t, func() bool { // a client that prefers TLS tries each again without
-					guesses = guessed(s.Ended(t, 8)...)
+					guesses = fronttest.Guessed(s.Ended(t, 8)...)
 					return guesses[len(guesses)-1] == "postgres true"
 				}, time.Minute, 10*time.Millisecond)
 				assert.Equal(t, 2, strings.Count(strings.Join(guesses, ","), "postgres true"), guesses)

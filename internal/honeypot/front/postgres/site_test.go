@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"log/slog"
@@ -11,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +36,7 @@ const (
 )
 
 // server is a real PostgreSQL that stands for the pot's, with a method of logging in and a database.
-func server(t testing.TB, method string, settings ...string) (address string) {
+func server(t testing.TB, method string, settings ...string) string {
 	t.Helper()
 	programs, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	require.NoError(t, err)
@@ -76,13 +75,7 @@ func server(t testing.TB, method string, settings ...string) (address string) {
 		require.NoError(t, err, string(out))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("host all all all "+method+"\nlocal all all trust\n"), 0o644))
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	address = l.Addr().String()
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
+	address, port := fronttest.FreeAddress(t)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = log.Close() })
@@ -145,12 +138,6 @@ func run(t testing.TB, program, address, account, password, more string, args ..
 	return stdout.String(), nil
 }
 
-// certificates give all hosts' the same name.
-type certificates struct{ store *certificate.Store }
-
-// Of implements front.Certificates.
-func (c certificates) Of(event.PotKey) (tls.Certificate, error) { return c.store.Of("web") }
-
 // open starts a front before a server.
 func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
@@ -162,11 +149,9 @@ func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.
 // openTo is open before whichever pot there is.
 func openTo(t testing.TB, pot func() front.Stay, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	store, err := certificate.Open(t.TempDir())
-	require.NoError(t, err)
 	return fronttest.New(t, event.Postgres, postgres.New(front.Guard{
 		Reach:  front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) { return pot(), nil }},
-		Policy: fronttest.Policy(t, event.Postgres), Hash: fronttest.Hash, Certificates: certificates{store}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Policy: fronttest.Policy(t, event.Postgres), Hash: fronttest.Hash, Certificates: fronttest.Certificates(t), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}), options...)
 }
 
@@ -181,23 +166,6 @@ func letIn(t testing.TB, s *fronttest.Site) {
 }
 
 // asked are the queries of a session.
-func asked(s fronttest.Session) (out []event.Request) {
-	for _, e := range s.Evidence {
-		if e.Request != nil && e.Request.Args[0] != "Startup" {
-			out = append(out, *e.Request)
-		}
-	}
-	return out
-}
-
-// guessed are the guesses of sessions: "ACCOUNT SUCCESS".
-func guessed(sessions ...fronttest.Session) (out []string) {
-	for _, s := range sessions {
-		for _, e := range s.Evidence {
-			if e.Login != nil {
-				out = append(out, string(e.Login.Account)+" "+strconv.FormatBool(e.Login.Success))
-			}
-		}
-	}
-	return out
+func asked(s fronttest.Session) []event.Request {
+	return slices.DeleteFunc(fronttest.Asked(s), func(r event.Request) bool { return r.Args[0] == "Startup" })
 }

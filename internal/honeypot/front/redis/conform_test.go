@@ -10,11 +10,16 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/redis"
 )
 
-func TestConforms(t *testing.T) {
-	fronttest.Conform(t, fronttest.Front{
+// the is the front that is held against what all owe.
+func the() fronttest.Front {
+	return fronttest.Front{
 		Service: event.Redis, Says: "*1\r\n$4\r\nPING\r\n",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
 			return redis.New(front.Guard{Reach: r, Idle: idle})
 		},
-	})
+	}
 }
+
+func TestConforms(t *testing.T) { fronttest.Conform(t, the()) }
+
+func BenchmarkIdle(b *testing.B) { fronttest.Idle(b, the()) }

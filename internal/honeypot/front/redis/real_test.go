@@ -39,29 +39,13 @@ const (
 )
 
 // server is a real Redis that stands for the pot's.
-func server(t testing.TB) (address string) {
+func server(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
+	address, port := fronttest.FreeAddress(t)
 	settings := filepath.Join(dir, "redis.conf")
-	require.NoError(t, os.WriteFile(settings, []byte(fmt.Sprintf("port %d\nbind 127.0.0.1\nsave \"\"\ndir %s\nrequirepass %q\nlogfile %s/log\n", port, dir, own, dir)), 0o600))
-	cmd := exec.Command("redis-server", settings)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	address = "127.0.0.1:" + strconv.Itoa(port)
-	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, os.WriteFile(settings, []byte(fmt.Sprintf("port %s\nbind 127.0.0.1\nsave \"\"\ndir %s\nrequirepass %q\nlogfile %s/log\n", port, dir, own, dir)), 0o600))
+	fronttest.Start(t, address, exec.Command("redis-server", settings))
 	return address
 }
 

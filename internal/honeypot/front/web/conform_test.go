@@ -10,11 +10,16 @@ import (
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/web"
 )
 
-func TestConforms(t *testing.T) {
-	fronttest.Conform(t, fronttest.Front{
+// the is the front that is held against what all owe.
+func the() fronttest.Front {
+	return fronttest.Front{
 		Service: event.HTTP, Says: "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		Open: func(r front.Reach, idle time.Duration) front.Handler {
 			return web.New(front.Guard{Reach: r, Idle: idle})
 		},
-	})
+	}
 }
+
+func TestConforms(t *testing.T) { fronttest.Conform(t, the()) }
+
+func BenchmarkIdle(b *testing.B) { fronttest.Idle(b, the()) }

@@ -82,7 +82,7 @@ func TestForms(t *testing.T) {
 	assert.Equal(t, url.Values{"q": {"user pass"}}, <-got, "a form that does not log in is none of the front's business")
 	sessions := s.Ended(t, 3)
 	assert.Equal(t, []string{"form admin stale false", "form admin it's & 100 % true"}, guessed(sessions...))
-	assert.Equal(t, event.Bytes("log=ad%6din&pwd=stale&wp-submit=Log+In&rememberme=a%26b"), asked(sessions[0])[0].Args[len(asked(sessions[0])[0].Args)-1])
+	assert.Equal(t, event.Bytes("log=ad%6din&pwd=stale&wp-submit=Log+In&rememberme=a%26b"), fronttest.Asked(sessions[0])[0].Args[len(fronttest.Asked(sessions[0])[0].Args)-1])
 }
 
 func TestRequestsAreEvidence(t *testing.T) {
@@ -97,7 +97,7 @@ func TestRequestsAreEvidence(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 4, bytes.Count(answers, []byte("HTTP/1.1 ")), "%s", answers)
 	require.NoError(t, conn.Close())
-	got := asked(s.Ended(t, 1)[0])
+	got := fronttest.Asked(s.Ended(t, 1)[0])
 	require.Len(t, got, 4)
 	assert.Equal(t, []event.Bytes{"GET / HTTP/1.1", "Host: a", "User-Agent: \x1b[31m${jndi:ldap://x}"}, got[0].Args)
 	assert.Equal(t, event.Bytes("HTTP/1.1 200 OK"), got[0].Answer)
@@ -227,7 +227,7 @@ func TestTLSEndsHere(t *testing.T) {
 	}
 	require.NotNil(t, client)
 	assert.Regexp(t, `^t13i\d\d\d\dh[12]_`, client.JA4)
-	require.Len(t, asked(sessions[0]), 1)
+	require.Len(t, fronttest.Asked(sessions[0]), 1)
 	conn := s.Dial(t)
 	_, err := io.WriteString(conn, "\x16 this is no TLS\r\n\r\n")
 	require.NoError(t, err)
@@ -265,7 +265,7 @@ func TestWebSocket(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, frame, string(got))
 	require.NoError(t, conn.Close())
-	requests := asked(s.Ended(t, 1)[0])
+	requests := fronttest.Asked(s.Ended(t, 1)[0])
 	require.Len(t, requests, 1)
 	assert.Equal(t, event.Bytes("HTTP/1.1 101 Switching Protocols"), requests[0].Answer)
 }
@@ -327,8 +327,8 @@ func TestVeryLargeRequest(t *testing.T) {
 	assert.Equal(t, 201, resp.StatusCode)
 	session := s.Ended(t, 1)[0]
 	assert.Less(t, fronttest.Held(), before+(16<<20))
-	assert.Greater(t, asked(session)[0].Size, int64(size))
-	assert.True(t, asked(session)[0].Truncated)
+	assert.Greater(t, fronttest.Asked(session)[0].Size, int64(size))
+	assert.True(t, fronttest.Asked(session)[0].Truncated)
 }
 
 type zeros struct{}

@@ -2,9 +2,7 @@ package web_test
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kokkuri/kokkuri/internal/event"
-	"github.com/kokkuri/kokkuri/internal/honeypot/certificate"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/fronttest"
 	"github.com/kokkuri/kokkuri/internal/honeypot/front/web"
@@ -31,7 +28,7 @@ const (
 )
 
 // server is a real nginx with a site, an administration that asks for a password, and a folder that files can be put in.
-func server(t testing.TB, settings ...string) (address string) {
+func server(t testing.TB, settings ...string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "kokkuri-nginx-") //nolint:usetesting // the server's user can't enter the others
 	require.NoError(t, err)
@@ -50,11 +47,7 @@ func server(t testing.TB, settings ...string) (address string) {
 	hash, err := exec.CommandContext(t.Context(), "openssl", "passwd", "-apr1", own).Output()
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "htpasswd"), []byte("admin:"+string(hash)), 0o644))
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	address = l.Addr().String()
-	require.NoError(t, l.Close())
+	address, _ := fronttest.FreeAddress(t)
 	config := fmt.Sprintf(`daemon off; master_process off; worker_processes 1; user www-data; pid %[1]s/pid; error_log %[1]s/error.log;
 events { worker_connections 1024; }
 http {
@@ -71,37 +64,18 @@ http {
 	require.NoError(t, os.WriteFile(path, []byte(config), 0o644))
 	cmd := exec.Command("nginx", "-c", path, "-p", dir)
 	cmd.Stderr = os.Stderr
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	}, time.Minute, 10*time.Millisecond)
+	fronttest.Start(t, address, cmd)
 	return address
 }
-
-// certificates give all hosts' the same name.
-type certificates struct{ store *certificate.Store }
-
-// Of implements front.Certificates.
-func (c certificates) Of(event.PotKey) (tls.Certificate, error) { return c.store.Of("web") }
 
 // open starts a front before a server.
 func open(t testing.TB, address string, options ...fronttest.Option) *fronttest.Site {
 	t.Helper()
-	store, err := certificate.Open(t.TempDir())
-	require.NoError(t, err)
 	return fronttest.New(t, event.HTTP, web.New(front.Guard{
 		Reach: front.Reach{Enter: func(context.Context, event.PotKey) (front.Stay, error) {
 			return fronttest.Stay{ID: "pot", Address: address, Account: "admin", Password: own}, nil
 		}},
-		Policy: fronttest.Policy(t, event.HTTP), Hash: fronttest.Hash, Certificates: certificates{store},
+		Policy: fronttest.Policy(t, event.HTTP), Hash: fronttest.Hash, Certificates: fronttest.Certificates(t),
 	}), options...)
 }
 
@@ -116,24 +90,10 @@ func curl(t testing.TB, url string, args ...string) (status int, body string) {
 	return status, string(out[:i])
 }
 
-// asked are the requests of a session.
-func asked(s fronttest.Session) (out []event.Request) {
-	for _, e := range s.Evidence {
-		if e.Request != nil {
-			out = append(out, *e.Request)
-		}
-	}
-	return out
-}
-
 // guessed are the guesses of sessions: "METHOD ACCOUNT PASSWORD SUCCESS".
 func guessed(sessions ...fronttest.Session) (out []string) {
-	for _, s := range sessions {
-		for _, e := range s.Evidence {
-			if l := e.Login; l != nil {
-				out = append(out, fmt.Sprintf("%s %s %s%s %t", l.Method, l.Account, l.Password, l.Hash, l.Success))
-			}
-		}
+	for _, l := range fronttest.Logins(sessions...) {
+		out = append(out, fmt.Sprintf("%s %s %s%s %t", l.Method, l.Account, l.Password, l.Hash, l.Success))
 	}
 	return out
 }

@@ -116,7 +116,7 @@ func (l Login) Secret() Bytes {
 	switch {
 	case l.Hash != "":
 		return Bytes(l.Hash)
-	case l.Response != "":
+	case l.Password == "":
 		return l.Response
 	}
 	return l.Password

@@ -1,6 +1,7 @@
 package honeypot_test
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -54,6 +55,7 @@ func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
 	build := func(name, labels string) string {
 		t.Helper()
 		file := "FROM " + honeypot.BuiltinImage + "\nLABEL " + labels + "\n"
+		t.Cleanup(func() { _ = exec.Command("docker", "rmi", "--force", name).Run() })
 		require.NoError(t, d.BuildImage(t.Context(), name, fstest.MapFS{"Dockerfile": {Data: []byte(file)}}, nil, t.Output()))
 		return name
 	}

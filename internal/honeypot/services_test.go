@@ -140,7 +140,6 @@ func (f *fixture) endsWith(t *testing.T, service event.Service, reason string) {
 	}, time.Minute, 10*time.Millisecond)
 }
 
-// Many who come at once don't make the machine start more than it can hold.
 // Redis lets in who has guessed often enough; what is asked of it is evidence, and what it writes lies where the attacker
 // finds it by SSH.
 func TestRedisOfAPot(t *testing.T) {
@@ -181,6 +180,7 @@ func TestRedisOfAPot(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond)
 }
 
+// Many who come at once don't make the machine start more than it can hold.
 func TestNoServiceStartsWhereMemoryIsShort(t *testing.T) {
 	f, n := newBuiltin(t, func(o *honeypot.Options) { o.Pool.KeepFree = 1 << 60 })
 	_, err := f.shell(t.Context(), f.grant(t, "203.0.113.66/32").Endpoint, "true")
@@ -204,7 +204,7 @@ func TestAllServicesFitIntoAPot(t *testing.T) {
 		require.NoError(t, err, service)
 		assert.True(t, strings.HasPrefix(answer, g.starts), "%s says %q", service, answer)
 	}
-	// MariaDB's greeting is a packet that holds its version; PostgreSQL answers a request for TLS with one byte.
+	// MariaDB's greeting is a packet that holds its version; PostgreSQL answers a request for TLS with one byte; telnetd begins with a command.
 	for service, g := range map[event.Service]struct {
 		say  string
 		size int
@@ -212,6 +212,7 @@ func TestAllServicesFitIntoAPot(t *testing.T) {
 	}{
 		event.MySQL:    {"", 40, "MariaDB"},
 		event.Postgres: {"\x00\x00\x00\x08\x04\xd2\x16\x2f", 1, ""},
+		event.Telnet:   {"", 1, "\xff"},
 	} {
 		conn, err := f.dial(t.Context(), f.grantService(t, "203.0.113.66/32", service).Endpoint)
 		require.NoError(t, err, service)
@@ -224,7 +225,7 @@ func TestAllServicesFitIntoAPot(t *testing.T) {
 		assert.Contains(t, string(got), g.has, service)
 		require.NoError(t, conn.Close())
 	}
-	assert.Equal(t, uint64(5), n.Stats().Pots.Roused)
+	assert.Equal(t, uint64(6), n.Stats().Pots.Roused)
 	assert.Equal(t, 1, n.Stats().PotsHeld)
 
 	d, err := engine.New(engine.Options{Node: f.opts.Name})

@@ -97,7 +97,7 @@ func FuzzLogin(f *testing.F) {
 	f.Add([]byte("c=biws,r=ab,p=AAAA"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if begin, ok := readBeginning(b); ok {
-			assert.LessOrEqual(t, len(begin.names), len(b))
+			assert.LessOrEqual(t, len(begin.parameters), len(b))
 		}
 		if method, first, ok := readBegins(b); ok {
 			_, again, ok := readBegins(begins(method, first)[headSize:])

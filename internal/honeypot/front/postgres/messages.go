@@ -34,9 +34,9 @@ const (
 
 // beginning is the message with which a client begins.
 type beginning struct {
-	code  uint32
-	names []string // of what it says of itself, NAME=VALUE
-	user  string
+	code       uint32
+	parameters [][2]string // what it says of itself: names and values
+	user       string
 }
 
 // readBeginning reads it without its length.
@@ -55,7 +55,7 @@ func readBeginning(body []byte) (b beginning, ok bool) {
 		if !ok1 || !ok2 {
 			return b, false
 		}
-		b.names = append(b.names, string(name)+"="+string(value))
+		b.parameters = append(b.parameters, [2]string{string(name), string(value)})
 		if string(name) == "user" {
 			b.user = string(value)
 		}

@@ -185,21 +185,14 @@ func (c *conversation) begin() []byte {
 	return passed
 }
 
-// noteBeginning notes what a client says of itself.
+// noteBeginning notes what a client says of itself, or that it asks for nothing but another's end.
 func (c *conversation) noteBeginning(b beginning, size int64) {
-	q := &event.Request{Args: []event.Bytes{"Startup"}, Size: size}
 	if b.code == cancelRequest {
-		q.Args[0] = "CancelRequest"
+		c.v.Rec.Note(event.Evidence{Kind: event.EvidenceAsked, Request: &event.Request{Args: []event.Bytes{"CancelRequest"}, Size: size}})
 	}
-	for i, name := range b.names {
-		if i == maxValues {
-			q.Truncated = true
-			break
-		}
-		q.Args = append(q.Args, front.Clip(name, keptValue))
-		q.Truncated = q.Truncated || len(name) > keptValue
+	for _, p := range b.parameters[:min(len(b.parameters), maxValues)] {
+		c.v.Rec.Note(event.Evidence{Kind: event.EvidenceVariable, Variable: &event.Variable{Name: front.Clip(p[0], keptValue), Value: front.Clip(p[1], keptValue)}})
 	}
-	c.v.Rec.Note(event.Evidence{Kind: event.EvidenceAsked, Request: q})
 }
 
 // out takes what the server sent.

@@ -98,7 +98,7 @@ func TestAccountOfTheAttackers(t *testing.T) {
 			_, err = psql(t, s.Address, "admin", "of their own", "sslmode=disable", "SELECT 'still noted'")
 			require.NoError(t, err, "and the pot's server decides by itself")
 			sessions := s.Ended(t, 5)
-			assert.Equal(t, "SELECT 'still noted'", string(asked(sessions[4])[0].Args[1]))
+			assert.Equal(t, "SELECT 'still noted'", string(fronttest.Asked(sessions[4])[0].Args[1]))
 		})
 	}
 }
@@ -182,7 +182,7 @@ func TestServerOfWhichNothingIsKnown(t *testing.T) {
 	require.Error(t, err)
 	_, err = psql(t, s.Address, "postgres", own, "sslmode=require", one)
 	require.NoError(t, err)
-	assert.Equal(t, event.Bytes(one), asked(s.Ended(t, 2)[1])[0].Args[1])
+	assert.Equal(t, event.Bytes(one), fronttest.Asked(s.Ended(t, 2)[1])[0].Args[1])
 }
 
 func TestQueriesAreEvidence(t *testing.T) {
@@ -196,7 +196,7 @@ func TestQueriesAreEvidence(t *testing.T) {
 			"-c", `\copy loot FROM '`+file+`'`, "-c", "SELECT count(*) FROM loot", "-c", "COPY loot FROM PROGRAM 'exit 7'", "-c", "SELECT lo_import('/nowhere')",
 			"-c", "SELECT 'after'")
 		require.NoError(t, err)
-		got := asked(s.Ended(t, 3+i)[2+i])
+		got := fronttest.Asked(s.Ended(t, 3+i)[2+i])
 		require.Len(t, got, 6)
 		assert.Equal(t, []event.Bytes{"Query", "CREATE TEMP TABLE loot (line text)"}, got[0].Args)
 		assert.Equal(t, event.Bytes("CREATE TABLE"), got[0].Answer)
@@ -275,7 +275,7 @@ func TestRealClients(t *testing.T) {
 	var values []string
 	require.Eventually(t, func() bool {
 		for _, session := range s.Ended(t, 3) {
-			for _, q := range asked(session) {
+			for _, q := range fronttest.Asked(session) {
 				if q.Args[0] == "Bind" && len(q.Args) == 3 && q.Args[1] == "\x00\x00\x00)" {
 					values = append(values, string(q.Args[2]))
 				}
@@ -307,4 +307,20 @@ func TestSlowLoginEndsWhenTheServersPatienceDoes(t *testing.T) {
 	for _, session := range s.Ended(t, 4) {
 		assert.Equal(t, relay.PotClosed, session.Reason)
 	}
+}
+
+// What a client says of itself is evidence, and no command.
+func TestParametersOfAClient(t *testing.T) {
+	s := open(t, server(t, "scram-sha-256"))
+	_, err := psql(t, s.Address, "postgres", wrong, "sslmode=disable application_name=nmap", one)
+	require.Error(t, err)
+	session := s.Ended(t, 1)[0]
+	said := map[string]string{}
+	for _, e := range session.Evidence {
+		if e.Variable != nil {
+			said[string(e.Variable.Name)] = string(e.Variable.Value)
+		}
+	}
+	assert.Equal(t, []string{"postgres", "postgres", "nmap"}, []string{said["user"], said["database"], said["application_name"]})
+	assert.Empty(t, fronttest.Asked(session))
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,9 +162,4 @@ func letIn(t testing.TB, s *fronttest.Site) {
 	_, err = psql(t, s.Address, "postgres", right, "sslmode=disable", one)
 	require.NoError(t, err)
 	s.Ended(t, 2)
-}
-
-// asked are the queries of a session.
-func asked(s fronttest.Session) []event.Request {
-	return slices.DeleteFunc(fronttest.Asked(s), func(r event.Request) bool { return r.Args[0] == "Startup" })
 }

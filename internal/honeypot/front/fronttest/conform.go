@@ -38,6 +38,7 @@ func Conform(t *testing.T, f Front) {
 	t.Run("on a full node", f.onAFullNode)
 	t.Run("what passed is recorded", f.recorded)
 	t.Run("nothing is queued", f.queued)
+	t.Run("1 GiB takes no room", f.large)
 }
 
 // stays is a pot's service that says nothing and goes when its client does.
@@ -182,6 +183,28 @@ func (f Front) queued(t *testing.T) {
 	_, err := io.WriteString(conn, f.Says)
 	require.NoError(t, err)
 	assert.Less(t, <-stalled, most, "the pot is kept waiting")
+	require.NoError(t, conn.Close())
+	s.Ended(t, 1)
+}
+
+// large has the client say 1 GiB, whatever the front makes of it.
+func (f Front) large(t *testing.T) {
+	const size, piece, most = 1 << 30, 1 << 20, 16 << 20
+	s := f.site(t, stays, 0)
+	conn := s.Dial(t)
+	_, err := io.WriteString(conn, f.Says)
+	require.NoError(t, err)
+	before, chunk := Held(), make([]byte, piece)
+	for sent := 0; sent < size; sent += piece {
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(time.Minute)))
+		if _, err := conn.Write(chunk); err != nil {
+			break // it may end what no server takes
+		}
+		if sent%(128<<20) == 0 {
+			assert.Less(t, Held(), before+most, "after %d bytes", sent)
+		}
+	}
+	assert.Less(t, Held(), before+most)
 	require.NoError(t, conn.Close())
 	s.Ended(t, 1)
 }

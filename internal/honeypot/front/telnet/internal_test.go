@@ -12,7 +12,7 @@ func cut(p []byte, piece int) (data []byte, commands []string) {
 	var s stream
 	for len(p) > 0 {
 		n := min(piece, len(p))
-		s.split(p[:n], func(b byte) { data = append(data, b) }, func(raw []byte) { commands = append(commands, hex.EncodeToString(raw)) })
+		s.split(p[:n], func(b []byte) { data = append(data, b...) }, func(raw []byte) { commands = append(commands, hex.EncodeToString(raw)) })
 		p = p[n:]
 	}
 	return data, commands

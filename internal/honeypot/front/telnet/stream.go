@@ -1,6 +1,9 @@
 package telnet
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Commands and options of the protocol (RFC 854, 1073, 1091, 1572).
 const (
@@ -25,13 +28,24 @@ type stream struct {
 }
 
 // split takes bytes, and hands on what they are in their order: data as it is meant, or a command as it came, of which a long one is cut.
-func (s *stream) split(p []byte, data func(b byte), command func(raw []byte)) {
-	for _, b := range p {
+func (s *stream) split(p []byte, data, command func([]byte)) {
+	for len(p) > 0 {
+		if len(s.command) == 0 {
+			n := bytes.IndexByte(p, iac)
+			if n < 0 {
+				n = len(p)
+			}
+			if n > 0 {
+				data(p[:n])
+				p = p[n:]
+				continue
+			}
+		}
+		b := p[0]
+		p = p[1:]
 		switch {
-		case len(s.command) == 0 && b == iac:
-			s.command = append(s.command, b)
 		case len(s.command) == 0:
-			data(b)
+			s.command = append(s.command, b)
 		case s.value:
 			if len(s.command) < maxOption {
 				s.command = append(s.command, b)
@@ -45,7 +59,7 @@ func (s *stream) split(p []byte, data func(b byte), command func(raw []byte)) {
 			s.end(command)
 		case b == iac:
 			s.command = s.command[:0]
-			data(b)
+			data([]byte{b})
 		default:
 			s.command = append(s.command, b)
 			switch {

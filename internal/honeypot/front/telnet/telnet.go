@@ -138,8 +138,20 @@ func (c *conversation) says(raw []byte) {
 	}
 }
 
-// types takes a byte that was typed.
-func (c *conversation) types(b byte) {
+// types takes what was typed.
+func (c *conversation) types(p []byte) {
+	for len(p) > 0 {
+		if (c.stage == named || c.stage == judged) && !c.cr {
+			c.ahead = append(c.ahead, p[:min(len(p), maxAhead-len(c.ahead))]...)
+			return
+		}
+		c.key(p[0])
+		p = p[1:]
+	}
+}
+
+// key takes a byte that was typed, where a prompt is not waited for.
+func (c *conversation) key(b byte) {
 	if c.cr {
 		c.cr = false
 		if b == '\n' || b == 0 { // it belongs to the line's end before
@@ -155,9 +167,7 @@ func (c *conversation) types(b byte) {
 			c.account, c.stage = string(l.Text), named
 		}
 	case named, judged:
-		if len(c.ahead) < maxAhead {
-			c.ahead = append(c.ahead, b)
-		}
+		c.types([]byte{b}) // it did not belong to the line's end
 	case secret:
 		c.password = append(c.password, b)
 		c.cr = b == '\r'
@@ -202,7 +212,7 @@ func (c *conversation) entered(password string) {
 func (c *conversation) prints(p []byte) {
 	if c.stage == inside {
 		var text []byte
-		c.out.split(p, func(b byte) { text = append(text, b) }, func([]byte) {})
+		c.out.split(p, func(b []byte) { text = append(text, b...) }, func([]byte) {})
 		c.v.Rec.Record(recording.Out, session, text)
 		return
 	}
@@ -211,14 +221,16 @@ func (c *conversation) prints(p []byte) {
 	c.looks()
 }
 
-func (c *conversation) printed(b byte) {
-	if b == '\n' {
-		c.prompt = c.prompt[:0]
-	} else if len(c.prompt) < maxPrompt {
-		c.prompt = append(c.prompt, b)
-	}
-	if c.stage == judged && len(c.verdict) < maxPrompt {
-		c.verdict = append(c.verdict, b)
+func (c *conversation) printed(p []byte) {
+	for _, b := range p {
+		if b == '\n' {
+			c.prompt = c.prompt[:0]
+		} else if len(c.prompt) < maxPrompt {
+			c.prompt = append(c.prompt, b)
+		}
+		if c.stage == judged && len(c.verdict) < maxPrompt {
+			c.verdict = append(c.verdict, b)
+		}
 	}
 }
 
@@ -246,9 +258,7 @@ func (c *conversation) becomes(next stage) {
 	c.prompt = c.prompt[:0]
 	ahead := c.ahead
 	c.ahead, c.passed, c.kept = nil, nil, nil
-	for _, b := range ahead {
-		c.types(b)
-	}
+	c.types(ahead)
 	if len(c.passed) > 0 {
 		_ = c.pot.SetWriteDeadline(time.Now().Add(time.Minute))
 		_, _ = c.pot.Write(c.passed) // the relay closes what can't be written to any more
